@@ -1,0 +1,1 @@
+"""Checkpoints for graph engines and agents, on nothing but an S3 bucket."""

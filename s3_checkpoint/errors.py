@@ -1,0 +1,196 @@
+"""Every exception this library raises: one class per next action of the caller.
+
+    CheckpointError             catch this to catch them all
+    ├── InvalidArgumentError    change the call: a run id, step, namespace or option that cannot be
+    ├── StateEncodingError      change the state: it would not come back as it is
+    ├── StateDecodingError      look at the object: what is stored there cannot be trusted
+    ├── StepConflictError       resume: another worker committed this step
+    ├── AccessDeniedError       grant the action that is named
+    ├── ConfigurationError      mend the settings or the bucket
+    ├── StoreUnavailableError   call again with the same arguments
+    ├── LifecycleError          open the checkpointer, or use it where it was opened
+    └── StoreError              read the chained answer: the store said something unforeseen
+
+Each carries its facts as attributes and as `args` (so it survives pickle and copy), a stable `code` for logs and
+metrics, and `retryable`: whether the same call can succeed later without anybody changing anything.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from uuid import UUID
+
+
+def _facts(**facts: object) -> str:
+    """The facts of an error as they end its sentence; absent ones are left out."""
+    return ", ".join(f"{name}=`{value}`" for name, value in facts.items() if value not in (None, ""))
+
+
+class CheckpointError(Exception):
+    """Any failure of this library."""
+
+    code: ClassVar[str] = "checkpoint"
+    retryable: ClassVar[bool] = False
+
+
+class InvalidArgumentError(CheckpointError, ValueError):
+    """An argument is outside its bounds; no request was sent. Change the call."""
+
+    code = "invalid-argument"
+
+    def __init__(self, argument: str, value: str, reason: str) -> None:
+        super().__init__(argument, value, reason)
+        self.argument, self.value, self.reason = argument, value, reason
+
+    def __str__(self) -> str:
+        return f"{self.argument} {self.reason}. {_facts(value=self.value)}"
+
+
+class StateEncodingError(CheckpointError):
+    """The state would not come back as it is; no request was sent. Change the value at `path`.
+
+    `path` is a JSON path into the state (`$.notes[2].score`), or into the active tasks (`$active[0].payload`).
+    """
+
+    code = "state-encoding"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return (
+            f"this value would not survive being stored: {self.reason}; nothing was written. {_facts(path=self.path)}"
+        )
+
+
+class StateDecodingError(CheckpointError):
+    """What is stored there is not what it should be. Look at the object; retrying cannot help.
+
+    The body is not JSON, does not fit the state type, does not match its digest, is too large, was written under a
+    schema version that cannot be migrated, or names an active snapshot that is gone.
+    """
+
+    code = "state-decoding"
+
+    def __init__(self, bucket: str, key: str, reason: str) -> None:
+        super().__init__(bucket, key, reason)
+        self.bucket, self.key, self.reason = bucket, key, reason
+
+    def __str__(self) -> str:
+        return f"the stored object cannot be used: {self.reason}. {_facts(bucket=self.bucket, key=self.key)}"
+
+
+class StepConflictError(CheckpointError):
+    """Another worker committed a different state at this step; ours was not written.
+
+    Retrying cannot help. Call `resume`, and go on from what it returns. `winner` is the write id of the object that
+    stands at the step (empty where a foreign writer left none).
+    """
+
+    code = "step-conflict"
+
+    def __init__(self, run_id: UUID, step: int, winner: str) -> None:
+        super().__init__(run_id, step, winner)
+        self.run_id, self.step, self.winner = run_id, step, winner
+
+    def __str__(self) -> str:
+        return "another worker committed this step first; resume() and go on from there. " + _facts(
+            run_id=self.run_id, step=self.step, winner=self.winner
+        )
+
+
+class AccessDeniedError(CheckpointError):
+    """The credentials may not do this; grant `action`. A denied write wrote nothing."""
+
+    code = "access-denied"
+
+    def __init__(self, bucket: str, key: str, action: str, detail: str = "") -> None:
+        super().__init__(bucket, key, action, detail)
+        self.bucket, self.key, self.action, self.detail = bucket, key, action, detail
+
+    def __str__(self) -> str:
+        hint = (
+            " (without s3:ListBucket on the bucket, S3 answers 403 for a key that is not there; grant it too)"
+            if self.action == "s3:GetObject"
+            else ""
+        )
+        return f"access denied; grant {self.action} to these credentials{hint}. " + _facts(
+            bucket=self.bucket, key=self.key, action=self.action, detail=self.detail
+        )
+
+
+class ConfigurationError(CheckpointError):
+    """Settings, credentials or bucket are not usable as they are; nothing was written. Mend what the text names."""
+
+    code = "configuration"
+
+    def __init__(self, problem: str, bucket: str = "", detail: str = "") -> None:
+        super().__init__(problem, bucket, detail)
+        self.problem, self.bucket, self.detail = problem, bucket, detail
+
+    def __str__(self) -> str:
+        return f"{self.problem}. {_facts(bucket=self.bucket, detail=self.detail)}".rstrip()
+
+
+class StoreUnavailableError(CheckpointError):
+    """The store gave no usable answer after all attempts. Calling again with the same arguments is safe.
+
+    `outcome_unknown` is True for a write: it may have landed. Of the library's calls none does harm when repeated, and
+    `commit` finds out by itself what became of the first try.
+    """
+
+    code = "store-unavailable"
+    retryable = True
+
+    def __init__(self, operation: str, bucket: str, key: str, *, outcome_unknown: bool, detail: str = "") -> None:
+        super().__init__(operation, bucket, key)
+        self.operation, self.bucket, self.key = operation, bucket, key
+        self.outcome_unknown, self.detail = outcome_unknown, detail
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_unavailable, (self.operation, self.bucket, self.key, self.outcome_unknown, self.detail)
+
+    def __str__(self) -> str:
+        outcome = (
+            "the outcome is unknown: it may or may not have been written"
+            if self.outcome_unknown
+            else "nothing was written"
+        )
+        return f"the store gave no usable answer; {outcome}; calling again with the same arguments is safe. " + _facts(
+            operation=self.operation, bucket=self.bucket, key=self.key, detail=self.detail
+        )
+
+
+def _rebuild_unavailable(
+    operation: str, bucket: str, key: str, outcome_unknown: bool, detail: str
+) -> StoreUnavailableError:
+    return StoreUnavailableError(operation, bucket, key, outcome_unknown=outcome_unknown, detail=detail)
+
+
+class LifecycleError(CheckpointError):
+    """The checkpointer is not open here: not yet, no longer, or in another event loop. No request was sent."""
+
+    code = "lifecycle"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+class StoreError(CheckpointError):
+    """The store refused with an answer this library has no better name for; the original is chained as the cause."""
+
+    code = "store"
+
+    def __init__(self, operation: str, bucket: str, key: str, detail: str) -> None:
+        super().__init__(operation, bucket, key, detail)
+        self.operation, self.bucket, self.key, self.detail = operation, bucket, key, detail
+
+    def __str__(self) -> str:
+        return "the store refused the request; its own words are in `detail`. " + _facts(
+            operation=self.operation, bucket=self.bucket, key=self.key, detail=self.detail
+        )

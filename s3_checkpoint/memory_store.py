@@ -1,0 +1,146 @@
+"""A true object store in a dict, with S3's semantics: for tests, ours and those of applications."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+
+from s3_checkpoint.errors import StateDecodingError
+from s3_checkpoint.object_store import (
+    PAGE_KEYS,
+    ListedObject,
+    Match,
+    ObjectAttributes,
+    ObjectHead,
+    Page,
+    PutMode,
+    Refused,
+    StoredObject,
+    Written,
+)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+class MemoryStore:
+    """Keeps objects for as long as it lives; each call takes effect at once, after yielding to other tasks once."""
+
+    def __init__(self, *, bucket: str = "memory", ordered: bool = True, now: Callable[[], datetime] = _utc_now) -> None:
+        self._bucket = bucket
+        self._ordered = ordered
+        self._now = now
+        self._objects: dict[str, StoredObject] = {}
+        self._keys: list[bytes] = []
+
+    @property
+    def bucket(self) -> str:
+        """The name given, for messages."""
+        return self._bucket
+
+    @property
+    def ordered(self) -> bool:
+        """False makes it list as a directory bucket does: in no order, with no `start_after`."""
+        return self._ordered
+
+    async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
+        """See `ObjectStore.get`."""
+        await asyncio.sleep(0)
+        stored = self._objects.get(key)
+        if stored is not None and stored.head.size > max_bytes:
+            raise StateDecodingError(
+                self._bucket, key, f"it is {stored.head.size} bytes, more than {max_bytes} allowed"
+            )
+        return stored
+
+    async def head(self, key: str) -> ObjectHead | None:
+        """See `ObjectStore.head`."""
+        await asyncio.sleep(0)
+        stored = self._objects.get(key)
+        return stored.head if stored else None
+
+    async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
+        """See `ObjectStore.put`."""
+        await asyncio.sleep(0)
+        present = self._objects.get(key)
+        if mode == "create" and present:
+            return Refused("PreconditionFailed")
+        if isinstance(mode, Match) and (present is None or present.head.etag != mode.etag):
+            return Refused("PreconditionFailed" if present else "NoSuchKey")
+        attributes = replace(attributes, metadata=dict(attributes.metadata))
+        return Written(self._store(key, body, attributes))
+
+    async def list(
+        self,
+        prefix: str,
+        *,
+        start_after: str = "",
+        token: str | None = None,
+        delimiter: str = "",
+        limit: int = PAGE_KEYS,
+    ) -> Page:
+        """See `ObjectStore.list`."""
+        await asyncio.sleep(0)
+        head = prefix.encode()
+        after = (token or (start_after if self._ordered else "")).encode()
+        start = max(bisect_left(self._keys, head), bisect_right(self._keys, after))
+        objects: list[ListedObject] = []
+        prefixes: list[str] = []
+        last = ""
+        for index in range(start, len(self._keys)):
+            if not self._keys[index].startswith(head):
+                break
+            key = self._keys[index].decode()
+            cut = key.find(delimiter, len(prefix)) if delimiter else -1
+            group = key[: cut + len(delimiter)] if cut >= 0 else ""
+            if group and (group == last or group == token):
+                continue
+            if len(objects) + len(prefixes) == limit:
+                return Page(self._as_listed(objects), prefixes, next_token=last)
+            if group:
+                prefixes.append(group)
+                last = group
+            else:
+                objects.append(ListedObject(key, *self._line(key)))
+                last = key
+        return Page(self._as_listed(objects), prefixes)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """See `ObjectStore.delete`."""
+        await asyncio.sleep(0)
+        for key in keys:
+            if self._objects.pop(key, None) is not None:
+                del self._keys[bisect_left(self._keys, key.encode())]
+
+    async def copy(self, source: str, target: str, *, metadata: Mapping[str, str] | None = None) -> bool:
+        """See `ObjectStore.copy`."""
+        await asyncio.sleep(0)
+        stored = self._objects.get(source)
+        if stored is None:
+            return False
+        attributes = stored.head.attributes
+        if metadata is not None:
+            attributes = replace(attributes, metadata=dict(metadata))
+        self._store(target, stored.body, attributes)
+        return True
+
+    def _store(self, key: str, body: bytes, attributes: ObjectAttributes) -> str:
+        etag = f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
+        if key not in self._objects:
+            raw = key.encode()
+            self._keys.insert(bisect_left(self._keys, raw), raw)
+        self._objects[key] = StoredObject(body, ObjectHead(attributes, etag, len(body), self._now()))
+        return etag
+
+    def _line(self, key: str) -> tuple[int, datetime]:
+        head = self._objects[key].head
+        return head.size, head.last_modified
+
+    def _as_listed(self, objects: list[ListedObject]) -> list[ListedObject]:
+        """A directory bucket promises no order; reversing within the page makes code that relies on one fail."""
+        return objects if self._ordered else objects[::-1]

@@ -1,0 +1,44 @@
+"""Public values that calls take and give: frozen, plain, without behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+StateT = TypeVar("StateT")
+
+
+class ActiveSnapshot(BaseModel):
+    """A task that is to run in the next superstep."""
+
+    model_config = ConfigDict(frozen=True)
+
+    node_name: str
+    """The node to dispatch on resume."""
+    payload: JsonValue | None = None
+    """The payload sent to that task, if any: a JSON value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint(Generic[StateT]):
+    """A whole step: the state and the tasks that run next, as one commit stored them."""
+
+    run_id: UUID
+    step: int
+    state: StateT
+    active: tuple[ActiveSnapshot, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepInfo:
+    """What a listing tells of a stored step, without reading it."""
+
+    step: int
+    size: int
+    """Bytes as stored, after compression."""
+    last_modified: datetime
+    """When the store took it, in UTC."""

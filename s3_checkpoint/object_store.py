@@ -1,0 +1,144 @@
+"""The object store as the rest of the library sees it: six verbs and the small values they pass.
+
+A store implements them with S3's semantics: strong read-after-write and list-after-write, listing in the byte order of
+keys, and atomic preconditions on `put`. Two are real (`S3ObjectStore`, `MemoryStore`); faults are wrappers around either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+PAGE_KEYS = 1000
+"""The most keys a LIST page or a batch delete holds; S3's own bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Precondition of a `put`: the object there has this ETag."""
+
+    etag: str
+
+
+PutMode: TypeAlias = Literal["create", "overwrite"] | Match
+"""`create`: only if nothing is there (`If-None-Match: *`). `overwrite`: whatever is there. `Match`: only over this ETag."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectAttributes:
+    """What stands beside a body: its content headers and user metadata (lower-case ASCII names, ASCII values)."""
+
+    content_type: str = "application/json"
+    content_encoding: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectHead:
+    """An object without its body. `size` is in bytes as stored."""
+
+    attributes: ObjectAttributes
+    etag: str
+    size: int
+    last_modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object with its body, as stored (still compressed if `content_encoding` says so)."""
+
+    body: bytes
+    head: ObjectHead
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The put took effect, and this is the object's ETag now."""
+
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The store says that the precondition did not hold, or that another write was under way; `code` is its own word.
+
+    Not to be believed unread: a put whose first answer was lost is refused by its own success.
+    """
+
+    code: str
+
+
+class ListedObject(NamedTuple):
+    """A line of a listing. `size` is in bytes as stored; `last_modified` is in UTC."""
+
+    key: str
+    size: int
+    last_modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One LIST answer: objects ascending by key, common prefixes (only with a delimiter), and how to go on."""
+
+    objects: Sequence[ListedObject]
+    prefixes: Sequence[str] = ()
+    next_token: str | None = None
+    """Pass it as `token` for the next page; None when this was the last one."""
+
+
+class ObjectStore(Protocol):
+    """Six verbs on one bucket. Every call is one request (`delete`: one per 1,000 keys), repeats of a failed attempt aside.
+
+    All of them raise `AccessDeniedError`, `ConfigurationError`, `StoreUnavailableError` (every attempt failed; for a
+    write the outcome is unknown), `LifecycleError` or `StoreError`, and nothing else.
+    """
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name, for messages."""
+        ...
+
+    @property
+    def ordered(self) -> bool:
+        """Whether listings come in key order and honour `start_after` (S3 Express directory buckets do neither)."""
+        ...
+
+    async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
+        """The object at `key`, or None if there is none. 1 request.
+
+        One of more than `max_bytes` as stored raises `StateDecodingError` without being read whole.
+        """
+        ...
+
+    async def head(self, key: str) -> ObjectHead | None:
+        """The object's head, or None if there is none. 1 request."""
+        ...
+
+    async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
+        """Stores `body` at `key`, whole or not at all, if `mode` allows. 1 request. `overwrite` is never refused."""
+        ...
+
+    async def list(
+        self,
+        prefix: str,
+        *,
+        start_after: str = "",
+        token: str | None = None,
+        delimiter: str = "",
+        limit: int = PAGE_KEYS,
+    ) -> Page:
+        """One page of at most `limit` (1 … 1,000) keys under `prefix`, those greater than `start_after`. 1 request."""
+        ...
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Removes `keys`; those not there are no error. 1 request per 1,000. A key the store refuses is raised."""
+        ...
+
+    async def copy(self, source: str, target: str, *, metadata: Mapping[str, str] | None = None) -> bool:
+        """Copies inside the store, over what is there; False if `source` is not there. 1 request.
+
+        Content headers come along; `metadata`, where given, replaces that of the source.
+        """
+        ...

@@ -1,0 +1,98 @@
+"""Settings: values with units, from arguments or from environment variables `S3_CHECKPOINT_…`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from s3_checkpoint.errors import ConfigurationError
+
+Compression = Literal["gzip", "zstd"]
+
+
+class S3Settings(BaseSettings):
+    """Where checkpoints go and how requests are made. Frozen; secrets are never printed.
+
+    Each field is read from `S3_CHECKPOINT_<FIELD>` where no argument gives it; an empty variable counts as unset.
+    Without `access_key_id` the AWS credential chain applies (environment, profile, web identity, container, instance).
+    A value out of bounds raises `pydantic.ValidationError` here, before anything is opened.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="S3_CHECKPOINT_", frozen=True, extra="forbid", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    bucket: Annotated[str, Field(min_length=1, max_length=255)]
+    """Bucket name, or the ARN of an access point."""
+    prefix: str = ""
+    """All keys begin with this; slashes at either end do not matter."""
+    region_name: str | None = None
+    """None: as the AWS chain says."""
+    endpoint_url: str | None = None
+    """An S3-compatible store (`https://…`); None: AWS. Set, it means path-style keys and checksums only when required."""
+    profile_name: str | None = None
+    """A profile of the AWS configuration files; None: as the AWS chain says."""
+    access_key_id: str | None = None
+    secret_access_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    expected_bucket_owner: Annotated[str, Field(pattern=r"^[0-9]{12}$")] | None = None
+    """AWS account id (12 digits) that must own the bucket; sent with every request."""
+    kms_key_id: str | None = None
+    """Encrypts every object with this KMS key (SSE-KMS); None: as the bucket's default says."""
+    compression: Compression | None = None
+    """How bodies are written. Reading goes by each object's own header. `zstd` needs the extra of that name."""
+    max_state_bytes: Annotated[int, Field(ge=1, le=5 * 1024**3)] = 64 * 1024**2
+    """Bytes of JSON, before compression: a larger state is neither written nor read."""
+    connect_timeout_s: Annotated[float, Field(gt=0)] = 3.0
+    """Seconds for one attempt to connect."""
+    read_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds without a byte from the store, for one attempt."""
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 4
+    """Attempts per request in all, the first included (botocore's `standard` retry mode)."""
+    max_connections: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Connections kept to the store at most; more calls at once wait for one."""
+    conditional_writes: bool = True
+    """False: use a store that ignores `If-None-Match`, knowingly; `commit` is then refused."""
+
+    @classmethod
+    def from_url(cls, url: str, **overrides: Any) -> S3Settings:
+        """Settings for `s3://bucket[/prefix]`; other fields by keyword or from the environment.
+
+        Raises `ConfigurationError` if `url` is not of that form.
+        """
+        parts = urlsplit(url)
+        if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
+            raise ConfigurationError(
+                "the URL must read s3://bucket or s3://bucket/prefix", detail=parts.scheme or "no scheme"
+            )
+        return cls(**{"bucket": parts.netloc, "prefix": unquote(parts.path).strip("/"), **overrides})
+
+    @field_validator("prefix")
+    @classmethod
+    def _strip_slashes(cls, prefix: str) -> str:
+        return prefix.strip("/")
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_http_url(cls, url: str | None) -> str | None:
+        if url is not None and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+            raise ValueError("must be an http:// or https:// URL")
+        return url
+
+    @model_validator(mode="after")
+    def _credentials_are_whole(self) -> S3Settings:
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("access_key_id and secret_access_key go together: give both, or neither for the AWS chain")
+        if self.session_token is not None and self.access_key_id is None:
+            raise ValueError("session_token goes with access_key_id and secret_access_key")
+        if self.profile_name is not None and self.access_key_id is not None:
+            raise ValueError("give profile_name or explicit credentials, not both")
+        return self
+
+    @property
+    def directory_bucket(self) -> bool:
+        """Whether this is an S3 Express One Zone bucket: its listings have no order."""
+        return self.bucket.endswith("--x-s3")
