@@ -1,0 +1,186 @@
+"""What every command that talks to a bucket shares: its options, its settings, and how it ends.
+
+`command` turns an async function `f(session, …)` into one that typer can register: it adds the shared options, runs it
+on an event loop, and turns this library's errors, Ctrl-C and a closed pipe into a message on stderr and an exit code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Concatenate, ParamSpec, cast, get_type_hints
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from s3_checkpoint.cli.exit_codes import ExitCode, exit_code
+from s3_checkpoint.errors import CheckpointError
+from s3_checkpoint.settings import S3Settings
+
+_PANEL = "Where the checkpoints are"
+
+BucketOption = Annotated[
+    str | None,
+    typer.Option(
+        "--bucket", "-b", help="Bucket, or s3://bucket/prefix. [S3_CHECKPOINT_BUCKET]", rich_help_panel=_PANEL
+    ),
+]
+PrefixOption = Annotated[
+    str | None,
+    typer.Option("--prefix", help="All keys begin with this. [S3_CHECKPOINT_PREFIX]", rich_help_panel=_PANEL),
+]
+ProfileOption = Annotated[
+    str | None,
+    typer.Option("--profile", help="Profile of the AWS configuration. [AWS_PROFILE]", rich_help_panel=_PANEL),
+]
+RegionOption = Annotated[
+    str | None,
+    typer.Option("--region", help="AWS region. [S3_CHECKPOINT_REGION_NAME, AWS_REGION]", rich_help_panel=_PANEL),
+]
+EndpointOption = Annotated[
+    str | None,
+    typer.Option("--endpoint-url", help="An S3-compatible store. [S3_CHECKPOINT_ENDPOINT_URL]", rich_help_panel=_PANEL),
+]
+
+_P = ParamSpec("_P")
+
+
+class CommandError(Exception):
+    """Ends the command with a message on stderr and an exit code; for a wrong question, not a wrong store."""
+
+    def __init__(self, message: str, code: ExitCode) -> None:
+        super().__init__(message, code)
+        self.message, self.code = message, code
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """The shared options as given; None where not given."""
+
+    bucket: str | None = None
+    prefix: str | None = None
+    profile: str | None = None
+    region: str | None = None
+    endpoint_url: str | None = None
+
+    def over(self, other: StoreOptions | None) -> StoreOptions:
+        """These, and what `other` says where they say nothing."""
+        if other is None:
+            return self
+        mine = {name: value for name, value in asdict(self).items() if value is not None}
+        return StoreOptions(**{**asdict(other), **mine})
+
+    def settings(self) -> S3Settings:
+        """Settings from these and the environment; `CommandError` says which option is missing or out of bounds."""
+        given = {
+            "prefix": self.prefix,
+            "profile_name": self.profile,
+            "region_name": self.region,
+            "endpoint_url": self.endpoint_url,
+        }
+        values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        try:
+            if self.bucket and self.bucket.startswith("s3://"):
+                return S3Settings.from_url(self.bucket, **values)
+            if self.bucket is not None:
+                values["bucket"] = self.bucket
+            return S3Settings(**values)
+        except ValidationError as invalid:
+            raise CommandError(_what_is_invalid(invalid), ExitCode.USAGE) from invalid
+
+
+def _what_is_invalid(invalid: ValidationError) -> str:
+    problems = invalid.errors(include_url=False, include_input=False)
+    if any(problem["loc"] == ("bucket",) and problem["type"] == "missing" for problem in problems):
+        return "no bucket is named; give --bucket NAME, or set S3_CHECKPOINT_BUCKET"
+    named = [f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}" for problem in problems]
+    return "; ".join(named)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run of a command: where the checkpoints are, and where to write to."""
+
+    settings: S3Settings
+    out: Console
+    """Data."""
+    err: Console
+    """Messages and progress."""
+
+    def note(self, text: str) -> None:
+        """Writes a message to stderr."""
+        self.err.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def command(
+    function: Callable[Concatenate[Session, _P], Coroutine[Any, Any, ExitCode | None]],
+) -> Callable[..., None]:
+    """`function` as a command: with the shared options, run to its end, its errors turned into exit codes."""
+
+    @functools.wraps(function)
+    def run(*, context: typer.Context, **arguments: object) -> None:
+        own = StoreOptions(**cast("dict[str, str | None]", {name: arguments.pop(name) for name in _SHARED}))
+        options = own.over(context.find_root().obj)
+        raise typer.Exit(guard(lambda: _run(function, options, arguments)))
+
+    hints = get_type_hints(function, include_extras=True)
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    signature = inspect.Signature(
+        [
+            context,
+            *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in parameters),
+            *(
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+                for name, annotation in _SHARED.items()
+            ),
+        ]
+    )
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+    return run
+
+
+_SHARED = {
+    "bucket": BucketOption,
+    "prefix": PrefixOption,
+    "profile": ProfileOption,
+    "region": RegionOption,
+    "endpoint_url": EndpointOption,
+}
+
+
+def _run(
+    function: Callable[..., Coroutine[Any, Any, ExitCode | None]], options: StoreOptions, arguments: dict[str, object]
+) -> int:
+    session = Session(options.settings(), Console(soft_wrap=True), Console(stderr=True))
+    return asyncio.run(function(session, **arguments)) or ExitCode.OK
+
+
+def guard(work: Callable[[], int]) -> int:
+    """Does `work` and returns its exit code, or that of the error it ended in, after saying so on stderr."""
+    try:
+        code = work()
+        sys.stdout.flush()
+    except CommandError as error:
+        return _complain(error.message, error.code)
+    except CheckpointError as error:
+        return _complain(str(error), exit_code(error))
+    except KeyboardInterrupt:
+        return _complain("interrupted", ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at exit; there must be something that takes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.PIPE_CLOSED
+    return code
+
+
+def _complain(message: str, code: ExitCode) -> int:
+    sys.stderr.write(f"s3-checkpoint: {message}\n")
+    return code

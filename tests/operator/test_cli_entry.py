@@ -1,0 +1,35 @@
+"""The command starts, says what it is, and says what is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+WITHOUT_EXTRA = "import sys; sys.modules['typer'] = None; from s3_checkpoint.cli import main; main()"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_without_the_extra_one_line_says_what_to_install() -> None:
+    ended = run("-c", WITHOUT_EXTRA)
+
+    assert ended.returncode == 5
+    assert ended.stdout == ""
+    assert ended.stderr == "s3-checkpoint: the command line is not installed; pip install 's3-checkpoint[cli]'\n"
+
+
+def test_help_names_the_exit_codes() -> None:
+    ended = run("-m", "s3_checkpoint.cli", "--help")
+
+    assert ended.returncode == 0
+    assert "6 store unavailable" in " ".join(ended.stdout.split())
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
+    ended = run("-m", "s3_checkpoint.cli", "no-such-command")
+
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert "no-such-command" in ended.stderr
