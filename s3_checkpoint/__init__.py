@@ -1,1 +1,41 @@
-"""Checkpoints for graph engines and agents, on nothing but an S3 bucket."""
+"""Checkpoints for graph engines and agents whose workers are serverless: all they need is an S3 bucket."""
+
+from s3_checkpoint.checkpointer import Checkpointer, S3Checkpointer
+from s3_checkpoint.connect import Connection, connect
+from s3_checkpoint.errors import (
+    AccessDeniedError,
+    CheckpointError,
+    ConfigurationError,
+    InvalidArgumentError,
+    LifecycleError,
+    StateDecodingError,
+    StateEncodingError,
+    StepConflictError,
+    StoreError,
+    StoreUnavailableError,
+)
+from s3_checkpoint.memory_store import MemoryStore
+from s3_checkpoint.models import ActiveSnapshot, Checkpoint, StepInfo
+from s3_checkpoint.settings import S3Settings
+
+__all__ = [
+    "AccessDeniedError",
+    "ActiveSnapshot",
+    "Checkpoint",
+    "CheckpointError",
+    "Checkpointer",
+    "ConfigurationError",
+    "Connection",
+    "InvalidArgumentError",
+    "LifecycleError",
+    "MemoryStore",
+    "S3Checkpointer",
+    "S3Settings",
+    "StateDecodingError",
+    "StateEncodingError",
+    "StepConflictError",
+    "StepInfo",
+    "StoreError",
+    "StoreUnavailableError",
+    "connect",
+]

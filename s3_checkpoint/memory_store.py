@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.object_store import (
@@ -25,7 +25,7 @@ from s3_checkpoint.object_store import (
 
 
 def _utc_now() -> datetime:
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 class MemoryStore:
@@ -72,7 +72,6 @@ class MemoryStore:
             return Refused("PreconditionFailed")
         if isinstance(mode, Match) and (present is None or present.head.etag != mode.etag):
             return Refused("PreconditionFailed" if present else "NoSuchKey")
-        attributes = replace(attributes, metadata=dict(attributes.metadata))
         return Written(self._store(key, body, attributes))
 
     async def list(
@@ -98,7 +97,7 @@ class MemoryStore:
             key = self._keys[index].decode()
             cut = key.find(delimiter, len(prefix)) if delimiter else -1
             group = key[: cut + len(delimiter)] if cut >= 0 else ""
-            if group and (group == last or group == token):
+            if group and group in (last, token):
                 continue
             if len(objects) + len(prefixes) == limit:
                 return Page(self._as_listed(objects), prefixes, next_token=last)
@@ -117,16 +116,13 @@ class MemoryStore:
             if self._objects.pop(key, None) is not None:
                 del self._keys[bisect_left(self._keys, key.encode())]
 
-    async def copy(self, source: str, target: str, *, metadata: Mapping[str, str] | None = None) -> bool:
+    async def copy(self, source: str, target: str, *, attributes: ObjectAttributes | None = None) -> bool:
         """See `ObjectStore.copy`."""
         await asyncio.sleep(0)
         stored = self._objects.get(source)
         if stored is None:
             return False
-        attributes = stored.head.attributes
-        if metadata is not None:
-            attributes = replace(attributes, metadata=dict(metadata))
-        self._store(target, stored.body, attributes)
+        self._store(target, stored.body, attributes or stored.head.attributes)
         return True
 
     def _store(self, key: str, body: bytes, attributes: ObjectAttributes) -> str:
@@ -134,6 +130,7 @@ class MemoryStore:
         if key not in self._objects:
             raw = key.encode()
             self._keys.insert(bisect_left(self._keys, raw), raw)
+        attributes = replace(attributes, metadata=dict(attributes.metadata))
         self._objects[key] = StoredObject(body, ObjectHead(attributes, etag, len(body), self._now()))
         return etag
 
@@ -141,6 +138,6 @@ class MemoryStore:
         head = self._objects[key].head
         return head.size, head.last_modified
 
-    def _as_listed(self, objects: list[ListedObject]) -> list[ListedObject]:
+    def _as_listed(self, objects: Sequence[ListedObject]) -> Sequence[ListedObject]:
         """A directory bucket promises no order; reversing within the page makes code that relies on one fail."""
         return objects if self._ordered else objects[::-1]

@@ -1,7 +1,8 @@
 """The object store as the rest of the library sees it: six verbs and the small values they pass.
 
 A store implements them with S3's semantics: strong read-after-write and list-after-write, listing in the byte order of
-keys, and atomic preconditions on `put`. Two are real (`S3ObjectStore`, `MemoryStore`); faults are wrappers around either.
+keys, and atomic preconditions on `put`. Two are real (`S3ObjectStore`, `MemoryStore`); faults are
+wrappers around either.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class Match:
 
 
 PutMode: TypeAlias = Literal["create", "overwrite"] | Match
-"""`create`: only if nothing is there (`If-None-Match: *`). `overwrite`: whatever is there. `Match`: only over this ETag."""
+"""`create`: only if nothing is there (`If-None-Match: *`). `overwrite`: over whatever is there. `Match`: only
+over this ETag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Page:
 
 
 class ObjectStore(Protocol):
-    """Six verbs on one bucket. Every call is one request (`delete`: one per 1,000 keys), repeats of a failed attempt aside.
+    """Six verbs on one bucket. A call is one request (`delete`: one per 1,000 keys), repeats of a failed attempt aside.
 
     All of them raise `AccessDeniedError`, `ConfigurationError`, `StoreUnavailableError` (every attempt failed; for a
     write the outcome is unknown), `LifecycleError` or `StoreError`, and nothing else.
@@ -136,9 +138,9 @@ class ObjectStore(Protocol):
         """Removes `keys`; those not there are no error. 1 request per 1,000. A key the store refuses is raised."""
         ...
 
-    async def copy(self, source: str, target: str, *, metadata: Mapping[str, str] | None = None) -> bool:
+    async def copy(self, source: str, target: str, *, attributes: ObjectAttributes | None = None) -> bool:
         """Copies inside the store, over what is there; False if `source` is not there. 1 request.
 
-        Content headers come along; `metadata`, where given, replaces that of the source.
+        Content headers and metadata come along; `attributes`, where given, replaces them all.
         """
         ...

@@ -32,7 +32,7 @@ class S3Settings(BaseSettings):
     region_name: str | None = None
     """None: as the AWS chain says."""
     endpoint_url: str | None = None
-    """An S3-compatible store (`https://…`); None: AWS. Set, it means path-style keys and checksums only when required."""
+    """An S3-compatible store (`https://…`), with path-style keys and checksums only when required; None: AWS."""
     profile_name: str | None = None
     """A profile of the AWS configuration files; None: as the AWS chain says."""
     access_key_id: str | None = None

@@ -1,0 +1,239 @@
+"""States and active tasks ↔ body and metadata: JSON, digest, compression, schema versions.
+
+The body is the JSON itself. What describes it stands in the object's metadata:
+
+    format          of this layout: 1
+    schema-version  of the application's state (states only)
+    write-id        of the call that wrote it
+    digest          SHA-256 of the body before compression, hexadecimal
+    active          the write id of the active snapshot (states of committed steps only)
+    active-digest   the digest of that snapshot (states of committed steps only)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NoReturn
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
+
+from s3_checkpoint.compression import compress, decompress
+from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StateEncodingError
+from s3_checkpoint.fidelity import Difference, first_difference, first_unencodable, json_path
+from s3_checkpoint.models import ActiveSnapshot, StateT
+from s3_checkpoint.object_store import ObjectAttributes, StoredObject
+
+LAYOUT_FORMAT = "1"
+Migration = Callable[[Any], JsonValue]
+"""From the JSON value of one schema version to that of the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an object's metadata says of it. Absent entries are empty."""
+
+    write_id: str
+    digest: str
+    active: str = ""
+    active_digest: str = ""
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str]) -> Facts:
+        """The facts as they stand there, unchecked."""
+        get = metadata.get
+        return cls(get("write-id", ""), get("digest", ""), get("active", ""), get("active-digest", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """JSON ready to be sent: compressed as asked, with the digest of what it was before."""
+
+    data: bytes
+    digest: str
+    encoding: str | None
+
+    def attributes(self, write_id: str, **more: str) -> ObjectAttributes:
+        """The headers and metadata it goes with; empty entries are left out."""
+        facts = {"format": LAYOUT_FORMAT, "write-id": write_id, "digest": self.digest}
+        facts |= {name.replace("_", "-"): value for name, value in more.items() if value}
+        return ObjectAttributes(content_encoding=self.encoding, metadata=facts)
+
+
+class JsonCodec(Generic[StateT]):
+    """Values of one type ↔ JSON bodies, nothing lost and nothing guessed. Pure: makes no requests."""
+
+    def __init__(self, type_: Any, *, root: str, compression: str | None, max_bytes: int) -> None:
+        self._adapter: TypeAdapter[StateT] = TypeAdapter(type_)
+        self._root = root
+        self._compression = compression
+        self._max_bytes = max_bytes
+        if compression is not None:
+            compress(b"", compression)  # an unknown name or missing package is found now, not after a superstep's work
+
+    @property
+    def max_stored_bytes(self) -> int:
+        """The most bytes a stored body can honestly have: incompressible data grows a little when compressed."""
+        return self._max_bytes + self._max_bytes // 256 + 1024
+
+    def encode(self, value: StateT) -> Body:
+        """`value` as a body that reads back as the same value; `StateEncodingError` if it would not."""
+        try:
+            # By field name, without computed fields: the one form that every model reads back.
+            data = self._adapter.dump_json(value, by_alias=False, round_trip=True, warnings="none")
+        except Exception as error:  # noqa: BLE001 - serializers are the application's; whatever they raise ends here
+            self._refuse(first_unencodable(value, self._root), f"{type(error).__name__}: {error}"[:200], error)
+        if len(data) > self._max_bytes:
+            raise StateEncodingError(
+                self._root, f"as JSON it is {len(data)} bytes, more than max_state_bytes ({self._max_bytes})"
+            )
+        try:
+            back = self._validate(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            path = self._root + json_path(first["loc"])[1:]
+            difference = first_difference(value, from_json(data), self._root)
+            if difference and difference.path.startswith(path):
+                path, reason = difference
+            else:
+                reason = f"it does not fit its own type when read back ({first['msg']})"
+            raise StateEncodingError(path, reason) from error
+        except Exception as error:  # noqa: BLE001 - validators are the application's too
+            self._refuse(None, f"reading it back fails with {type(error).__name__}: {error}"[:200], error)
+        if (difference := first_difference(value, back, self._root)) is not None:
+            raise StateEncodingError(*difference)
+        digest = hashlib.sha256(data).hexdigest()
+        return Body(compress(data, self._compression), digest, self._compression)
+
+    def decode(self, bucket: str, key: str, stored: StoredObject, *, digest: str | None = None) -> StateT:
+        """The value in `stored`; `digest` is the one another object names for it, where one does."""
+        return self._read(bucket, key, self._open(bucket, key, stored, digest))
+
+    def _open(self, bucket: str, key: str, stored: StoredObject, digest: str | None) -> bytes | bytearray:
+        """The JSON bytes, once everything that metadata says of them has proved true."""
+        attributes = stored.head.attributes
+        layout = attributes.metadata.get("format", "")
+        if layout != LAYOUT_FORMAT:
+            found = f"has the layout format {ascii(layout)[:40]}" if layout else "carries no metadata of this library"
+            raise StateDecodingError(bucket, key, f"it {found}; this version reads format {LAYOUT_FORMAT}")
+        try:
+            data = decompress(stored.body, attributes.content_encoding, self._max_bytes)
+        except ValueError as error:
+            raise StateDecodingError(bucket, key, str(error)) from error
+        if len(data) > self._max_bytes:
+            raise StateDecodingError(bucket, key, f"it is {len(data)} bytes, more than {self._max_bytes} allowed")
+        actual = hashlib.sha256(data).hexdigest()
+        if actual != attributes.metadata.get("digest"):
+            raise StateDecodingError(bucket, key, "its body does not match its digest")
+        if digest is not None and actual != digest:
+            raise StateDecodingError(bucket, key, "it is not the snapshot that its step was committed with")
+        return data
+
+    def _read(self, bucket: str, key: str, data: bytes | bytearray) -> StateT:
+        try:
+            return self._validate(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            reason = f"it does not fit the type at {json_path(first['loc'])} ({first['msg']})"
+            raise StateDecodingError(bucket, key, reason) from error
+        except Exception as error:
+            raise StateDecodingError(
+                bucket, key, f"reading it fails with {type(error).__name__}: {error}"[:200]
+            ) from error
+
+    def _validate(self, data: bytes | bytearray) -> StateT:
+        return self._adapter.validate_json(data, by_alias=True, by_name=True)
+
+    def _refuse(self, difference: Difference | None, otherwise: str, cause: Exception) -> NoReturn:
+        raise StateEncodingError(*(difference or (self._root, otherwise))) from cause
+
+
+class StateCodec(JsonCodec[StateT]):
+    """States of one type and schema version; older versions are migrated when read."""
+
+    def __init__(
+        self,
+        state_type: Any,
+        *,
+        schema_version: int,
+        migrations: Mapping[int, Migration],
+        compression: str | None,
+        max_bytes: int,
+    ) -> None:
+        super().__init__(state_type, root="$", compression=compression, max_bytes=max_bytes)
+        if type(schema_version) is not int or schema_version < 1:
+            raise InvalidArgumentError("schema_version", repr(schema_version)[:80], "must be an int of 1 or more")
+        for version in migrations:
+            if type(version) is not int or not 1 <= version < schema_version:
+                raise InvalidArgumentError(
+                    "migrations", repr(version)[:80], f"lead from versions 1 … {schema_version - 1} to the next"
+                )
+        self.schema_version = schema_version
+        self._migrations = dict(migrations)
+
+    def encode(self, value: StateT) -> Body:
+        """See `JsonCodec.encode`. JSON `null` is refused: a `load` that gives None means that nothing is there."""
+        body = super().encode(value)
+        if value is None:
+            raise StateEncodingError("$", "null cannot be told from a step that is not there")
+        return body
+
+    def decode(self, bucket: str, key: str, stored: StoredObject, *, digest: str | None = None) -> StateT:
+        """See `JsonCodec.decode`; a body of an older schema version goes through the migrations, in order."""
+        data = self._open(bucket, key, stored, digest)
+        text = stored.head.attributes.metadata.get("schema-version", "")
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= 1):
+            raise StateDecodingError(bucket, key, f"its schema-version {ascii(text)[:40]} is not a number of 1 or more")
+        version = int(text)
+        if version > self.schema_version:
+            raise StateDecodingError(
+                bucket,
+                key,
+                f"its schema version {version} is newer than ours ({self.schema_version}); deploy that first",
+            )
+        if version < self.schema_version:
+            data = self._migrate(bucket, key, data, version)
+        return self._read(bucket, key, data)
+
+    def _migrate(self, bucket: str, key: str, data: bytes | bytearray, version: int) -> bytes:
+        try:
+            value = from_json(bytes(data))
+        except ValueError as error:
+            raise StateDecodingError(bucket, key, f"its body is not JSON: {error}") from error
+        for older in range(version, self.schema_version):
+            migration = self._migrations.get(older)
+            if migration is None:
+                raise StateDecodingError(
+                    bucket, key, f"no migration is given from schema version {older} to {older + 1}"
+                )
+            try:
+                value = migration(value)
+            except Exception as error:
+                reason = f"the migration from schema version {older} fails with {type(error).__name__}: {error}"[:200]
+                raise StateDecodingError(bucket, key, reason) from error
+        try:
+            return to_json(value, inf_nan_mode="constants")
+        except ValueError as error:
+            raise StateDecodingError(bucket, key, f"a migration gave what is not JSON: {error}"[:200]) from error
+
+
+class ActiveCodec:
+    """Active snapshots: a JSON array of `ActiveSnapshot`."""
+
+    def __init__(self, *, compression: str | None, max_bytes: int) -> None:
+        self._codec: JsonCodec[list[ActiveSnapshot]] = JsonCodec(
+            list[ActiveSnapshot], root="$active", compression=compression, max_bytes=max_bytes
+        )
+        self.max_stored_bytes = self._codec.max_stored_bytes
+
+    def encode(self, active: Sequence[ActiveSnapshot]) -> Body:
+        """The tasks as a body, in order; `StateEncodingError` with a path that begins with `$active`."""
+        if not isinstance(active, list | tuple):
+            raise InvalidArgumentError("active", type(active).__name__, "must be a list or tuple of ActiveSnapshot")
+        return self._codec.encode(list(active))
+
+    def decode(self, bucket: str, key: str, stored: StoredObject, *, digest: str | None = None) -> list[ActiveSnapshot]:
+        """The tasks in `stored`, in order."""
+        return self._codec.decode(bucket, key, stored, digest=digest)

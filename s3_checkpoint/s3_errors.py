@@ -1,0 +1,110 @@
+"""S3's answers → our errors: one table. Knows codes and status numbers, not the SDK.
+
+Source: "Error responses" and "List of error codes" of the Amazon S3 API reference; `ConcurrentModification` is Ceph
+RGW's word where S3 says `ConditionalRequestConflict`.
+"""
+
+from __future__ import annotations
+
+from s3_checkpoint.errors import (
+    AccessDeniedError,
+    CheckpointError,
+    ConfigurationError,
+    StoreError,
+    StoreUnavailableError,
+)
+
+ABSENT_CODES = frozenset({"NoSuchKey", "NotFound", "404"})
+"""There is no such object. HEAD has no body and so only the status."""
+
+ACTIONS = {
+    "GetObject": "s3:GetObject",
+    "HeadObject": "s3:GetObject",
+    "PutObject": "s3:PutObject",
+    "ListObjectsV2": "s3:ListBucket",
+    "DeleteObjects": "s3:DeleteObject",
+    "CopyObject": "s3:GetObject on the source and s3:PutObject on the target",
+}
+"""The IAM action each operation needs."""
+
+WRITES = frozenset({"PutObject", "DeleteObjects", "CopyObject"})
+
+_DENIED_CODES = frozenset(
+    {"AccessDenied", "Forbidden", "403", "AllAccessDisabled", "AccountProblem", "UnauthorizedAccess"}
+)
+
+_CONFIGURATION = {
+    "NoSuchBucket": "the bucket does not exist; create it, or correct `bucket`, `region_name` or `endpoint_url`",
+    "InvalidBucketName": "that is not a valid bucket name; correct `bucket`",
+    "PermanentRedirect": "the bucket is in another region; set `region_name` to the bucket's own",
+    "TemporaryRedirect": "the bucket is in another region; set `region_name` to the bucket's own",
+    "301": "the bucket is in another region; set `region_name` to the bucket's own",
+    "307": "the bucket is in another region; set `region_name` to the bucket's own",
+    "AuthorizationHeaderMalformed": "the request was signed for another region; set `region_name` to the bucket's own",
+    "IllegalLocationConstraintException": "the bucket is in another region; set `region_name` to the bucket's own",
+    "InvalidAccessKeyId": "the store does not know this access key; check the credentials",
+    "SignatureDoesNotMatch": "the secret access key is wrong; check the credentials",
+    "InvalidToken": "the session token is not valid; check the credentials",
+    "TokenRefreshRequired": "the session token has expired; refresh the credentials",
+    "ExpiredToken": "the session token has expired; refresh the credentials",
+    "ExpiredTokenException": "the session token has expired; refresh the credentials",
+    "InvalidClientTokenId": "the store does not know these credentials; check them",
+    "UnrecognizedClientException": "the store does not know these credentials; check them",
+    "AuthFailure": "the store does not accept these credentials; check them",
+    "NotSignedUp": "the account is not signed up for S3",
+    "RequestTimeTooSkewed": "this machine's clock is wrong; set it",
+    "KMS.NotFoundException": "the KMS key does not exist; correct `kms_key_id`",
+    "KMS.DisabledException": "the KMS key is disabled; enable it, or correct `kms_key_id`",
+    "KMS.InvalidStateException": "the KMS key cannot be used in its state; enable it, or correct `kms_key_id`",
+    "NotImplemented": "the store does not implement what this request relies on (a conditional write, perhaps)",
+    "501": "the store does not implement what this request relies on (a conditional write, perhaps)",
+}
+
+_UNAVAILABLE_CODES = frozenset({
+    "SlowDown",
+    "SlowDownRead",
+    "SlowDownWrite",
+    "InternalError",
+    "InternalFailure",
+    "ServiceUnavailable",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "RequestLimitExceeded",
+    "BandwidthLimitExceeded",
+    "KMS.ThrottlingException",
+    "KMS.InternalException",
+    "IncompleteBody",
+    "BadDigest",
+    "XAmzContentChecksumMismatch",
+    "OperationAborted",
+    "ConditionalRequestConflict",
+    "ConcurrentModification",
+})  # fmt: skip
+"""What passes by itself. A conflict stands here for the operations that carry no precondition."""
+
+KNOWN_CODES = frozenset(_CONFIGURATION) | _DENIED_CODES | _UNAVAILABLE_CODES | ABSENT_CODES
+
+
+def is_refusal(code: str, status: int) -> bool:
+    """Whether a conditional write was turned down: any 412, and any 409 whatever its code."""
+    return status in (409, 412) or code in ("PreconditionFailed", "412", "409")
+
+
+def error_for(operation: str, bucket: str, key: str, code: str, status: int, message: str) -> CheckpointError:
+    """Our error for an answer of S3 that is neither success, absence nor refusal. An unknown code is a `StoreError`."""
+    detail = f"{code}: {message}"[:300]
+    if code in _CONFIGURATION:
+        return ConfigurationError(_CONFIGURATION[code], bucket, detail)
+    if code in _DENIED_CODES:
+        action = ACTIONS.get(operation, f"s3:{operation}")
+        if "kms:" in message:
+            action = next(word.strip(".,:") for word in message.split() if word.startswith("kms:"))
+        return AccessDeniedError(bucket, key, action, detail)
+    if code in _UNAVAILABLE_CODES or status >= 500 or status in (408, 429):
+        return StoreUnavailableError(operation, bucket, key, outcome_unknown=operation in WRITES, detail=detail)
+    if status == 403:
+        return AccessDeniedError(bucket, key, ACTIONS.get(operation, f"s3:{operation}"), detail)
+    return StoreError(operation, bucket, key, detail)

@@ -1,0 +1,97 @@
+"""What every test can ask for: a moto server on loopback, a bucket of its own in it, and stores on either side."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from s3_checkpoint import MemoryStore, S3Settings
+from s3_checkpoint.object_store import ObjectStore
+from s3_checkpoint.s3_client import client_for
+from s3_checkpoint.s3_store import S3ObjectStore
+
+CREDENTIALS = {"access_key_id": "testing", "secret_access_key": "testing"}
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A test sees neither the developer's AWS configuration nor the instance metadata service."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "S3_CHECKPOINT_")) and not name.startswith("S3_CHECKPOINT_TEST_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    """An S3 that lives as long as the test session, on a free loopback port."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def new_settings(moto_url: str) -> Callable[..., S3Settings]:
+    """Makes settings for a new, empty bucket on the moto server."""
+
+    def make(**fields: object) -> S3Settings:
+        bucket = f"test-{uuid4().hex}"
+        client = boto3.client(
+            "s3",
+            endpoint_url=moto_url,
+            region_name="us-east-1",
+            aws_access_key_id="testing",
+            aws_secret_access_key="testing",
+        )
+        client.create_bucket(Bucket=bucket)
+        client.close()
+        values = {"bucket": bucket, "endpoint_url": moto_url, "region_name": "us-east-1", **CREDENTIALS, **fields}
+        return S3Settings.model_validate(values)
+
+    return make
+
+
+@pytest.fixture
+def settings(new_settings: Callable[..., S3Settings]) -> S3Settings:
+    """A new, empty bucket on the moto server."""
+    return new_settings()
+
+
+@pytest.fixture
+async def s3_store(settings: S3Settings) -> AsyncIterator[S3ObjectStore]:
+    """An open store on the bucket of `settings`."""
+    async with client_for(settings) as client:
+        yield S3ObjectStore(client, settings)
+
+
+def _real_bucket() -> S3Settings:
+    bucket = os.environ.get("S3_CHECKPOINT_TEST_BUCKET")
+    if not bucket:
+        pytest.skip("needs S3_CHECKPOINT_TEST_BUCKET (and S3_CHECKPOINT_TEST_ENDPOINT)")
+    endpoint = os.environ.get("S3_CHECKPOINT_TEST_ENDPOINT") or None
+    return S3Settings(bucket=bucket, prefix=f"s3-checkpoint-tests/{uuid4()}", endpoint_url=endpoint)
+
+
+@pytest.fixture(params=["memory", "moto", pytest.param("bucket", marks=pytest.mark.bucket)])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[ObjectStore]:
+    """An empty object store: in memory, on the moto server, and on a real bucket where one is named."""
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    settings = request.getfixturevalue("settings") if request.param == "moto" else _real_bucket()
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(client_for(settings))
+        yield S3ObjectStore(client, settings)

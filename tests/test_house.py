@@ -1,0 +1,85 @@
+"""The house: every file imports only from rows above its own, stays small, and has an honest name."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import s3_checkpoint
+
+ROOT = Path(s3_checkpoint.__file__).parent
+
+ROWS = {
+    "errors": 0,
+    "keys": 1,
+    "models": 1,
+    "fidelity": 1,
+    "compression": 1,
+    "settings": 2,
+    "object_store": 2,
+    "s3_errors": 2,
+    "codec": 3,
+    "memory_store": 3,
+    "s3_client": 3,
+    "s3_store": 3,
+    "step_index": 4,
+    "step_objects": 4,
+    "checkpointer": 5,
+    "connect": 6,
+    "run_admin": 6,
+    "loop_thread": 6,
+    "sync": 7,
+    "superstep": 7,
+    "langgraph": 8,
+    "aws_lambda": 8,
+    "cli": 9,
+    "demo": 9,
+    "__init__": 10,
+}
+"""A new file is given its row here. `codec` stands a row below `object_store`, whose values it makes."""
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def _module(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def _imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "s3_checkpoint":
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("s3_checkpoint.")}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_only_from_rows_above_its_own(path: Path) -> None:
+    """Never sideways, never down; files of one package may import each other."""
+    module = _module(path)
+    wrong = {other for other in _imported(path) if other != module and ROWS.get(other, 99) >= ROWS[module]}
+    assert not wrong, f"{module} (row {ROWS[module]}) imports {wrong}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_longer_than_300_lines(path: Path) -> None:
+    """A file past 300 lines is two things."""
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def test_no_file_is_named_for_nothing() -> None:
+    """What has no honest name belongs to one of its callers."""
+    names = {part.removesuffix(".py") for path in FILES for part in path.relative_to(ROOT).parts}
+    assert not names & {"utils", "util", "helpers", "common", "base", "misc"}
+
+
+def test_relative_imports_are_not_used() -> None:
+    """They would slip past the row test."""
+    for path in FILES:
+        nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)]
+        assert all(node.level == 0 for node in nodes), path
