@@ -19,6 +19,7 @@ ROWS = {
     "compression": 1,
     "settings": 2,
     "object_store": 2,
+    "policy": 2,
     "s3_errors": 2,
     "codec": 3,
     "memory_store": 3,

@@ -1,0 +1,224 @@
+"""The policies: what they say, that the files in infra/ say the same, and that they decide as they read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from s3_checkpoint.cli.app import build
+from s3_checkpoint.errors import InvalidArgumentError
+from s3_checkpoint.policy import ROLES, Role, iam_policy
+from tests.infra.iam_rules import is_allowed
+
+POLICIES = Path(__file__).parents[2] / "infra" / "policies"
+KEY_ARN = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+RUN = "runs/6b1f8f6e-0c43-4cf0-9f0e-1d5a6b7c8d9e"
+
+GRANTS: dict[str, set[str]] = {
+    "worker": {"s3:GetObject", "s3:PutObject"},
+    "reader": {"s3:GetObject"},
+    "janitor": {"s3:GetObject", "s3:DeleteObject"},
+}
+OBJECT_ACTIONS = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObjectAcl"]
+
+
+def printed(*arguments: str) -> str:
+    result = CliRunner().invoke(build(), ["policy", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def statement(policy: dict[str, Any], sid: str) -> dict[str, Any]:
+    (found,) = [s for s in policy["Statement"] if s["Sid"] == sid]
+    return dict(found)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_files_are_what_the_command_prints(role: Role) -> None:
+    """infra/policies/ is generated: nobody edits it by hand."""
+    output = printed(role, "--bucket", "my-bucket", "--prefix", "checkpoints")
+
+    assert (POLICIES / f"{role}.json").read_text() == output
+    assert json.loads(output) == iam_policy(role, "my-bucket", "checkpoints")
+
+
+def test_there_is_a_file_for_each_role_and_no_other() -> None:
+    """A role without a file, or a file without a role, is an oversight."""
+    assert {path.stem for path in POLICIES.iterdir()} == set(ROLES)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("action", OBJECT_ACTIONS)
+def test_a_role_may_do_on_its_objects_what_it_needs_and_nothing_else(role: Role, action: str) -> None:
+    """No role can delete versions or change access; only the worker writes, only the janitor deletes."""
+    policy = iam_policy(role, "my-bucket", "team/app")
+
+    for kind in (RUN, "threads/t"):
+        resource = f"arn:aws:s3:::my-bucket/team/app/{kind}/anything"
+        assert is_allowed(action, resource, {}, identity=[policy]) == (action in GRANTS[role])
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "my-bucket/team/apple/runs/x",
+        "my-bucket/team/runs/x",
+        "my-bucket/runs/x",
+        "my-bucket/team/app/other/x",
+        "my-bucket/team/app/runs",
+        "my-bucket-2/team/app/runs/x",
+        "my-bucket/x/team/app/runs/x",
+    ],
+)
+def test_nothing_is_granted_outside_the_prefix(role: Role, elsewhere: str) -> None:
+    """Neither a sibling prefix, nor one above, nor another bucket."""
+    policy = iam_policy(role, "my-bucket", "team/app")
+
+    assert not any(is_allowed(a, f"arn:aws:s3:::{elsewhere}", {}, identity=[policy]) for a in OBJECT_ACTIONS)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_listing_needs_a_prefix_inside_ours(role: Role) -> None:
+    """A listing without a prefix would tell the keys of everybody else in the bucket."""
+    policy = iam_policy(role, "my-bucket", "team/app")
+
+    def may_list(context: dict[str, str], bucket: str = "my-bucket") -> bool:
+        return is_allowed("s3:ListBucket", f"arn:aws:s3:::{bucket}", context, identity=[policy])
+
+    assert may_list({"s3:prefix": "team/app/runs/"})
+    assert may_list({"s3:prefix": f"team/app/{RUN}/steps/"})
+    assert may_list({"s3:prefix": "team/app/threads/t/"})
+    assert not may_list({})
+    assert not may_list({"s3:prefix": ""})
+    assert not may_list({"s3:prefix": "team/"})
+    assert not may_list({"s3:prefix": "team/apple/runs/"})
+    assert not may_list({"s3:prefix": "team/app/runs/"}, bucket="other")
+
+
+@given(prefix=st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_categories=["Cc"]), max_size=30))
+def test_a_prefix_is_taken_literally(prefix: str) -> None:
+    """Characters that IAM gives a meaning to match themselves: `a*` does not open `ab`."""
+    policy = iam_policy("worker", "my-bucket", prefix)
+    inside = prefix.strip("/")
+    head = f"{inside}/" if inside else ""
+
+    def may_put(key: str) -> bool:
+        return is_allowed("s3:PutObject", f"arn:aws:s3:::my-bucket/{key}", {}, identity=[policy])
+
+    assert may_put(f"{head}runs/x")
+    assert is_allowed("s3:ListBucket", "arn:aws:s3:::my-bucket", {"s3:prefix": f"{head}runs/x"}, identity=[policy])
+    for special in "*?$":
+        if special in head:
+            assert not may_put(f"{head.replace(special, 'zz')}runs/x")
+
+
+def test_a_key_is_used_only_through_s3_in_its_own_region() -> None:
+    """Credentials of a worker decrypt nothing but what they read from S3."""
+    key = statement(iam_policy("worker", "my-bucket", kms_key_arn=KEY_ARN), "CheckpointKey")
+
+    assert key["Resource"] == KEY_ARN
+    assert key["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
+    assert key["Condition"] == {"StringEquals": {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}}
+
+
+@pytest.mark.parametrize("role", ["reader", "janitor"])
+def test_those_who_do_not_write_cannot_encrypt(role: Role) -> None:
+    """Reading takes kms:Decrypt and no more."""
+    assert statement(iam_policy(role, "my-bucket", kms_key_arn=KEY_ARN), "CheckpointKey")["Action"] == ["kms:Decrypt"]
+
+
+def test_only_the_worker_may_tag_and_only_when_asked() -> None:
+    """Tags can decide what a lifecycle rule deletes."""
+    tagging = {"s3:GetObjectTagging", "s3:PutObjectTagging"}
+
+    assert tagging <= set(statement(iam_policy("worker", "b-1", object_tags=True), "CheckpointObjects")["Action"])
+    assert not tagging & set(statement(iam_policy("worker", "b-1"), "CheckpointObjects")["Action"])
+    for role in ("reader", "janitor"):
+        assert not tagging & set(statement(iam_policy(role, "b-1", object_tags=True), "CheckpointObjects")["Action"])
+
+
+def test_a_bucket_of_the_same_name_in_another_account_is_refused() -> None:
+    """`bucket_owner` holds every S3 statement to the account."""
+    policy = iam_policy("worker", "my-bucket", bucket_owner="111122223333")
+
+    def may(action: str, resource: str, account: str) -> bool:
+        context = {"aws:ResourceAccount": account, "s3:prefix": "runs/"}
+        return is_allowed(action, resource, context, identity=[policy])
+
+    for action, resource in [
+        ("s3:PutObject", "arn:aws:s3:::my-bucket/runs/x"),
+        ("s3:ListBucket", "arn:aws:s3:::my-bucket"),
+    ]:
+        assert may(action, resource, "111122223333")
+        assert not may(action, resource, "999999999999")
+
+
+def test_an_access_point_is_granted_as_such() -> None:
+    """Objects behind an access point stand under `…/object/`."""
+    arn = "arn:aws-us-gov:s3:us-gov-west-1:111122223333:accesspoint/checkpoints"
+    policy = iam_policy("reader", arn, "p")
+
+    assert statement(policy, "ListCheckpoints")["Resource"] == arn
+    assert statement(policy, "CheckpointObjects")["Resource"] == [f"{arn}/object/p/runs/*", f"{arn}/object/p/threads/*"]
+
+
+def test_other_partitions_have_other_arns() -> None:
+    """China and GovCloud."""
+    key = "arn:aws-cn:kms:cn-north-1:111122223333:key/abc"
+    policy = iam_policy("reader", "my-bucket", partition="aws-cn", kms_key_arn=key)
+
+    assert statement(policy, "ListCheckpoints")["Resource"] == "arn:aws-cn:s3:::my-bucket"
+    assert statement(policy, "CheckpointKey")["Condition"] == {
+        "StringEquals": {"kms:ViaService": "s3.cn-north-1.amazonaws.com.cn"}
+    }
+
+
+@pytest.mark.parametrize(
+    ("argument", "values"),
+    [
+        ("role", {"role": "owner"}),
+        ("bucket", {"bucket": "*"}),
+        ("bucket", {"bucket": "my-bucket/prefix"}),
+        ("bucket", {"bucket": "my-bucket\n"}),
+        ("bucket", {"bucket": "my-bucket--use1-az4--x-s3"}),
+        ("prefix", {"prefix": "日本"}),
+        ("prefix", {"prefix": "a\nb"}),
+        ("kms_key_arn", {"kms_key_arn": "alias/mine"}),
+        ("kms_key_arn", {"kms_key_arn": "arn:aws:kms:eu-west-1:111122223333:alias/mine"}),
+        ("bucket_owner", {"bucket_owner": "1234"}),
+        ("partition", {"partition": "*"}),
+    ],
+)
+def test_what_cannot_be_granted_exactly_is_refused(argument: str, values: dict[str, str]) -> None:
+    """A policy that would mean more than it says is not made."""
+    with pytest.raises(InvalidArgumentError) as refused:
+        iam_policy(**{"role": "worker", "bucket": "my-bucket", **values})  # type: ignore[arg-type]
+
+    assert refused.value.argument == argument
+
+
+def test_the_command_takes_what_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody whose settings name a key and an owner gets a policy for that key and owner."""
+    monkeypatch.setenv("S3_CHECKPOINT_BUCKET", "my-bucket")
+    monkeypatch.setenv("S3_CHECKPOINT_KMS_KEY_ID", KEY_ARN)
+    monkeypatch.setenv("S3_CHECKPOINT_EXPECTED_BUCKET_OWNER", "111122223333")
+
+    assert json.loads(printed("worker")) == iam_policy(
+        "worker", "my-bucket", kms_key_arn=KEY_ARN, bucket_owner="111122223333"
+    )
+
+
+def test_the_command_says_what_is_wrong_and_prints_no_policy() -> None:
+    """A wrong argument ends with exit code 2, its reason on stderr and nothing on stdout."""
+    result = CliRunner().invoke(build(), ["policy", "worker", "--bucket", "my-bucket", "--kms-key", "alias/mine"])
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "kms_key_arn must be the ARN of a key" in result.stderr
