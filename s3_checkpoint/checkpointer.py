@@ -107,6 +107,21 @@ class S3Checkpointer(Checkpointer[StateT]):
         )
 
     @property
+    def objects(self) -> StepObjects[StateT]:
+        """Reads and writes the objects of single steps; for tools that look deeper than these calls."""
+        return self._objects
+
+    @property
+    def index(self) -> StepIndex:
+        """Finds the steps of a run; remembers where it has seen them."""
+        return self._index
+
+    @property
+    def prefix(self) -> str:
+        """All keys begin with this."""
+        return self._prefix
+
+    @property
     def namespace(self) -> str:
         """The subgraph this checkpointer is for; empty for the graph itself."""
         return self._namespace

@@ -16,7 +16,7 @@ from s3_checkpoint.errors import (
     StoreUnavailableError,
 )
 from s3_checkpoint.keys import MAX_STEP, RunKeys
-from s3_checkpoint.object_store import ObjectHead, ObjectStore, Refused
+from s3_checkpoint.object_store import ObjectAttributes, ObjectHead, ObjectStore, Refused
 
 ORIGIN = "origin"
 """Metadata field of a forked state object."""
@@ -70,8 +70,8 @@ async def fork_to_new(store: ObjectStore, source: RunKeys, target: RunKeys, step
         if head is None:
             raise _missing(source, step)
         await _copy_snapshot(store, source, target, step, head)
-        metadata = {**head.attributes.metadata, ORIGIN: str(Origin(source.run_id, step))}
-        copied = await store.copy(source.state(step), target.state(step), metadata=metadata)
+        attributes = _with_origin(head.attributes, Origin(source.run_id, step))
+        copied = await store.copy(source.state(step), target.state(step), attributes=attributes)
         after = await store.head(source.state(step))
         if copied and after is not None and (after.etag, after.attributes) == (head.etag, head.attributes):
             return
@@ -98,13 +98,17 @@ async def fork_to_known(store: ObjectStore, source: RunKeys, target: RunKeys, st
             return
         raise InvalidArgumentError("new_run_id", str(target.run_id), "already has steps; choose another")
     await _copy_snapshot(store, source, target, step, stored.head)
-    attributes = replace(stored.head.attributes, metadata={**stored.head.attributes.metadata, ORIGIN: str(origin)})
+    attributes = _with_origin(stored.head.attributes, origin)
     answer = await store.put(target.state(step), stored.body, attributes, mode="create")
     if isinstance(answer, Refused):
         there = await store.head(target.state(step))
         if there is None or not _is_this_fork(there, stored.head, origin):
             winner = there.attributes.metadata.get("write-id", "") if there else ""
             raise StepConflictError(target.run_id, step, winner)
+
+
+def _with_origin(attributes: ObjectAttributes, origin: Origin) -> ObjectAttributes:
+    return replace(attributes, metadata={**attributes.metadata, ORIGIN: str(origin)})
 
 
 def _is_this_fork(there: ObjectHead, source: ObjectHead, origin: Origin) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from typing import TypeVar
 
 ItemT = TypeVar("ItemT")
@@ -19,7 +19,7 @@ async def each(items: Iterable[ItemT]) -> AsyncIterator[ItemT]:
 
 async def read_ahead(
     items: AsyncIterator[ItemT], call: Callable[[ItemT], Awaitable[ResultT]], *, ahead: int
-) -> AsyncIterator[ResultT]:
+) -> AsyncGenerator[ResultT, None]:
     """The results of `call` on each of `items`, in their order, with at most `ahead` (1 …) calls under way or unread.
 
     Whoever stops iterating stops the calls: closing the iterator cancels those under way and waits for their end. An

@@ -1,13 +1,13 @@
 """Which objects of a run are no longer needed, and removing them in an order that no crash and no commit can spoil.
 
 A commit writes its active snapshot first and the state that names it second. In between, the snapshot looks like an
-orphan, so a snapshot goes only if no commit under way can still come to name it:
+orphan, and its step may be removed meanwhile, so that the commit still succeeds. Hence:
 
-    its step is …                    a committed snapshot goes if …
-    above the newest step            never: it belongs to the commit under way, or to the one that will be tried again
-    kept                             its state names another, or none: a step that exists is not committed again
-    removed with this call           its state names it (it goes after its state), or it is older than the grace period
-    below the newest, without state  it is older than the grace period
+    the snapshot's step …            a committed snapshot goes if …
+    is above the newest step         never: its commit is under way, or will be tried again
+    is kept                          its state does not name it, and it is older than the grace period
+    goes with this call              its state names it (it goes after its state), or it is older than the grace period
+    is below the newest, not there   it is older than the grace period
 
 The grace period outlasts any commit by far (all attempts of both its requests end within minutes). States go first, the
 oldest first, and snapshots only after them: whatever interrupts that leaves a run whose kept steps are whole, and the
@@ -109,8 +109,8 @@ async def plan_removal(
 ) -> Removal:
     """What `retention` lets go in the namespace of `keys`; nothing is written.
 
-    n/1000 requests for the states and for the snapshots each, 1 more for each kept step with a committed snapshot, and
-    for each removed step with one younger than `grace`.
+    n/1000 requests for the states and for the snapshots each; 1 more for each kept step with a committed snapshot older
+    than `grace`, and for each step that goes with a younger one.
     """
     states = sorted(
         [
@@ -138,12 +138,10 @@ async def plan_removal(
             continue
         step, write_id = parsed
         old = now - listed.last_modified >= grace
-        if step in kept_steps:
-            if write_id is not None:
-                unsure.setdefault(step, []).append((write_id, listed))
-        elif step in gone_steps and write_id is not None and not old:
-            unsure.setdefault(step, []).append((write_id, listed))
-        elif step in gone_steps or old:
+        goes, stays = step in gone_steps, step in kept_steps
+        if write_id is not None and ((goes and not old) or (stays and old)):
+            unsure.setdefault(step, []).append((write_id, listed))  # only its state can tell
+        elif goes or (old and not stays):
             removal.add_snapshot(listed)
 
     async def named_by(step: int) -> tuple[int, str | None, bool]:
@@ -172,13 +170,20 @@ async def delete_in_order(store: ObjectStore, keys: Sequence[str]) -> None:
 async def objects_of_run(store: ObjectStore, keys: RunKeys) -> list[ListedObject]:
     """Everything under the run, in the order in which it can be removed. 1 request per 1,000 objects.
 
-    States go first and the root's last among them, the oldest first: as long as anything of the run can be resumed, it
-    is its newest step, whole.
+    States go first and the run's own last among them, the oldest first: as long as anything of the run can be resumed,
+    it is its newest step, whole.
     """
-    return sorted(
-        [listed async for listed in objects_under(store, keys.run)],
-        key=lambda listed: (
-            ("/steps/" not in listed.key[len(keys.run) - 1 :]) * 2 + listed.key.startswith(keys.steps),
-            listed.key.encode(),
-        ),
-    )
+
+    def turn(listed: ListedObject) -> tuple[bool, bool, bytes]:
+        own = keys.parse_state(listed.key) is not None
+        return not is_state(keys, listed.key), own, listed.key.encode()
+
+    return sorted([listed async for listed in objects_under(store, keys.run)], key=turn)
+
+
+def is_state(keys: RunKeys, key: str) -> bool:
+    """Whether a state of the run stands at `key`, its own or that of a namespace."""
+    if key.startswith(keys.namespaces):
+        segment, _, rest = key[len(keys.namespaces) :].partition("/")
+        return rest.startswith("steps/") and decode_segment(segment) is not None
+    return keys.parse_state(key) is not None

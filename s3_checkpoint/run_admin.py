@@ -7,27 +7,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Generic
 from uuid import UUID, uuid4
 
 from s3_checkpoint.checkpointer import S3Checkpointer
-from s3_checkpoint.errors import InvalidArgumentError
+from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError
 from s3_checkpoint.keys import RunKeys, check_run_id, check_step, parse_run_prefix, runs_prefix
 from s3_checkpoint.lineage import Origin, fork_to_known, fork_to_new
-from s3_checkpoint.models import ActiveSnapshot, StateT
+from s3_checkpoint.models import StateT
 from s3_checkpoint.read_ahead import each, read_ahead
 from s3_checkpoint.retention import (
     GRACE,
     Retention,
     delete_in_order,
+    is_state,
     namespaces_of,
     objects_of_run,
     objects_under,
     plan_removal,
     remove,
 )
+from s3_checkpoint.run_records import HistoryEntry, Pruned, PrunedRuns, RunActivity, RunUsage
 
 RUNS_AT_ONCE = 8
 ENTRIES_AHEAD = 8
@@ -37,64 +38,8 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class RunActivity:
-    """A run and its newest step; both fields None where a run has no step (yet)."""
-
-    run_id: UUID
-    newest_step: int | None
-    last_modified: datetime | None
-    """When the newest step was stored, in UTC."""
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryEntry(Generic[StateT]):
-    """A step as it was stored."""
-
-    step: int
-    last_modified: datetime
-    """When the store took it, in UTC."""
-    size: int
-    """Bytes of the state object as stored, after compression."""
-    state: StateT
-    active: tuple[ActiveSnapshot, ...]
-    origin: Origin | None
-    """The step of another run that this one is a copy of, if it is the beginning of a fork."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pruned:
-    """What a call of `prune` or `delete` removed; with `dry_run`, what it would remove."""
-
-    run_id: UUID
-    steps: tuple[int, ...]
-    """The run's own steps that went, ascending; those of namespaces are counted below only."""
-    kept: int
-    """Steps that stay, namespaces included."""
-    states: int
-    """State objects that went, namespaces included."""
-    snapshots: int
-    """Active snapshots that went, namespaces included; of `delete`: every object that is not a state."""
-    bytes: int
-    """What these took in the bucket, as stored."""
-    dry_run: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RunUsage:
-    """What a run takes in the bucket: current versions of objects, namespaces included."""
-
-    run_id: UUID
-    objects: int
-    bytes: int
-    steps: int
-    """The run's own steps."""
-    last_modified: datetime
-    """When its newest object was stored, in UTC."""
-
-
 class RunAdmin(Generic[StateT]):
-    """The operator's calls, on the runs that `checkpointer` sees: same store, same prefix, same state type.
+    """The operator's calls, on the runs that `checkpointer` sees: same store, prefix and state type.
 
     Every call raises `InvalidArgumentError` for arguments out of bounds, before any request; and
     `AccessDeniedError`, `ConfigurationError`, `StoreUnavailableError`, `LifecycleError` or `StoreError` when the store
@@ -109,7 +54,7 @@ class RunAdmin(Generic[StateT]):
         new_run_id: Callable[[], UUID] = uuid4,
     ) -> None:
         self._checkpointer = checkpointer
-        self._store = checkpointer.store
+        self._store = checkpointer.objects.store
         self._prefix = checkpointer.prefix
         self._now = now
         self._new_run_id = new_run_id
@@ -147,14 +92,14 @@ class RunAdmin(Generic[StateT]):
         return RunActivity(run_id, step if head else None, head.last_modified if head else None)
 
     async def history(self, run_id: UUID) -> AsyncIterator[HistoryEntry[StateT]]:
-        """The steps of the run, newest first, whole. Nothing for an unknown run.
+        """The steps of the run, newest first, whole; nothing for an unknown run. Of a subgraph: `with_namespace` first.
 
         About n/1000 LISTs for n steps, then 2 GETs per entry, read as the iteration gets there and at most 8 entries
         ahead of it. A step removed meanwhile is left out.
 
         Raises `StateDecodingError`, in its place, for a step that cannot be trusted.
         """
-        run = self._keys(run_id)
+        run = RunKeys(self._prefix, check_run_id(run_id), self._checkpointer.namespace)
 
         async def entry(step: int) -> HistoryEntry[StateT] | None:
             return await self._entry(run, step)
@@ -174,7 +119,7 @@ class RunAdmin(Generic[StateT]):
                 now = await objects.head_state(run, step)
                 if now is None or now != found.facts:
                     continue  # removed or replaced between the two reads: look again
-                raise objects.snapshot_gone(named)
+                raise StateDecodingError(objects.bucket, named, "the active snapshot that the step names is gone")
             state = await objects.decode_state(run, found)
             head = found.stored.head
             return HistoryEntry(step, head.last_modified, head.size, state, tuple(active or ()), Origin.of(head))
@@ -218,12 +163,12 @@ class RunAdmin(Generic[StateT]):
 
         Or those stored within `older_than` (zero or more); with both, a step goes only if both let it go. Never goes
         the newest step, an active snapshot that a kept step needs, or one that a commit under way may come to name.
-        Snapshots that crashed or losing commits left behind go: those of steps without a state once they are older
-        than `grace`, which must be longer than a commit can take. Safe while workers commit, and to be repeated.
+        Snapshots that no step names, left behind by crashed or losing commits, go once they are older than `grace`,
+        which must be longer than a commit can take. Safe while workers commit, beside other janitors, and to repeat.
 
-        Per namespace n/1000 LISTs for states and for snapshots, 1 HEAD for each kept step with a committed snapshot and
-        for each removed one younger than `grace`; 1 LIST for the namespaces; 1 DELETE per 1,000 objects. With
-        `dry_run`, no DELETE.
+        Per namespace n/1000 LISTs for states and for snapshots, 1 HEAD for each kept step with a committed snapshot
+        older than `grace` and for each removed one with a younger; 1 LIST for the namespaces; 1 DELETE per 1,000
+        objects. With `dry_run`, no DELETE.
 
         Raises as all calls do; a key that the store refuses to remove is an error. What was removed until then stays
         removed: states before snapshots, the oldest first.
@@ -253,4 +198,70 @@ class RunAdmin(Generic[StateT]):
         grace: timedelta = GRACE,
         runs_at_once: int = RUNS_AT_ONCE,
         on_run: Callable[[Pruned], None] | None = None,
-    ) -> AsyncIterator[Pruned]: ...
+    ) -> PrunedRuns:
+        """As `prune` on every run, `runs_at_once` (1 …) at a time; `on_run` is called after each, in `runs` order.
+
+        1 LIST per 1,000 runs, and what `prune` takes for each. The first error ends it; runs done until then stay
+        pruned, and calling again goes on with the others.
+        """
+        Retention(keep_last, older_than)
+        if type(runs_at_once) is not int or runs_at_once < 1:
+            raise InvalidArgumentError("runs_at_once", repr(runs_at_once)[:80], "must be an int of 1 or more")
+
+        async def one(run_id: UUID) -> Pruned:
+            return await self.prune(run_id, keep_last=keep_last, older_than=older_than, dry_run=dry_run, grace=grace)
+
+        total = PrunedRuns(0, 0, 0, 0, 0, dry_run)
+        async with aclosing(read_ahead(self.runs(), one, ahead=runs_at_once)) as done:
+            async for pruned in done:
+                total = total.plus(pruned)
+                if on_run is not None:
+                    on_run(pruned)
+        return total
+
+    async def delete(self, run_id: UUID, *, dry_run: bool = False) -> Pruned:
+        """Nothing stands under the run any more: states, snapshots, namespaces, and whatever else was put there.
+
+        1 LIST and 1 DELETE per 1,000 objects; with `dry_run`, no DELETE. An unknown run is no error. States go first,
+        the run's own last and its newest last of all, so that a run half deleted is still resumed from its newest
+        step. Stop its workers first: what one commits meanwhile stays. In a versioned bucket, older versions remain
+        until a lifecycle rule removes them.
+        """
+        run = self._keys(run_id)
+        objects = await objects_of_run(self._store, run)
+        if not dry_run:
+            await delete_in_order(self._store, [listed.key for listed in objects])
+        steps = [step for listed in objects if (step := run.parse_state(listed.key)) is not None]
+        states = sum(is_state(run, listed.key) for listed in objects)
+        size = sum(listed.size for listed in objects)
+        return Pruned(run.run_id, tuple(sorted(steps)), 0, states, len(objects) - states, size, dry_run)
+
+    async def usage(self) -> AsyncIterator[RunUsage]:
+        """What each run takes, ascending by id. 1 LIST per 1,000 objects in the bucket under the prefix, in turn.
+
+        Current versions only: noncurrent versions of a versioned bucket are paid for too, and are not seen here.
+        """
+        head = runs_prefix(self._prefix)
+        open_runs: dict[UUID, RunUsage] = {}
+        async for listed in objects_under(self._store, head):
+            run_id = parse_run_prefix(self._prefix, head + listed.key[len(head) :].partition("/")[0] + "/")
+            if run_id is None:
+                continue
+            if run_id not in open_runs and self._store.ordered:
+                for finished in open_runs.values():
+                    yield finished
+                open_runs.clear()
+            own = self._keys(run_id).parse_state(listed.key) is not None
+            before = open_runs.get(run_id) or RunUsage(run_id, 0, 0, 0, listed.last_modified)
+            open_runs[run_id] = RunUsage(
+                run_id,
+                before.objects + 1,
+                before.bytes + listed.size,
+                before.steps + own,
+                max(before.last_modified, listed.last_modified),
+            )
+        for run_id in sorted(open_runs, key=str):
+            yield open_runs[run_id]
+
+    def _keys(self, run_id: UUID) -> RunKeys:
+        return RunKeys(self._prefix, check_run_id(run_id))

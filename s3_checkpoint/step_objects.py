@@ -47,6 +47,16 @@ class StepObjects(Generic[StateT]):
         )
 
     @property
+    def store(self) -> ObjectStore:
+        """The store all of it is in."""
+        return self._store
+
+    @property
+    def max_stored_bytes(self) -> int:
+        """The most bytes a stored state can honestly have."""
+        return self._state.max_stored_bytes
+
+    @property
     def bucket(self) -> str:
         """The bucket's name, for messages."""
         return self._store.bucket

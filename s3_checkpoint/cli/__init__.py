@@ -22,6 +22,6 @@ def main() -> None:
         sys.stderr.write("s3-checkpoint: the command line is not installed; pip install 's3-checkpoint[cli]'\n")
         raise SystemExit(ExitCode.CONFIGURATION)
 
-    from s3_checkpoint.cli.app import build  # noqa: PLC0415 - typer and rich are optional
+    from s3_checkpoint.cli.app import build
 
     build()(prog_name="s3-checkpoint")

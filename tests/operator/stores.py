@@ -1,0 +1,143 @@
+"""Wrappers around a store for the tests of this folder: one counts requests, one lets calls take turns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from s3_checkpoint.object_store import (
+    PAGE_KEYS,
+    ObjectAttributes,
+    ObjectHead,
+    ObjectStore,
+    Page,
+    PutMode,
+    Refused,
+    StoredObject,
+    Written,
+)
+
+
+class Around:
+    """A store around another; `before` is awaited ahead of every call."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        self.inner = inner
+
+    async def before(self, verb: str) -> None:
+        """Nothing, here."""
+
+    @property
+    def bucket(self) -> str:
+        return self.inner.bucket
+
+    @property
+    def ordered(self) -> bool:
+        return self.inner.ordered
+
+    async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
+        await self.before("get")
+        return await self.inner.get(key, max_bytes=max_bytes)
+
+    async def head(self, key: str) -> ObjectHead | None:
+        await self.before("head")
+        return await self.inner.head(key)
+
+    async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
+        await self.before("put")
+        return await self.inner.put(key, body, attributes, mode=mode)
+
+    async def list(
+        self,
+        prefix: str,
+        *,
+        start_after: str = "",
+        token: str | None = None,
+        delimiter: str = "",
+        limit: int = PAGE_KEYS,
+    ) -> Page:
+        await self.before("list")
+        return await self.inner.list(prefix, start_after=start_after, token=token, delimiter=delimiter, limit=limit)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        await self.before("delete")
+        await self.inner.delete(keys)
+
+    async def copy(self, source: str, target: str, *, attributes: ObjectAttributes | None = None) -> bool:
+        await self.before("copy")
+        return await self.inner.copy(source, target, attributes=attributes)
+
+
+class Counted(Around):
+    """Counts the calls it passes on."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        super().__init__(inner)
+        self.calls: Counter[str] = Counter()
+
+    async def before(self, verb: str) -> None:
+        self.calls[verb] += 1
+
+    def taken(self) -> Mapping[str, int]:
+        """The calls since the last time this was asked."""
+        calls, self.calls = dict(self.calls), Counter()
+        return calls
+
+
+class Turns(Around):
+    """Holds every call until it is chosen: `choose(n)` says which of the n that wait goes next."""
+
+    def __init__(self, inner: ObjectStore, choose: Callable[[int], int]) -> None:
+        super().__init__(inner)
+        self._choose = choose
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def before(self, verb: str) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        await turn
+
+    async def play(
+        self, *work: Coroutine[Any, Any, object], after_each: Callable[[], Coroutine[Any, Any, None]]
+    ) -> list[object]:
+        """Runs `work` to its end, one call at a time, with `after_each` between them; gives results or exceptions."""
+        tasks = [asyncio.ensure_future(one) for one in work]
+        while True:
+            for _ in range(12):  # until whoever can go on has come to its next call
+                await asyncio.sleep(0)
+            if not self._waiting:
+                break
+            self._waiting.pop(self._choose(len(self._waiting))).set_result(None)
+            for _ in range(4):
+                await asyncio.sleep(0)
+            await after_each()
+        return list(await asyncio.gather(*tasks, return_exceptions=True))
+
+
+class EverySchedule:
+    """Chooses so that, over successive plays, every order of calls comes up exactly once."""
+
+    def __init__(self) -> None:
+        self._path: list[list[int]] = []
+        self._at = 0
+        self.played = 0
+
+    def __call__(self, count: int) -> int:
+        if self._at == len(self._path):
+            self._path.append([0, count])
+        chosen = self._path[self._at][0]
+        self._at += 1
+        return chosen
+
+    def next(self) -> bool:
+        """Moves to the next order; False when there is none."""
+        self.played += 1
+        self._at = 0
+        while self._path and self._path[-1][0] + 1 == self._path[-1][1]:
+            self._path.pop()
+        if not self._path:
+            return False
+        self._path[-1][0] += 1
+        return True
