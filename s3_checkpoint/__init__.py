@@ -14,8 +14,11 @@ from s3_checkpoint.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from s3_checkpoint.lineage import Origin
 from s3_checkpoint.memory_store import MemoryStore
 from s3_checkpoint.models import ActiveSnapshot, Checkpoint, StepInfo
+from s3_checkpoint.run_admin import RunAdmin
+from s3_checkpoint.run_records import HistoryEntry, Pruned, PrunedRuns, RunActivity, RunUsage
 from s3_checkpoint.settings import S3Settings
 
 __all__ = [
@@ -26,9 +29,16 @@ __all__ = [
     "Checkpointer",
     "ConfigurationError",
     "Connection",
+    "HistoryEntry",
     "InvalidArgumentError",
     "LifecycleError",
     "MemoryStore",
+    "Origin",
+    "Pruned",
+    "PrunedRuns",
+    "RunActivity",
+    "RunAdmin",
+    "RunUsage",
     "S3Checkpointer",
     "S3Settings",
     "StateDecodingError",
