@@ -6,6 +6,8 @@ RGW's word where S3 says `ConditionalRequestConflict`.
 
 from __future__ import annotations
 
+import re
+
 from s3_checkpoint.errors import (
     AccessDeniedError,
     CheckpointError,
@@ -85,6 +87,8 @@ _UNAVAILABLE_CODES = frozenset({
 })  # fmt: skip
 """What passes by itself. A conflict stands here for the operations that carry no precondition."""
 
+_NAMED_ACTION = re.compile(r"(?:^|[\s:(])((?:s3|kms):[A-Z][A-Za-z]+)\b")
+
 KNOWN_CODES = frozenset(_CONFIGURATION) | _DENIED_CODES | _UNAVAILABLE_CODES | ABSENT_CODES
 
 
@@ -99,9 +103,9 @@ def error_for(operation: str, bucket: str, key: str, code: str, status: int, mes
     if code in _CONFIGURATION:
         return ConfigurationError(_CONFIGURATION[code], bucket, detail)
     if code in _DENIED_CODES:
-        action = ACTIONS.get(operation, f"s3:{operation}")
-        if "kms:" in message:
-            action = next(word.strip(".,:") for word in message.split() if word.startswith("kms:"))
+        # AWS says which right is missing, and it is not always the one the operation is named for: a key's, or a tag's.
+        named = _NAMED_ACTION.search(message)
+        action = named[1] if named else ACTIONS.get(operation, f"s3:{operation}")
         return AccessDeniedError(bucket, key, action, detail)
     if code in _UNAVAILABLE_CODES or status >= 500 or status in (408, 429):
         return StoreUnavailableError(operation, bucket, key, outcome_unknown=operation in WRITES, detail=detail)

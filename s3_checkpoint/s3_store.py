@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 
 import aiohttp
 from botocore import exceptions as sdk
@@ -65,6 +66,9 @@ class S3ObjectStore:
         self._common: dict[str, Any] = {"Bucket": settings.bucket}
         if settings.expected_bucket_owner:
             self._common["ExpectedBucketOwner"] = settings.expected_bucket_owner
+        self._tagging: dict[str, Any] = {}
+        if settings.object_tags:
+            self._tagging = {"Tagging": urlencode(settings.object_tags, quote_via=quote)}
         self._encryption: dict[str, Any] = {}
         if settings.kms_key_id:
             self._encryption = {
@@ -126,6 +130,7 @@ class S3ObjectStore:
                 answer = await self._client.put_object(
                     **self._common,
                     **self._encryption,
+                    **self._tagging,
                     **precondition,
                     **_headers(attributes),
                     Key=key,

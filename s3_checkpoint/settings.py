@@ -40,6 +40,9 @@ class S3Settings(BaseSettings):
     session_token: SecretStr | None = None
     expected_bucket_owner: Annotated[str, Field(pattern=r"^[0-9]{12}$")] | None = None
     """AWS account id (12 digits) that must own the bucket; sent with every request."""
+    object_tags: Annotated[dict[str, str], Field(max_length=10)] = {}
+    """Tags of every object written, ten at most, for lifecycle rules and cost reports; in the environment a JSON
+    object. Writing then needs `s3:PutObjectTagging` too."""
     kms_key_id: str | None = None
     """Encrypts every object with this KMS key (SSE-KMS); None: as the bucket's default says."""
     compression: Compression | None = None

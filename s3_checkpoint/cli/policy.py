@@ -30,7 +30,9 @@ async def policy(
         typer.Option("--kms-key", help="ARN of the key that encrypts the bucket. [S3_CHECKPOINT_KMS_KEY_ID]"),
     ] = None,
     bucket_owner: Annotated[str | None, typer.Option("--bucket-owner", help=_ACCOUNT)] = None,
-    object_tags: Annotated[bool, typer.Option("--object-tags", help="The worker may tag what it writes.")] = False,
+    object_tags: Annotated[
+        bool, typer.Option("--object-tags", help="The worker may tag what it writes. [S3_CHECKPOINT_OBJECT_TAGS]")
+    ] = False,
     partition: Annotated[str, typer.Option("--partition", help="aws, aws-cn or aws-us-gov.")] = "aws",
 ) -> None:
     """Print the least IAM policy a worker, a reader or a janitor needs, limited to the bucket and prefix.
@@ -43,7 +45,7 @@ async def policy(
         settings.bucket,
         settings.prefix,
         kms_key_arn=kms_key or settings.kms_key_id,
-        object_tags=object_tags,
+        object_tags=object_tags or bool(settings.object_tags),
         bucket_owner=bucket_owner or settings.expected_bucket_owner,
         partition=partition,
     )

@@ -39,6 +39,10 @@ class PolicyGate:
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
+        self.forget()
+
+    def forget(self) -> None:
+        """Nobody is known, no bucket has a policy, nothing was refused."""
         self.identities: dict[str, list[Policy]] = {}
         """Policies by access key id."""
         self.bucket_policies: dict[str, Policy] = {}
@@ -53,19 +57,23 @@ class PolicyGate:
         if key not in self.identities or service not in ("s3", "sqs"):
             return self._app(environ, start_response)
         if service == "sqs":
-            return self._pass(environ, start_response, key, [_sqs_question(environ)])
+            refused = self._ask(key, [_sqs_question(environ)])
+            return _refuse(environ, start_response, refused) if refused else self._app(environ, start_response)
         bucket, _, name = unquote(environ["PATH_INFO"].encode("latin-1").decode()).lstrip("/").partition("/")
         query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
         if environ["REQUEST_METHOD"] == "POST" and "delete" in query:
             return self._delete_some(environ, start_response, key, bucket)
-        questions = _s3_questions(environ, bucket, name, query)
-        if environ["REQUEST_METHOD"] in ("GET", "HEAD") and name and self._ask(key, questions) is None:
+        refused = self._ask(key, _s3_questions(environ, bucket, name, query))
+        if refused:
+            return _refuse(environ, start_response, refused)
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD") and name:
             return self._hide_absence(environ, start_response, key, bucket, name)
-        return self._pass(environ, start_response, key, questions)
+        return self._app(environ, start_response)
 
-    def _ask(self, key: str, questions: Iterable[Question]) -> str | None:
-        """The first action that is refused, if one is."""
-        for action, resource, context in questions:
+    def _ask(self, key: str, questions: Iterable[Question]) -> Question | None:
+        """The first question answered with no, if one is."""
+        for question in questions:
+            action, resource, context = question
             bucket = resource.removeprefix("arn:aws:s3:::").partition("/")[0]
             everywhere = {"aws:SecureTransport": str(self.tls).lower(), "aws:ResourceAccount": ACCOUNT}
             policies = [self.bucket_policies[bucket]] if bucket in self.bucket_policies else []
@@ -73,15 +81,8 @@ class PolicyGate:
                 action, resource, {**everywhere, **context}, identity=self.identities[key], on_resource=policies
             ):
                 self.denied.append(action)
-                return action
+                return question
         return None
-
-    def _pass(
-        self, environ: WSGIEnvironment, start_response: StartResponse, key: str, questions: list[Question]
-    ) -> Iterable[bytes]:
-        if self._ask(key, questions) is None:
-            return self._app(environ, start_response)
-        return _refuse(environ, start_response)
 
     def _hide_absence(
         self, environ: WSGIEnvironment, start_response: StartResponse, key: str, bucket: str, name: str
@@ -89,8 +90,8 @@ class PolicyGate:
         """An object that is not there is a 404 only for those who may list it: `s3:prefix` is then its key."""
         status, headers, chunks = _run(self._app, environ)
         question = Question("s3:ListBucket", f"arn:aws:s3:::{bucket}", {"s3:prefix": name})
-        if status.startswith("404") and self._ask(key, [question]) is not None:
-            return _refuse(environ, start_response)
+        if status.startswith("404") and self._ask(key, [question]):
+            return _refuse(environ, start_response, question)
         start_response(status, headers)
         return chunks
 
@@ -103,7 +104,7 @@ class PolicyGate:
         refused = []
         for item in batch.findall("s3:Object", space):
             name = item.findtext("s3:Key", "", space)
-            if self._ask(key, [Question("s3:DeleteObject", f"arn:aws:s3:::{bucket}/{name}", {})]) is not None:
+            if self._ask(key, [Question("s3:DeleteObject", f"arn:aws:s3:::{bucket}/{name}", {})]):
                 refused.append(name)
                 batch.remove(item)
         answer = b"<DeleteResult></DeleteResult>"
@@ -179,9 +180,10 @@ def _run(app: WSGIApplication, environ: WSGIEnvironment) -> tuple[str, list[tupl
     return *answered[-1], chunks
 
 
-def _refuse(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+def _refuse(environ: WSGIEnvironment, start_response: StartResponse, question: Question) -> Iterable[bytes]:
+    message = f"User is not authorized to perform: {question.action} on resource: {question.resource}"
+    body = f"<Error><Code>AccessDenied</Code><Message>{message}</Message></Error>".encode()
     if environ.get("HTTP_X_AMZ_TARGET"):
-        body = b'{"__type": "com.amazonaws.sqs#AccessDeniedException", "message": "Access Denied"}'
+        body = json.dumps({"__type": "com.amazonaws.sqs#AccessDeniedException", "message": message}).encode()
     start_response("403 Forbidden", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]

@@ -1,0 +1,213 @@
+"""Each role does on a server that enforces IAM what it is for, and is refused everything else by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel
+
+from s3_checkpoint import AccessDeniedError, ActiveSnapshot, S3Checkpointer, S3Settings, connect
+from s3_checkpoint.policy import Role, iam_policy
+from s3_checkpoint.s3_client import client_for
+from s3_checkpoint.s3_store import S3ObjectStore
+from tests.infra.conftest import Cloud
+
+RUN = UUID("6b1f8f6e-0c43-4cf0-9f0e-1d5a6b7c8d9e")
+PREFIX = "team/app"
+NEXT = [ActiveSnapshot(node_name="write", payload={"section": 2})]
+
+
+class Note(BaseModel):
+    text: str = ""
+
+
+def moto_deletes(bucket: str) -> dict[str, object]:
+    """moto asks for s3:DeleteObject on the bucket before a batch delete; AWS, and the door, on each key."""
+    return {"Effect": "Allow", "Action": "s3:DeleteObject", "Resource": f"arn:aws:s3:::{bucket}"}
+
+
+@pytest.fixture
+async def bucket(cloud: Cloud) -> str:
+    """A bucket with one committed run under our prefix and one under a sibling's."""
+    name = cloud.new_bucket()
+    async with client_for(cloud.settings(name)) as client:
+        for prefix in (PREFIX, "team/apple"):
+            async with connect(Note, cloud.settings(name, prefix), client=client) as checkpointer:
+                await checkpointer.commit(RUN, 0, Note(text="begun"), NEXT)
+    return name
+
+
+@pytest.fixture
+def as_role(cloud: Cloud, bucket: str) -> Callable[..., S3Settings]:
+    """Settings of a new user with the policy of a role, IAM being enforced from then on."""
+
+    def make(role: Role, prefix: str = PREFIX, target: str | None = None, **fields: object) -> S3Settings:
+        policy = iam_policy(role, bucket, PREFIX, object_tags=bool(fields.get("object_tags")))
+        cloud.enforce(False)
+        user = cloud.new_user(policy, for_moto_only=moto_deletes(bucket) if role == "janitor" else None)
+        cloud.enforce(True)
+        return cloud.settings(target or bucket, prefix, **user, **fields)
+
+    return make
+
+
+async def test_the_worker_can_make_every_call_of_a_worker(as_role: Callable[..., S3Settings]) -> None:
+    """Reading, writing, committing, resuming, in a namespace too; what is not there is None, not 403."""
+    async with connect(Note, as_role("worker")) as checkpointer:
+        await checkpointer.save(RUN, 1, Note(text="saved"))
+        await checkpointer.save_active(RUN, 1, NEXT)
+        await checkpointer.commit(RUN, 2, Note(text="committed"), NEXT)
+        await checkpointer.with_namespace("sub graph/1").commit(RUN, 0, Note(text="inner"), NEXT)
+
+        resumed = await checkpointer.resume(RUN)
+        assert resumed is not None
+        assert (resumed.step, resumed.state, list(resumed.active)) == (2, Note(text="committed"), NEXT)
+        assert await checkpointer.load(RUN, 1) == Note(text="saved")
+        assert await checkpointer.load_active(RUN, 1) == NEXT
+        assert await checkpointer.list(RUN) == [0, 1, 2]
+        assert await checkpointer.load(RUN, 99) is None
+        assert await checkpointer.load_active(RUN, 99) == []
+        assert await checkpointer.load(UUID(int=0)) is None
+
+
+async def test_the_worker_resumes_after_a_conflict(as_role: Callable[..., S3Settings]) -> None:
+    """Reading back who won needs no more than the worker has."""
+    settings = as_role("worker")
+
+    async with connect(Note, settings) as first, connect(Note, settings) as second:
+        await first.commit(RUN, 1, Note(text="same"), NEXT)
+        await second.commit(RUN, 1, Note(text="same"), NEXT)
+
+        assert await second.list(RUN) == [0, 1]
+
+
+async def test_the_worker_can_copy_within_its_prefix(as_role: Callable[..., S3Settings]) -> None:
+    """Forking a run is a copy: it reads the source and writes the target."""
+    settings = as_role("worker")
+
+    async with client_for(settings) as client:
+        store = S3ObjectStore(client, settings)
+        source = (await store.list(f"{PREFIX}/runs/{RUN}/steps/")).objects[0].key
+        assert await store.copy(source, source.replace(str(RUN), str(UUID(int=1))))
+        with pytest.raises(AccessDeniedError):
+            await store.copy(source.replace(PREFIX, "team/apple"), source)
+
+
+async def test_the_worker_can_delete_nothing(as_role: Callable[..., S3Settings]) -> None:
+    """Not even what it wrote itself."""
+    settings = as_role("worker")
+
+    async with client_for(settings) as client:
+        store = S3ObjectStore(client, settings)
+        key = (await store.list(f"{PREFIX}/runs/{RUN}/steps/")).objects[0].key
+        with pytest.raises(AccessDeniedError) as denied:
+            await store.delete([key])
+        assert await store.head(key) is not None
+
+    assert denied.value.action == "s3:DeleteObject"
+    assert denied.value.key == key
+
+
+CALLS: list[tuple[str, Callable[[S3Checkpointer[Note]], object]]] = [
+    ("s3:PutObject", lambda c: c.save(RUN, 5, Note())),
+    ("s3:PutObject", lambda c: c.save_active(RUN, 5, NEXT)),
+    ("s3:PutObject", lambda c: c.commit(RUN, 5, Note(), NEXT)),
+    ("s3:GetObject", lambda c: c.load(RUN, 0)),
+    ("s3:GetObject", lambda c: c.load_active(RUN, 0)),
+    ("s3:ListBucket", lambda c: c.load(RUN)),
+    ("s3:ListBucket", lambda c: c.list(RUN)),
+    ("s3:ListBucket", lambda c: c.resume(RUN)),
+]
+
+
+@pytest.mark.parametrize("elsewhere", ["team/apple", "team", ""], ids=["sibling", "above", "root"])
+@pytest.mark.parametrize("role", ["worker", "reader", "janitor"])
+async def test_nobody_gets_out_of_the_prefix(as_role: Callable[..., S3Settings], role: Role, elsewhere: str) -> None:
+    """Another prefix of the bucket: no call works, and each error names the action to grant."""
+    async with connect(Note, as_role(role, elsewhere)) as checkpointer:
+        for action, call in CALLS:
+            with pytest.raises(AccessDeniedError) as denied:
+                await call(checkpointer)  # type: ignore[misc]
+            assert denied.value.action == action
+            assert action in str(denied.value)
+
+
+@pytest.mark.parametrize("role", ["worker", "reader", "janitor"])
+async def test_nobody_gets_to_another_bucket(cloud: Cloud, as_role: Callable[..., S3Settings], role: Role) -> None:
+    """The same prefix in another bucket."""
+    async with connect(Note, as_role(role, target=cloud.new_bucket())) as checkpointer:
+        for action, call in CALLS:
+            with pytest.raises(AccessDeniedError) as denied:
+                await call(checkpointer)  # type: ignore[misc]
+            assert denied.value.action == action
+
+
+async def test_the_worker_may_tag_what_it_writes_only_if_its_policy_says_so(
+    cloud: Cloud, as_role: Callable[..., S3Settings]
+) -> None:
+    """Tags are a right of their own; the error names that right, not the one to write."""
+    tags = {"s3-checkpoint-retention": "temporary", "team": "a b+c=d"}
+    tagging = as_role("worker", object_tags=tags)
+    plain = as_role("worker").model_copy(update={"object_tags": tags})
+
+    async with connect(Note, tagging) as checkpointer:
+        await checkpointer.commit(RUN, 1, Note(), NEXT)
+    async with connect(Note, plain) as checkpointer:
+        with pytest.raises(AccessDeniedError) as denied:
+            await checkpointer.commit(RUN, 2, Note(), NEXT)
+
+    assert denied.value.action == "s3:PutObjectTagging"
+    cloud.enforce(False)
+    s3 = cloud.client("s3")
+    keys = [line["Key"] for line in s3.list_objects_v2(Bucket=tagging.bucket, Prefix=f"{PREFIX}/")["Contents"]]
+    written = [key for key in keys if "00001." in key]
+    assert len(written) == 2
+    for key in written:
+        found = s3.get_object_tagging(Bucket=tagging.bucket, Key=key)["TagSet"]
+        assert {tag["Key"]: tag["Value"] for tag in found} == tags
+
+
+async def test_the_janitor_deletes_within_its_prefix_and_a_refused_key_is_an_error(
+    as_role: Callable[..., S3Settings],
+) -> None:
+    """In one batch: what is ours goes, and the key of somebody else is named."""
+    settings = as_role("janitor")
+    other = f"team/apple/runs/{RUN}/steps/{0:020d}.json"
+
+    async with client_for(settings) as client:
+        store = S3ObjectStore(client, settings)
+        key = (await store.list(f"{PREFIX}/runs/{RUN}/steps/")).objects[0].key
+        with pytest.raises(AccessDeniedError) as denied:
+            await store.delete([other, key])
+        assert await store.head(key) is None
+
+    assert (denied.value.action, denied.value.key) == ("s3:DeleteObject", other)
+
+
+@pytest.mark.parametrize("role", ["reader", "janitor"])
+async def test_who_reads_reads_everything_and_writes_nothing(as_role: Callable[..., S3Settings], role: Role) -> None:
+    """The reader and the janitor see a run whole; no write of theirs lands."""
+    async with connect(Note, as_role(role)) as checkpointer:
+        for action, call in CALLS[:3]:
+            with pytest.raises(AccessDeniedError) as denied:
+                await call(checkpointer)  # type: ignore[misc]
+            assert denied.value.action == action == "s3:PutObject"
+
+        resumed = await checkpointer.resume(RUN)
+        assert resumed is not None
+        assert (resumed.step, resumed.state, list(resumed.active)) == (0, Note(text="begun"), NEXT)
+        assert await checkpointer.list(RUN) == [0]
+        assert await checkpointer.load_active(RUN, 0) == NEXT
+        assert await checkpointer.load(RUN, 5) is None
+
+
+async def test_a_wrong_secret_opens_nothing(as_role: Callable[..., S3Settings]) -> None:
+    """The server does check who asks: the same user with another secret is refused."""
+    settings = as_role("worker").model_copy(update={"max_attempts": 1})
+    forged = S3Settings.model_validate({**settings.model_dump(), "secret_access_key": "guessed"})
+
+    async with connect(Note, forged) as checkpointer:
+        with pytest.raises(Exception, match="SignatureDoesNotMatch"):
+            await checkpointer.load(RUN, 0)
