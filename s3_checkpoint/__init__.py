@@ -14,25 +14,34 @@ from s3_checkpoint.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from s3_checkpoint.graph import END, HALT, Graph, Next, Send, Task
 from s3_checkpoint.lineage import Origin
 from s3_checkpoint.memory_store import MemoryStore
 from s3_checkpoint.models import ActiveSnapshot, Checkpoint, StepInfo
 from s3_checkpoint.run_admin import RunAdmin
 from s3_checkpoint.run_records import HistoryEntry, Pruned, PrunedRuns, RunActivity, RunUsage
 from s3_checkpoint.settings import S3Settings
+from s3_checkpoint.superstep import NO_STEP, Advance, Interrupted, run_superstep, run_to_end
 
 __all__ = [
+    "END",
+    "HALT",
+    "NO_STEP",
     "AccessDeniedError",
     "ActiveSnapshot",
+    "Advance",
     "Checkpoint",
     "CheckpointError",
     "Checkpointer",
     "ConfigurationError",
     "Connection",
+    "Graph",
     "HistoryEntry",
+    "Interrupted",
     "InvalidArgumentError",
     "LifecycleError",
     "MemoryStore",
+    "Next",
     "Origin",
     "Pruned",
     "PrunedRuns",
@@ -41,11 +50,15 @@ __all__ = [
     "RunUsage",
     "S3Checkpointer",
     "S3Settings",
+    "Send",
     "StateDecodingError",
     "StateEncodingError",
     "StepConflictError",
     "StepInfo",
     "StoreError",
     "StoreUnavailableError",
+    "Task",
     "connect",
+    "run_superstep",
+    "run_to_end",
 ]

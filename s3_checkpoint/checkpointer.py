@@ -194,11 +194,13 @@ class S3Checkpointer(Checkpointer[StateT]):
         """The steps of the run, ascending; empty for an unknown run. About n/1000 LISTs for n steps."""
         return await self._index.steps(self._run(run_id))
 
-    async def commit(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> None:
+    async def commit(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> bool:
         """State and active tasks are the step, both or neither, and nobody's later commit changes them.
 
         2 PUTs, one after the other; refused, 1 HEAD more. Committing the same content twice is a success: a worker
         that starts over after a crash, or after `StoreUnavailableError`, calls again with the same arguments.
+
+        True if this call wrote what stands there; False if the same content stood there already.
 
         `StepConflictError`: another content stands there; ours was not written. `StateEncodingError`: before any
         request. `StoreUnavailableError`: the outcome is unknown. `ConfigurationError`: `conditional_writes` is off.
@@ -222,9 +224,10 @@ class S3Checkpointer(Checkpointer[StateT]):
             outcome = await self._objects.put_state(
                 run, step, state_body, write_id, mode="create", active_digest=active_body.digest
             )
-            if isinstance(outcome, Written) or await self._stands(run, step, ours):
+            wrote = True if isinstance(outcome, Written) else await self._stands(run, step, ours)
+            if wrote is not None:
                 self._index.seen(run, step)
-                return
+                return wrote
             await self._sleep(0.05 * 2**attempt * (0.5 + self._jitter()))
         raise StoreUnavailableError(
             "PutObject",
@@ -257,15 +260,15 @@ class S3Checkpointer(Checkpointer[StateT]):
     def _run(self, run_id: UUID) -> RunKeys:
         return RunKeys(self._prefix, check_run_id(run_id), self._namespace)
 
-    async def _stands(self, run: RunKeys, step: int, ours: Facts) -> bool:
-        """Whether the step stands with our content after all; False if nothing stands there."""
+    async def _stands(self, run: RunKeys, step: int, ours: Facts) -> bool | None:
+        """Whether what stands there, having our content, is our own write; None if nothing stands there."""
         theirs = await self._objects.head_state(run, step)
         if theirs is None:
-            return False
+            return None
         if theirs.write_id == ours.write_id:
             return True
         if theirs.active and (theirs.digest, theirs.active_digest) == (ours.digest, ours.active_digest):
-            return True
+            return False
         raise StepConflictError(run.run_id, step, theirs.write_id)
 
     async def _latest(self, run: RunKeys) -> StateObject | None:

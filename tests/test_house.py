@@ -17,6 +17,7 @@ ROWS = {
     "models": 1,
     "fidelity": 1,
     "compression": 1,
+    "graph": 2,
     "settings": 2,
     "object_store": 2,
     "policy": 2,
