@@ -1,0 +1,56 @@
+# Every target sets up what it needs, on a machine with only Python 3.11+ and make.
+#   make demo     workers are killed, the run finishes right
+#   make test     all tests; green or red
+#   make check    format, lint and strict types
+#   make bench    the benchmark suite, beside the peers (minutes)
+#   make package  the Lambda zip, in infra/build/
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test test-long test-lowest check format clean
+
+demo: $(VENV)/demo.stamp
+	@$(BIN)/s3-checkpoint demo $(ARGS)
+
+test: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-long: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest -m long $(ARGS)
+
+check: $(VENV)/dev.stamp
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(VENV)/dev.stamp
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+# Tests the lower bounds of pyproject.toml, in an environment of its own.
+test-lowest: $(VENV)/dev.stamp
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest
+	@$(BIN)/uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct -e '.[dev]'
+	@$(VENV)-lowest/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.stamp: pyproject.toml | $(BIN)/python
+	@echo "setting up $(VENV) (once) ..." >&2
+	@$(PIP) install -e '.[demo]'
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
+	@echo "setting up $(VENV) for development (once) ..." >&2
+	@$(PIP) install -e '.[dev]'
+	@touch $@ $(VENV)/demo.stamp
+
+clean:
+	rm -rf $(VENV) $(VENV)-lowest infra/build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
