@@ -92,14 +92,7 @@ class JsonCodec(Generic[StateT]):
         try:
             back = self._validate(data)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            path = self._root + json_path(first["loc"])[1:]
-            difference = first_difference(value, from_json(data), self._root)
-            if difference and difference.path.startswith(path):
-                path, reason = difference
-            else:
-                reason = f"it does not fit its own type when read back ({first['msg']})"
-            raise StateEncodingError(path, reason) from error
+            raise StateEncodingError(*self._misfit(value, data, error)) from error
         except Exception as error:  # noqa: BLE001 - validators are the application's too
             self._refuse(None, f"reading it back fails with {type(error).__name__}: {error}"[:200], error)
         if (difference := first_difference(value, back, self._root)) is not None:
@@ -145,6 +138,18 @@ class JsonCodec(Generic[StateT]):
 
     def _validate(self, data: bytes | bytearray) -> StateT:
         return self._adapter.validate_json(data, by_alias=True, by_name=True)
+
+    def _misfit(self, value: StateT, data: bytes, error: ValidationError) -> Difference:
+        """Where and why `data` does not read back as `value`: the type's own word, or what JSON made of it there."""
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = self._root + json_path(first["loc"])[1:]
+        try:
+            changed = first_difference(value, from_json(data), self._root)
+        except ValueError:
+            changed = None  # not JSON for a reader at all: nested too deeply
+        if changed and changed.path.startswith(path):
+            return changed
+        return Difference(path, f"it does not fit its own type when read back ({first['msg']})")
 
     def _refuse(self, difference: Difference | None, otherwise: str, cause: Exception) -> NoReturn:
         raise StateEncodingError(*(difference or (self._root, otherwise))) from cause

@@ -1,0 +1,252 @@
+"""Settings, and what they make the client send."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import aioboto3
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from s3_checkpoint import (
+    CheckpointError,
+    ConfigurationError,
+    LifecycleError,
+    S3Settings,
+    StoreUnavailableError,
+    connect,
+)
+from s3_checkpoint.s3_client import client_for
+from s3_checkpoint.s3_store import S3ObjectStore
+from tests.sdk_requests import logged_client
+from tests.states import RUN, Counter
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arguments win; an empty variable counts as unset."""
+    monkeypatch.setenv("S3_CHECKPOINT_BUCKET", "from-env")
+    monkeypatch.setenv("S3_CHECKPOINT_PREFIX", "/team/")
+    monkeypatch.setenv("S3_CHECKPOINT_MAX_ATTEMPTS", "7")
+    monkeypatch.setenv("S3_CHECKPOINT_COMPRESSION", "")
+
+    settings = S3Settings(max_attempts=2)  # type: ignore[call-arg]
+
+    assert (settings.bucket, settings.prefix, settings.max_attempts) == ("from-env", "team", 2)
+    assert settings.compression is None
+
+
+def test_connect_without_settings_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says which variable is missing."""
+    with pytest.raises(ValidationError, match="bucket"):
+        connect(Counter)
+    monkeypatch.setenv("S3_CHECKPOINT_BUCKET", "from-env")
+    connect(Counter)
+
+
+def test_secrets_are_never_printed() -> None:
+    """In no form, not in an error either."""
+    settings = S3Settings(
+        bucket="b", access_key_id="AKIA", secret_access_key=SecretStr("hunter2"), session_token=SecretStr("hunter3")
+    )
+
+    assert "hunter" not in f"{settings!r} {settings!s} {settings.model_dump()} {settings.model_dump_json()}"
+    with pytest.raises(ValidationError) as caught:
+        S3Settings(bucket="b", secret_access_key=SecretStr("hunter2"))
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"bucket": ""},
+        {"bucket": "b", "unknown": 1},
+        {"bucket": "b", "endpoint_url": "localhost:9000"},
+        {"bucket": "b", "endpoint_url": "ftp://x"},
+        {"bucket": "b", "access_key_id": "a"},
+        {"bucket": "b", "session_token": "a"},
+        {"bucket": "b", "compression": "lzma"},
+        {"bucket": "b", "expected_bucket_owner": "me"},
+        {"bucket": "b", "max_attempts": 0},
+        {"bucket": "b", "read_timeout_s": 0},
+        {"bucket": "b", "max_state_bytes": 0},
+        {"bucket": "b", "max_connections": 0},
+    ],
+)
+def test_settings_out_of_bounds_are_refused(fields: dict[str, Any]) -> None:
+    """Before anything is opened."""
+    with pytest.raises(ValidationError):
+        S3Settings(**fields)
+
+
+def test_settings_are_frozen() -> None:
+    """Values, not switches."""
+    with pytest.raises(ValidationError):
+        S3Settings(bucket="b").bucket = "c"
+
+
+def test_a_url_gives_bucket_and_prefix() -> None:
+    """Other fields by keyword."""
+    settings = S3Settings.from_url("s3://my-bucket/team/a%20b/", region_name="eu-central-1")
+
+    assert (settings.bucket, settings.prefix, settings.region_name) == ("my-bucket", "team/a b", "eu-central-1")
+    assert S3Settings.from_url("s3://my-bucket").prefix == ""
+
+
+@pytest.mark.parametrize(
+    "url", ["my-bucket", "https://my-bucket/x", "s3://", "s3:///x", "s3://k:secret@b/x", "s3://b?x=1"]
+)
+def test_a_url_of_another_form_is_refused(url: str) -> None:
+    """Without repeating what may hold a secret."""
+    with pytest.raises(ConfigurationError, match="s3://bucket") as caught:
+        S3Settings.from_url(url)
+    assert "secret" not in str(caught.value)
+
+
+def _config(**fields: Any) -> Any:
+    async def read() -> Any:
+        async with client_for(S3Settings(bucket="b", region_name="eu-west-1", **fields)) as client:
+            return client.meta.config, client.meta.endpoint_url
+
+    return asyncio.run(read())
+
+
+def test_the_client_for_aws_is_made_as_the_settings_say() -> None:
+    """Time-outs, attempts in `standard` mode, connections; checksums as AWS recommends."""
+    config, endpoint = _config(connect_timeout_s=1, read_timeout_s=2, max_attempts=5, max_connections=9)
+
+    assert (config.connect_timeout, config.read_timeout, config.max_pool_connections) == (1, 2, 9)
+    assert config.retries == {"mode": "standard", "total_max_attempts": 5}
+    assert config.request_checksum_calculation == "when_supported"
+    assert endpoint == "https://s3.eu-west-1.amazonaws.com"
+
+
+def test_the_client_for_a_compatible_store_asks_less_of_it() -> None:
+    """Path-style addresses, checksums only when required."""
+    config, endpoint = _config(endpoint_url="http://127.0.0.1:9")
+
+    assert config.s3["addressing_style"] == "path"
+    assert config.request_checksum_calculation == config.response_checksum_validation == "when_required"
+    assert endpoint == "http://127.0.0.1:9"
+
+
+def test_defaults_are_as_documented() -> None:
+    """Connect 3 s, read 10 s, 4 attempts."""
+    config, _ = _config()
+
+    assert (config.connect_timeout, config.read_timeout) == (3, 10)
+    assert config.retries["total_max_attempts"] == 4
+
+
+async def test_owner_and_key_are_sent_with_every_request(new_settings: Callable[..., S3Settings]) -> None:
+    """`ExpectedBucketOwner` on all, SSE-KMS on all that store."""
+    settings = new_settings(expected_bucket_owner="123456789012", kms_key_id="alias/runs")
+    async with logged_client(settings) as log, connect(Counter, settings, client=log.client) as checkpointer:
+        await checkpointer.commit(RUN, 0, Counter(n=0), [])
+        await checkpointer.resume(RUN)
+        await checkpointer.load_active(RUN, 0)
+        store = S3ObjectStore(log.client, settings)
+        await store.copy(checkpointer._run(RUN).state(0), "copy")
+        await store.delete(["copy"])
+
+    assert {operation for operation, _ in log.requests} == {
+        "PutObject", "GetObject", "HeadObject", "ListObjectsV2", "CopyObject", "DeleteObjects",
+    }  # fmt: skip
+    for operation, request in log.requests:
+        assert request.headers["x-amz-expected-bucket-owner"] == b"123456789012"
+        if operation in ("PutObject", "CopyObject"):
+            assert request.headers["x-amz-server-side-encryption"] == b"aws:kms"
+            assert request.headers["x-amz-server-side-encryption-aws-kms-key-id"] == b"alias/runs"
+
+
+async def test_an_injected_client_is_used_and_not_closed(settings: S3Settings, moto_url: str) -> None:
+    """It belongs to whoever made it."""
+    session = aioboto3.Session(aws_access_key_id="x", aws_secret_access_key="y", region_name="us-east-1")
+    async with session.client("s3", endpoint_url=moto_url) as client:
+        async with connect(Counter, settings, client=client) as checkpointer:
+            await checkpointer.save(RUN, 0, Counter(n=0))
+
+        listed = await client.list_objects_v2(Bucket=settings.bucket)
+
+    assert listed["KeyCount"] == 1
+
+
+async def test_explicit_credentials_sign_the_requests(new_settings: Callable[..., S3Settings]) -> None:
+    """The token too."""
+    settings = new_settings(access_key_id="AKIAEXPLICIT", secret_access_key="s", session_token="token")
+    async with logged_client(settings) as log, connect(Counter, settings, client=log.client) as checkpointer:
+        await checkpointer.load(RUN)
+
+    [(_, request)] = log.requests
+    assert b"AKIAEXPLICIT" in request.headers["Authorization"]
+    assert request.headers["X-Amz-Security-Token"] == b"token"
+
+
+async def test_the_aws_chain_signs_where_no_credentials_are_given(
+    settings: S3Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here: from the environment."""
+    chain = settings.model_copy(update={"access_key_id": None, "secret_access_key": None})
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIACHAIN")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    async with logged_client(chain) as log, connect(Counter, chain, client=log.client) as checkpointer:
+        await checkpointer.load(RUN)
+
+    [(_, request)] = log.requests
+    assert b"AKIACHAIN" in request.headers["Authorization"]
+
+
+async def test_no_credentials_at_all_is_a_configuration_error(settings: S3Settings) -> None:
+    """Not a time-out, not a traceback of the SDK."""
+    chain = settings.model_copy(update={"access_key_id": None, "secret_access_key": None})
+
+    async with connect(Counter, chain) as checkpointer:
+        with pytest.raises(ConfigurationError, match="credentials"):
+            await checkpointer.load(RUN)
+
+
+async def test_a_profile_that_is_not_there_is_a_configuration_error() -> None:
+    """On opening."""
+    with pytest.raises(ConfigurationError, match="profile"):
+        async with connect(Counter, S3Settings(bucket="b", profile_name="no-such-profile")):
+            pass
+
+
+async def test_nobody_listening_is_unavailability(unused_tcp_port: int) -> None:
+    """Retryable; says what could not be reached."""
+    settings = S3Settings(
+        bucket="b", endpoint_url=f"http://127.0.0.1:{unused_tcp_port}", access_key_id="x",
+        secret_access_key=SecretStr("y"), max_attempts=1,
+    )  # fmt: skip
+    async with connect(Counter, settings) as checkpointer:
+        with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1") as caught:
+            await checkpointer.load(RUN)
+
+    assert caught.value.retryable
+
+
+def test_a_checkpointer_belongs_to_its_loop(settings: S3Settings) -> None:
+    """Used from another one, it says so."""
+
+    async def open_() -> Any:
+        connection = connect(Counter, settings)
+        return connection, await connection.__aenter__()
+
+    first = asyncio.new_event_loop()
+    connection, checkpointer = first.run_until_complete(open_())
+    try:
+        with pytest.raises(LifecycleError, match="another event loop"):
+            asyncio.run(checkpointer.load(RUN))
+    finally:
+        first.run_until_complete(connection.__aexit__(None, None, None))
+        first.close()
+
+
+async def test_an_error_inside_the_block_comes_through(settings: S3Settings) -> None:
+    """And the client is closed all the same."""
+    with pytest.raises(ZeroDivisionError):
+        async with connect(Counter, settings) as checkpointer:
+            raise ZeroDivisionError
+    with pytest.raises(CheckpointError):
+        await checkpointer.load(RUN)

@@ -1,0 +1,120 @@
+"""Cost is part of the interface: every public method makes the requests its docstring says, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from uuid import uuid4
+
+import pytest
+
+from s3_checkpoint import (
+    ActiveSnapshot,
+    CheckpointError,
+    InvalidArgumentError,
+    S3Checkpointer,
+    S3Settings,
+    StateEncodingError,
+    StepConflictError,
+    connect,
+)
+from tests.sdk_requests import RequestLog, logged_client
+from tests.states import RUN, Counter
+
+TASKS = [ActiveSnapshot(node_name="a")]
+NOT_JSON = ActiveSnapshot(node_name="a", payload=float("inf"))
+
+
+@pytest.fixture
+async def log(settings: S3Settings) -> AsyncIterator[RequestLog]:
+    async with logged_client(settings) as log:
+        yield log
+
+
+@pytest.fixture
+async def checkpointer(settings: S3Settings, log: RequestLog) -> AsyncIterator[S3Checkpointer[Counter]]:
+    async with connect(Counter, settings, client=log.client) as checkpointer:
+        yield checkpointer
+
+
+async def test_opening_and_closing_make_no_request(settings: S3Settings, log: RequestLog) -> None:
+    """A cold start pays for the first call only."""
+    async with connect(Counter, settings, client=log.client) as checkpointer:
+        checkpointer.with_namespace("sub")
+
+    assert log.counts() == {}
+
+
+async def test_writes_cost_what_they_say(checkpointer: S3Checkpointer[Counter], log: RequestLog) -> None:
+    """`save` and `save_active` 1 PUT, `commit` 2."""
+    await checkpointer.save(RUN, 0, Counter(n=0))
+    assert log.counts() == {"PutObject": 1}
+
+    await checkpointer.save_active(RUN, 0, TASKS)
+    assert log.counts() == {"PutObject": 1}
+
+    await checkpointer.commit(RUN, 1, Counter(n=1), TASKS)
+    assert log.counts() == {"PutObject": 2}
+
+
+async def test_a_refused_commit_costs_one_head_more(checkpointer: S3Checkpointer[Counter], log: RequestLog) -> None:
+    """Whether it turns out to be a repeat or a conflict."""
+    await checkpointer.commit(RUN, 1, Counter(n=1), TASKS)
+    log.counts()
+
+    await checkpointer.commit(RUN, 1, Counter(n=1), TASKS)
+    assert log.counts() == {"PutObject": 2, "HeadObject": 1}
+
+    with pytest.raises(StepConflictError):
+        await checkpointer.commit(RUN, 1, Counter(n=2), TASKS)
+    assert log.counts() == {"PutObject": 2, "HeadObject": 1}
+
+
+async def test_reads_cost_what_they_say(checkpointer: S3Checkpointer[Counter], log: RequestLog) -> None:
+    """For a saved step and for a committed one."""
+    await checkpointer.save(RUN, 0, Counter(n=0))
+    await checkpointer.commit(RUN, 1, Counter(n=1), TASKS)
+    log.counts()
+
+    await checkpointer.load(RUN, 0)
+    assert log.counts() == {"GetObject": 1}
+    await checkpointer.load(RUN)
+    assert log.counts() == {"ListObjectsV2": 1, "GetObject": 1}
+    await checkpointer.load_active(RUN, 0)
+    assert log.counts() == {"GetObject": 1, "HeadObject": 1}
+    await checkpointer.load_active(RUN, 1)
+    assert log.counts() == {"GetObject": 2, "HeadObject": 1}
+    await checkpointer.resume(RUN)
+    assert log.counts() == {"ListObjectsV2": 1, "GetObject": 2}
+    await checkpointer.list(RUN)
+    assert log.counts() == {"ListObjectsV2": 1}
+
+
+async def test_an_unknown_run_costs_one_list(checkpointer: S3Checkpointer[Counter], log: RequestLog) -> None:
+    """And gives None, None and []."""
+    unknown = uuid4()
+
+    assert await checkpointer.load(unknown) is None
+    assert await checkpointer.resume(unknown) is None
+    assert await checkpointer.list(unknown) == []
+    assert log.counts() == {"ListObjectsV2": 3}
+
+
+async def test_what_is_refused_before_a_request_costs_none(
+    checkpointer: S3Checkpointer[Counter], log: RequestLog
+) -> None:
+    """A state that would not come back, a step out of bounds, a run id that is none."""
+    calls: list[tuple[type[CheckpointError], Callable[[], Awaitable[object]]]] = [
+        (StateEncodingError, lambda: checkpointer.save(RUN, 0, Counter.model_construct(n=float("nan")))),
+        (StateEncodingError, lambda: checkpointer.commit(RUN, 0, Counter(n=0), [NOT_JSON])),
+        (StateEncodingError, lambda: checkpointer.save_active(RUN, 0, [NOT_JSON])),
+        (InvalidArgumentError, lambda: checkpointer.save(RUN, -1, Counter(n=0))),
+        (InvalidArgumentError, lambda: checkpointer.load(RUN, 2**64)),
+        (InvalidArgumentError, lambda: checkpointer.load_active(RUN, True)),
+        (InvalidArgumentError, lambda: checkpointer.resume("not a run")),  # type: ignore[arg-type]
+        (InvalidArgumentError, lambda: checkpointer.list("not a run")),  # type: ignore[arg-type]
+    ]
+    for expected, call in calls:
+        with pytest.raises(expected):
+            await call()
+
+    assert log.counts() == {}
