@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 _living: weakref.WeakSet[LoopThread] = weakref.WeakSet()
 _parents: list[asyncio.AbstractEventLoop] = []
-"""Loops of the process this one was forked from. Kept: to collect one would warn of it as unclosed, and to close it would
-disturb the parent, which shares its file descriptors."""
+"""Loops of the process this one was forked from. Kept: to collect one would warn of it as unclosed, and to close it
+would disturb the parent, which shares its file descriptors."""
 
 
 class LoopThread:
