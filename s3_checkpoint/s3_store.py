@@ -87,6 +87,11 @@ class S3ObjectStore:
         """False for a directory bucket."""
         return not self._settings.directory_bucket
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop it belongs to."""
+        return self._loop
+
     def close(self) -> None:
         """From now on every call raises `LifecycleError`. The client is left to its owner."""
         self._closed = True

@@ -19,6 +19,7 @@ ROWS = {
     "compression": 1,
     "graph": 2,
     "settings": 2,
+    "thread_keys": 2,
     "object_store": 2,
     "policy": 2,
     "s3_errors": 2,

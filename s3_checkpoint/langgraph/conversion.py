@@ -1,0 +1,258 @@
+"""LangGraph's checkpoints and writes ↔ records and payloads, through the saver's serializer.
+
+Runs in the caller's thread: neither encoding nor decoding holds up the requests of others.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    PendingWrite,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+
+from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StateEncodingError
+from s3_checkpoint.langgraph.envelope import CheckpointRecord, Payload, ValueRef, WriteRow, WritesRecord
+from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, StoredCheckpoint
+from s3_checkpoint.thread_keys import NO_RUN, NamespaceKeys, head_name, run_segment, value_name
+
+DELTA_COUNTERS = "counters_since_delta_snapshot"
+
+
+class Place(NamedTuple):
+    """What a config says of where a checkpoint is; `checkpoint_id` None: the newest."""
+
+    thread_id: str
+    namespace: str
+    checkpoint_id: str | None
+
+    @classmethod
+    def of(cls, config: RunnableConfig) -> Place:
+        """Read from `config["configurable"]`; ids are coerced with `str`, and absent or empty means the newest."""
+        configurable = config.get("configurable") or {}
+        thread_id = configurable.get("thread_id")
+        if thread_id is None:
+            raise InvalidArgumentError("thread_id", "", "must be given, as config['configurable']['thread_id']")
+        checkpoint_id = configurable.get("checkpoint_id")
+        return cls(
+            str(thread_id), configurable.get("checkpoint_ns") or "", str(checkpoint_id) if checkpoint_id else None
+        )
+
+    @property
+    def config(self) -> RunnableConfig:
+        """The config that leads there, and nothing else."""
+        return {
+            "configurable": {
+                "thread_id": self.thread_id,
+                "checkpoint_ns": self.namespace,
+                "checkpoint_id": self.checkpoint_id,
+            }
+        }
+
+
+class KnownValue(NamedTuple):
+    """A large value that a checkpoint refers to."""
+
+    ref: ValueRef
+    delta: bool
+
+
+class KnownValues:
+    """The large values of checkpoints seen lately, so that a child refers to what has not changed since its parent."""
+
+    def __init__(self, *, most: int = 1000) -> None:
+        self._most = most
+        self._known: OrderedDict[tuple[str, str, str], Mapping[str, KnownValue]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def note(self, place: Place, values: Mapping[str, KnownValue]) -> None:
+        """Remembers what the checkpoint at `place` refers to."""
+        if values and place.checkpoint_id is not None:
+            with self._lock:
+                self._known[place.thread_id, place.namespace, place.checkpoint_id] = values
+                if len(self._known) > self._most:
+                    self._known.popitem(last=False)
+
+    def of(self, place: Place) -> Mapping[str, KnownValue]:
+        """What the checkpoint there refers to; empty if not known."""
+        with self._lock:
+            return self._known.get((place.thread_id, place.namespace, place.checkpoint_id or ""), {})
+
+    def clear(self) -> None:
+        """Forgets all: objects have been deleted."""
+        with self._lock:
+            self._known.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """Encodes and decodes for one call; made anew for each, since the serializer of a saver can be replaced."""
+
+    serde: SerializerProtocol
+    bucket: str
+    inline_bytes: int
+    max_bytes: int
+
+    def encode(
+        self,
+        keys: NamespaceKeys,
+        parent: Place,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+        known: Mapping[str, KnownValue],
+    ) -> tuple[EncodedCheckpoint, dict[str, KnownValue]]:
+        """The checkpoint with new large values, and all it refers to. `known`: what its parent refers to."""
+        checkpoint_id = str(checkpoint["id"])
+        inline: dict[str, Payload] = {}
+        refs: dict[str, KnownValue] = {}
+        large: list[tuple[str, Any, Payload]] = []
+        room = keys.most_values(checkpoint_id)
+        values = checkpoint["channel_values"]
+        for channel, version in checkpoint["channel_versions"].items():
+            before = known.get(channel)
+            if (
+                before is not None
+                and before.ref.version == version
+                and channel not in new_versions
+                and len(refs) < room
+            ):
+                # A delta channel leaves its snapshot out of later checkpoints; of the same version, it still stands.
+                if channel in values or before.delta:
+                    refs[channel] = before
+            elif channel in values:
+                payload = self._dump(f"$.channel_values.{channel}", values[channel])
+                if len(payload[1]) >= self.inline_bytes or isinstance(values[channel], _DeltaSnapshot):
+                    large.append((channel, version, payload))
+                else:
+                    inline[channel] = payload
+        new: dict[str, bytes] = {}
+        for channel, version, payload in sorted(large, key=lambda item: len(item[2][1]), reverse=True):
+            if len(refs) < room:
+                ref = ValueRef(value_name(channel, version, *payload), payload[0], version)
+                refs[channel] = KnownValue(ref, isinstance(values[channel], _DeltaSnapshot))
+                new[ref.name] = payload[1]
+            else:
+                inline[channel] = payload
+        record = CheckpointRecord(
+            id=checkpoint_id,
+            namespace=parent.namespace,
+            parent=parent.checkpoint_id,
+            saved_at_ns=time.time_ns(),
+            checkpoint=self._dump("$", {key: value for key, value in checkpoint.items() if key != "channel_values"}),
+            metadata=self._dump("$metadata", metadata),
+            inline=inline,
+            values={channel: value.ref for channel, value in refs.items()},
+        )
+        body = record.encode()
+        for what, size in (("$", len(body)), *(("$.channel_values", len(payload)) for payload in new.values())):
+            if size > self.max_bytes:
+                raise StateEncodingError(what, f"it is {size} bytes, more than {self.max_bytes} allowed")
+        run_id = metadata.get("run_id")
+        run = run_segment(str(run_id)) if run_id else NO_RUN
+        names = tuple(dict.fromkeys(value.ref.name for value in refs.values()))
+        unseeded = bool(_delta_channels(metadata) - inline.keys() - refs.keys())
+        name = head_name(run, names, needs_ancestors=unseeded)
+        return EncodedCheckpoint(parent.thread_id, checkpoint_id, name, body, run, new), refs
+
+    def encode_writes(self, writes: Iterable[Sequence[Any]], task_path: str) -> list[WriteRow]:
+        """Writes as rows: special channels have an index of their own, the others that of their position."""
+        return [
+            WriteRow(
+                WRITES_IDX_MAP.get(channel, position),
+                channel,
+                task_path,
+                self._dump(f"$writes[{position}].{channel}", value),
+            )
+            for position, (channel, value) in enumerate(writes)
+        ]
+
+    def decode(self, thread_id: str, stored: StoredCheckpoint) -> tuple[CheckpointTuple, dict[str, KnownValue]]:
+        """The tuple, its writes in the order of (task path, task id, index); and the large values it refers to."""
+        record, key = stored.record, stored.key
+        fields = self._load(key, record.checkpoint)
+        if not isinstance(fields, dict):
+            raise StateDecodingError(self.bucket, key, "what the serializer makes of the checkpoint is no dict")
+        versions = fields.get("channel_versions", {})
+        values = {channel: self._load(key, payload) for channel, payload in record.inline.items()}
+        known: dict[str, KnownValue] = {}
+        for channel, ref in record.values.items():
+            values[channel] = self.load_value(stored.keys, channel, ref, stored.values)
+            known[channel] = KnownValue(ref, isinstance(values[channel], _DeltaSnapshot))
+        place = Place(thread_id, record.namespace, record.id)
+        parent = place._replace(checkpoint_id=record.parent).config if record.parent else None
+        # The order of channels is the checkpoint's own.
+        ordered = {channel: values[channel] for channel in versions if channel in values}
+        checkpoint = cast("Checkpoint", {**fields, "channel_values": ordered})
+        writes = self.decode_writes(key, stored.writes)
+        return CheckpointTuple(place.config, checkpoint, self.decode_metadata(key, record), parent, writes), known
+
+    def load_value(self, keys: NamespaceKeys, channel: str, ref: ValueRef, values: Mapping[str, bytes]) -> Any:
+        """A large value, once its content has proved to be the one that was stored under its name."""
+        key, body = keys.value(ref.name), values.get(ref.name)
+        if body is None:
+            raise StateDecodingError(self.bucket, key, "a checkpoint refers to it, and does not name it in its key")
+        if value_name(channel, ref.version, ref.tag, body) != ref.name:
+            raise StateDecodingError(self.bucket, key, "its content does not match its name")
+        return self._load(key, (ref.tag, body))
+
+    def load_seed(
+        self, keys: NamespaceKeys, key: str, record: CheckpointRecord, channel: str, values: Mapping[str, bytes]
+    ) -> Any:
+        """The value of one channel that the record holds or refers to."""
+        if channel in record.inline:
+            return self._load(key, record.inline[channel])
+        return self.load_value(keys, channel, record.values[channel], values)
+
+    def decode_metadata(self, key: str, record: CheckpointRecord) -> CheckpointMetadata:
+        """The metadata of a checkpoint."""
+        return cast("CheckpointMetadata", self._load(key, record.metadata))
+
+    def decode_writes(
+        self, key: str, records: Iterable[WritesRecord], channels: frozenset[str] | None = None
+    ) -> list[PendingWrite]:
+        """The pending writes, in the order in which a run applies them; only those to `channels`, where given."""
+        rows = [(row.task_path, record.task_id, row.idx, row) for record in records for row in record.rows]
+        return [
+            (task_id, row.channel, self._load(key, row.payload))
+            for _, task_id, _, row in sorted(rows, key=lambda item: item[:3])
+            if channels is None or row.channel in channels
+        ]
+
+    def unseeded(self, key: str, record: CheckpointRecord) -> frozenset[str]:
+        """The delta channels that have no value of their own in this checkpoint."""
+        return frozenset(
+            _delta_channels(self.decode_metadata(key, record)) - record.inline.keys() - record.values.keys()
+        )
+
+    def _dump(self, path: str, value: Any) -> Payload:
+        try:
+            tag, body = self.serde.dumps_typed(value)
+        except Exception as error:
+            raise StateEncodingError(path, f"the serializer refuses it ({type(error).__name__}: {error})") from error
+        return tag, bytes(body)
+
+    def _load(self, key: str, payload: Payload) -> Any:
+        try:
+            return self.serde.loads_typed(payload)
+        except Exception as error:
+            reason = f"the serializer cannot read it ({type(error).__name__}: {error})"
+            raise StateDecodingError(self.bucket, key, reason) from error
+
+
+def _delta_channels(metadata: CheckpointMetadata) -> set[str]:
+    counters: Any = metadata.get(DELTA_COUNTERS)
+    return set(counters or ())

@@ -1,0 +1,159 @@
+"""What the saver's objects hold: msgpack maps around payloads that only the saver's serializer understands.
+
+    checkpoint   {format, id, namespace, parent, saved_at_ns, checkpoint, metadata, inline: {channel: payload},
+                  values: {channel: [name, tag, version]}}
+    writes       {format, task_id, rows: [[index, channel, task_path, payload]]}
+
+A payload is `[tag, bytes]`, as the serializer gave them. A large value's object is the bytes alone. Decoding makes
+nothing but dicts, lists, text, numbers and bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import ormsgpack
+
+from s3_checkpoint.errors import StateEncodingError
+
+FORMAT = 1
+
+Payload: TypeAlias = tuple[str, bytes]
+"""Tag and bytes, opaque here."""
+
+
+class ValueRef(NamedTuple):
+    """A large value stored as an object of its own."""
+
+    name: str
+    tag: str
+    version: str | int | float
+    """The channel's version when the value was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """A checkpoint as stored; `checkpoint` holds all of it but the channel values."""
+
+    id: str
+    namespace: str
+    parent: str | None
+    saved_at_ns: int
+    checkpoint: Payload
+    metadata: Payload
+    inline: dict[str, Payload] = field(default_factory=dict)
+    values: dict[str, ValueRef] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """The object's body."""
+        return _pack(
+            {
+                "format": FORMAT,
+                "id": self.id,
+                "namespace": self.namespace,
+                "parent": self.parent,
+                "saved_at_ns": self.saved_at_ns,
+                "checkpoint": self.checkpoint,
+                "metadata": self.metadata,
+                "inline": self.inline,
+                "values": {channel: tuple(value) for channel, value in self.values.items()},
+            }
+        )
+
+    @classmethod
+    def decode(cls, body: bytes | bytearray) -> CheckpointRecord:
+        """The record in `body`; `ValueError` saying what is wrong with it."""
+        fields = _unpack(body)
+        try:
+            parent = fields["parent"]
+            return cls(
+                id=_text(fields["id"]),
+                namespace=_text(fields["namespace"]),
+                parent=None if parent is None else _text(parent),
+                saved_at_ns=int(fields["saved_at_ns"]),
+                checkpoint=_payload(fields["checkpoint"]),
+                metadata=_payload(fields["metadata"]),
+                inline={_text(channel): _payload(payload) for channel, payload in fields["inline"].items()},
+                values={
+                    _text(channel): ValueRef(_text(name), _text(tag), version)
+                    for channel, (name, tag, version) in fields["values"].items()
+                },
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"it is no checkpoint of this library ({type(error).__name__}: {error})") from error
+
+
+class WriteRow(NamedTuple):
+    """One pending write."""
+
+    idx: int
+    channel: str
+    task_path: str
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class WritesRecord:
+    """The pending writes of one task and kind, ascending by index."""
+
+    task_id: str
+    rows: tuple[WriteRow, ...]
+
+    def encode(self) -> bytes:
+        """The object's body."""
+        return _pack({"format": FORMAT, "task_id": self.task_id, "rows": [tuple(row) for row in self.rows]})
+
+    @classmethod
+    def decode(cls, body: bytes | bytearray) -> WritesRecord:
+        """The record in `body`; `ValueError` saying what is wrong with it."""
+        fields = _unpack(body)
+        try:
+            rows = tuple(
+                WriteRow(int(idx), _text(channel), _text(path), _payload(payload))
+                for idx, channel, path, payload in fields["rows"]
+            )
+            return cls(_text(fields["task_id"]), rows)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"it holds no writes of this library ({type(error).__name__}: {error})") from error
+
+    def merged(self, later: Sequence[WriteRow]) -> WritesRecord:
+        """These and those of a later call: below 0 the last write of an index stays, from 0 up the first one."""
+        rows = {row.idx: row for row in self.rows}
+        for row in later:
+            if row.idx < 0 or row.idx not in rows:
+                rows[row.idx] = row
+        return WritesRecord(self.task_id, tuple(rows[idx] for idx in sorted(rows)))
+
+
+def _pack(fields: dict[str, Any]) -> bytes:
+    try:
+        return ormsgpack.packb(fields)
+    except (TypeError, ValueError) as error:  # text with lone surrogates; a tag or channel name that is not text
+        raise StateEncodingError("$", f"a channel name, id or type tag cannot be written as text ({error})") from error
+
+
+def _unpack(body: bytes | bytearray) -> dict[str, Any]:
+    try:
+        fields = ormsgpack.unpackb(body)
+    except ValueError as error:
+        raise ValueError(f"its body is not msgpack ({error})") from error
+    if not isinstance(fields, dict):
+        raise ValueError("its body is not a msgpack map")  # noqa: TRY004 - of the data, not of an argument
+    if fields.get("format") != FORMAT:
+        raise ValueError(f"it has the layout format {ascii(fields.get('format'))[:40]}; this version reads {FORMAT}")
+    return fields
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"text expected, {type(value).__name__} found")
+    return value
+
+
+def _payload(value: Any) -> Payload:
+    tag, body = value
+    if not isinstance(body, bytes):
+        raise TypeError(f"bytes expected, {type(body).__name__} found")
+    return _text(tag), body

@@ -1,0 +1,203 @@
+"""The checkpoints of a thread one after another: listed in chunks, and walked from child to parent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from s3_checkpoint.langgraph.envelope import CheckpointRecord, WritesRecord
+from s3_checkpoint.langgraph.thread_listing import (
+    ListedCheckpoint,
+    all_threads_root,
+    checkpoints,
+    one_checkpoint,
+    thread_checkpoints,
+)
+from s3_checkpoint.langgraph.thread_store import GoneError, StoredCheckpoint, ThreadStore
+from s3_checkpoint.langgraph.together import together
+from s3_checkpoint.thread_keys import NamespaceKeys, ThreadKeys
+
+FIRST_CHUNK, LARGEST_CHUNK = 8, 128
+"""Checkpoints read at once where nobody says how many are wanted: few at first, twice as many each time."""
+
+
+class History:
+    """The checkpoints that match, newest first, in chunks read at once. Belongs to the store's event loop.
+
+    `namespace` None: all of them. `thread_id` None: all threads. 1 LIST (per 1,000 keys seen; with a namespace only as
+    far as needed), then all reads of a chunk together; with `keep`, the checkpoints first, and what belongs to those
+    it keeps after them.
+    """
+
+    def __init__(
+        self,
+        threads: ThreadStore,
+        thread_id: str | None,
+        namespace: str | None,
+        *,
+        checkpoint_id: str | None = None,
+        before: str | None = None,
+        keep: Callable[[str, CheckpointRecord], bool] | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self._threads = threads
+        self._thread = ThreadKeys.of(threads.prefix, thread_id) if thread_id is not None else None
+        self._namespace = namespace
+        self._checkpoint_id = checkpoint_id
+        self._before = before
+        self._keep = keep
+        self._left = limit
+        self._chunk = FIRST_CHUNK
+        self._found = self._listed()
+        self._thread_ids = {self._thread.segment: thread_id} if self._thread and thread_id is not None else {}
+
+    async def next_chunk(self) -> list[tuple[str, StoredCheckpoint]]:
+        """The next ones, each with its thread id; empty when there are no more."""
+        while self._left is None or self._left > 0:
+            chunk = await self._next_listed()
+            if not chunk:
+                break
+            stored = await together(self._read(listed) for listed in chunk)
+            kept = [checkpoint for checkpoint in stored if checkpoint is not None]
+            if self._left is not None:
+                kept = kept[: self._left]
+                self._left -= len(kept)
+            if kept:
+                return [(await self._thread_id(checkpoint.keys), checkpoint) for checkpoint in kept]
+        await self._found.aclose()
+        return []
+
+    async def _thread_id(self, keys: NamespaceKeys) -> str:
+        if keys.thread not in self._thread_ids:
+            self._thread_ids[keys.thread] = await self._threads.thread_id(keys)
+        return self._thread_ids[keys.thread]
+
+    async def _next_listed(self) -> list[ListedCheckpoint]:
+        size = self._chunk
+        if self._left is not None and self._keep is None:
+            size = min(self._left, LARGEST_CHUNK)
+        else:
+            self._chunk = min(self._chunk * 2, LARGEST_CHUNK)
+        chunk: list[ListedCheckpoint] = []
+        async for listed in self._found:
+            chunk.append(listed)
+            if len(chunk) == size:
+                break
+        return chunk
+
+    async def _read(self, listed: ListedCheckpoint) -> StoredCheckpoint | None:
+        try:
+            if self._keep is None:
+                return await self._threads.read(listed)
+            key, record = await self._threads.read_head(listed)
+            if not self._keep(key, record):
+                return None
+            names = [value.name for value in record.values.values()]
+            writes, values = await asyncio.gather(
+                self._threads.read_writes(listed), self._threads.read_values(listed, names)
+            )
+            return StoredCheckpoint(listed.keys, key, record, writes, values)
+        except GoneError:
+            # Deleted or put again since it was listed. Which of the two, a second look tells.
+            stored = await self._threads.at(listed.keys, listed.id)
+            return stored if stored and (self._keep is None or self._keep(stored.key, stored.record)) else None
+
+    async def _listed(self) -> AsyncGenerator[ListedCheckpoint]:
+        store, before = self._threads.objects, self._before
+        if self._thread is not None and self._namespace is not None:
+            keys = self._thread.namespace(self._namespace)
+            if self._checkpoint_id is not None:
+                found = await one_checkpoint(store, keys, self._checkpoint_id)
+                if found is not None and found.heads and (before is None or found.id < before):
+                    yield found
+                return
+            start_after = keys.after(before) if before is not None else ""
+            async with aclosing(checkpoints(store, keys, start_after=start_after)) as found_in_order:
+                async for listed in found_in_order:
+                    if listed.heads:
+                        yield listed
+            return
+        root = self._thread.root if self._thread else all_threads_root(self._threads.prefix)
+        for listed in await thread_checkpoints(store, self._threads.prefix, root):
+            if listed.heads and (before is None or listed.id < before) and self._checkpoint_id in (None, listed.id):
+                yield listed
+
+
+@dataclass(frozen=True, slots=True)
+class Ancestor:
+    """A checkpoint on the way from a target to the root, with its pending writes."""
+
+    listed: ListedCheckpoint
+    key: str
+    record: CheckpointRecord
+    writes: tuple[WritesRecord, ...]
+
+
+class Ancestors:
+    """The parent, its parent, and so on, of one checkpoint. Siblings on other branches are read too, and left out.
+
+    Ancestors have lesser ids, so the listing that shows the target shows them next: 1 LIST per 1,000 keys, and reads in
+    chunks that grow, rather than one round trip for each.
+    """
+
+    def __init__(self, threads: ThreadStore, keys: NamespaceKeys, checkpoint_id: str | None) -> None:
+        self._threads = threads
+        self._keys = keys
+        self._target = checkpoint_id
+        self._known: dict[str, Ancestor] = {}
+        self._size = FIRST_CHUNK
+        self._more = True
+        self._oldest = ""
+        self._listing: AsyncGenerator[ListedCheckpoint]
+
+    async def walk(self) -> AsyncGenerator[Ancestor]:
+        """Nearest first. An ancestor that is not there ends the walk."""
+        start_after = self._keys.directory(self._target) if self._target else ""
+        async with aclosing(checkpoints(self._threads.objects, self._keys, start_after=start_after)) as listing:
+            self._listing = listing
+            while self._more and not self._known:
+                await self._read_on()
+            target = self._known.get(self._target or max(self._known, default=""))
+            parent, seen = (target.record.parent, {target.record.id}) if target else (None, set())
+            while parent is not None and parent not in seen:
+                while parent not in self._known and self._more and parent < self._oldest:
+                    await self._read_on()
+                found = self._known.get(parent) or await self._read_one(parent)
+                if found is None:
+                    return
+                yield found
+                seen.add(parent)
+                parent = found.record.parent
+
+    async def _read_on(self) -> None:
+        chunk = [listed async for listed in _take(self._listing, self._size)]
+        self._more = len(chunk) == self._size
+        self._size = min(self._size * 2, LARGEST_CHUNK)
+        for ancestor in await together(self._read(listed) for listed in chunk if listed.heads):
+            if ancestor is not None:
+                self._known[ancestor.record.id] = ancestor
+        if chunk:
+            self._oldest = chunk[-1].id
+
+    async def _read(self, listed: ListedCheckpoint) -> Ancestor | None:
+        try:
+            (key, record), writes = await asyncio.gather(
+                self._threads.read_head(listed), self._threads.read_writes(listed)
+            )
+        except GoneError:
+            return None
+        return Ancestor(listed, key, record, writes)
+
+    async def _read_one(self, checkpoint_id: str) -> Ancestor | None:
+        listed = await one_checkpoint(self._threads.objects, self._keys, checkpoint_id)
+        return await self._read(listed) if listed is not None and listed.heads else None
+
+
+async def _take(found: AsyncGenerator[ListedCheckpoint], size: int) -> AsyncGenerator[ListedCheckpoint]:
+    for _ in range(size):
+        listed = await anext(found, None)
+        if listed is None:
+            return
+        yield listed

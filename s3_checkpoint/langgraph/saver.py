@@ -1,0 +1,300 @@
+"""`S3Saver`: LangGraph's checkpointer interface on an object store, sync and async on one instance."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from s3_checkpoint.errors import InvalidArgumentError
+from s3_checkpoint.langgraph.calls import Calls
+from s3_checkpoint.langgraph.conversion import Conversion, KnownValues
+from s3_checkpoint.langgraph.home import Home
+from s3_checkpoint.langgraph.thread_store import ThreadStore
+from s3_checkpoint.object_store import ObjectStore
+from s3_checkpoint.settings import S3Settings
+from s3_checkpoint.thread_keys import check_prefix
+
+
+class S3Saver(BaseCheckpointSaver[str]):
+    """Keeps the checkpoints of LangGraph threads in a bucket. Every method can be called from any thread and any loop.
+
+        with S3Saver.from_conn_string("s3://my-bucket/my-prefix") as saver:      # or `async with`
+            graph = builder.compile(checkpointer=saver)
+
+    Each sync method has an async one, `a…`, which does the same. Requests are made in an event loop of the saver's own;
+    payloads are encoded and decoded by `self.serde`, in the caller's thread. Copies (`copy.copy`, `with_allowlist`)
+    share everything but `serde`.
+
+    Apart from what each method names, all raise `AccessDeniedError`, `ConfigurationError`, `StoreUnavailableError`
+    (after a write its outcome is unknown; every call can be repeated), `LifecycleError` (before `setup` or entering,
+    after `close`), `StoreError`, `InvalidArgumentError` (no request was made), and readers `StateDecodingError` (what
+    is stored cannot be trusted, or the serializer refuses it).
+    """
+
+    def __init__(
+        self,
+        source: S3Settings | ObjectStore,
+        *,
+        prefix: str | None = None,
+        serde: SerializerProtocol | None = None,
+        inline_bytes: int = 64 * 1024,
+        max_state_bytes: int | None = None,
+    ) -> None:
+        """A saver on an open store, or from settings: then it opens a client on entering, or in `setup`. No request.
+
+        `prefix`: all keys begin with it; None: that of the settings. A channel value of `inline_bytes` or more is
+        stored once per version, and referred to; smaller ones are part of each checkpoint. A checkpoint or value of
+        more than `max_state_bytes` is neither written nor read; None: as the settings say, 64 MiB with a store. A
+        store is used in the loop it belongs to (`store.loop`), and closed by its owner.
+        """
+        super().__init__(serde=serde)
+        if inline_bytes < 0:
+            raise InvalidArgumentError("inline_bytes", str(inline_bytes), "must be 0 or more bytes")
+        if max_state_bytes is not None and max_state_bytes < 1:
+            raise InvalidArgumentError("max_state_bytes", str(max_state_bytes), "must be 1 or more bytes")
+        settings = source if isinstance(source, S3Settings) else None
+        self._prefix = check_prefix(prefix if prefix is not None else settings.prefix if settings else "")
+        self._inline_bytes = inline_bytes
+        self._max_bytes = max_state_bytes or (settings.max_state_bytes if settings else 64 * 1024**2)
+        self._known = KnownValues()
+        prefix_, max_bytes = self._prefix, self._max_bytes  # the home must not hold the saver
+        self._home = Home(
+            source,
+            lambda store: ThreadStore(
+                store,
+                prefix=prefix_,
+                compression=settings.compression if settings else None,
+                max_bytes=max_bytes,
+                conditional_writes=settings.conditional_writes if settings else True,
+            ),
+        )
+
+    @classmethod
+    def from_conn_string(
+        cls,
+        conn_string: str,
+        *,
+        serde: SerializerProtocol | None = None,
+        inline_bytes: int = 64 * 1024,
+        **settings: Any,
+    ) -> S3Saver:
+        """A saver for `s3://bucket[/prefix]`, to be entered with `with` or `async with`; or call `setup` and `close`.
+
+        `settings` are those of `S3Settings`; others come from the environment (`S3_CHECKPOINT_…`). No request. Raises
+        `ConfigurationError` for another form of URL, `pydantic.ValidationError` for settings out of bounds.
+        """
+        return cls(S3Settings.from_url(conn_string, **settings), serde=serde, inline_bytes=inline_bytes)
+
+    def setup(self) -> None:
+        """Opens the client if it is not, and checks that the bucket answers. 1 LIST. Can be repeated."""
+        self._home.open()
+        self._calls.check().now(self._home)
+
+    async def asetup(self) -> None:
+        """See `setup`."""
+        await self._home.aopen()
+        await self._calls.check().later(self._home)
+
+    def close(self) -> None:
+        """Closes what the saver opened, and ends its thread. No request. It and its copies are of no use after."""
+        self._home.close()
+
+    async def aclose(self) -> None:
+        """See `close`."""
+        await self._home.aclose()
+
+    def __enter__(self) -> S3Saver:
+        self._home.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> S3Saver:
+        await self._home.aopen()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Stores a checkpoint as a child of the one `config` names; one with the same id is replaced.
+
+        1 PUT; before it, together, 1 PUT per large value that the parent does not have, and for the first checkpoint of
+        a run (metadata `run_id`) in a namespace 1. A checkpoint that can be seen has all its values. Returns the config
+        that leads to it. Raises `StateEncodingError` for what the serializer refuses or is too large (nothing written).
+        """
+        return self._calls.put(config, checkpoint, metadata, new_versions).now(self._home)
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """See `put`."""
+        return await self._calls.put(config, checkpoint, metadata, new_versions).later(self._home)
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Stores the pending writes of a task beside the checkpoint `config` names, which may be still to come.
+
+        A write at an index that the task has written before is left out; of special channels (error, scheduled,
+        interrupt, resume) the last write stays. 1 PUT; one for each kind, together, where a call has both; after an
+        earlier call for the same task 1 LIST, 1 GET and 1 PUT more. Raises `StateEncodingError` (nothing written).
+        """
+        self._calls.put_writes(config, writes, task_id, task_path).now(self._home)
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """See `put_writes`."""
+        await self._calls.put_writes(config, writes, task_id, task_path).later(self._home)
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint `config` names, or the newest of its namespace; None if there is none.
+
+        1 LIST, then, together, 1 GET for it, one per task with pending writes and one per large value: two round trips,
+        whatever the length of the history. Pending writes are in the order of task path, task id and index.
+        """
+        return self._calls.get_tuple(config).now(self._home)
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """See `get_tuple`."""
+        return await self._calls.get_tuple(config).later(self._home)
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - LangGraph's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Checkpoints, newest id first, read as far as iterated.
+
+        `config` None: all threads; without `checkpoint_ns`: all namespaces; "": the root's alone. `filter`: metadata
+        that must be equal; `before`: only lesser ids than the one it names; `limit` counts what is left.
+
+        1 LIST per 1,000 keys, with a namespace only as far as needed; then the reads of `get_tuple` for up to `limit`
+        checkpoints together. With `filter`, the checkpoints are read first, and what belongs to those that match after.
+        """
+        chunks = self._calls.chunks(config, filter, before, limit)
+        while found := chunks.now(self._home):
+            yield from found
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - LangGraph's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """See `list`."""
+        chunks = self._calls.chunks(config, filter, before, limit)
+        while found := await chunks.later(self._home):
+            for item in found:
+                yield item
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """What delta channels are rebuilt from: their writes since the nearest stored value, and that value.
+
+        Per channel `writes`, oldest first, of the ancestors of the checkpoint `config` names, back to and including the
+        one that stores a value, which is the `seed`; without one, back to the first.
+
+        1 LIST per 1,000 keys, then the ancestors and their writes, 8 together, then 16, and so on; then the seeds.
+        """
+        return self._calls.delta_history(config, channels).now(self._home) if channels else {}
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """See `get_delta_channel_history`."""
+        return await self._calls.delta_history(config, channels).later(self._home) if channels else {}
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Removes everything of a thread. 1 LIST and 1 DELETE per 1,000 objects; call again if it was cut short."""
+        self._calls.delete_thread(thread_id).now(self._home)
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """See `delete_thread`."""
+        await self._calls.delete_thread(thread_id).later(self._home)
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Removes the checkpoints, in all threads, whose metadata names one of these runs, with their writes.
+
+        1 LIST per run, 1 per namespace it has checkpoints in (and per 1,000 keys there), 1 DELETE per 1,000 objects of
+        each. Delta channels of later runs that are rebuilt from them are lost. `TypeError` for a bare str.
+        """
+        self._calls.delete_for_runs(run_ids).now(self._home)
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """See `delete_for_runs`."""
+        await self._calls.delete_for_runs(run_ids).later(self._home)
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copies all of a thread, inside the store; a source that is not there is no error.
+
+        1 LIST per 1,000 objects and 1 COPY each. `StoreError` if the source is deleted meanwhile.
+        """
+        self._calls.copy_thread(source_thread_id, target_thread_id).now(self._home)
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """See `copy_thread`."""
+        await self._calls.copy_thread(source_thread_id, target_thread_id).later(self._home)
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Removes history, of each thread.
+
+        `keep_latest` keeps the newest checkpoint of each namespace, with its writes and values, and the ancestors its
+        delta channels are rebuilt from; `delete` or `delete_all` keeps nothing.
+
+        1 LIST and 1 DELETE per 1,000 objects of each thread; 1 GET per checkpoint kept where delta channels are used.
+        `TypeError` for a bare str, `InvalidArgumentError` for another strategy.
+        """
+        self._calls.prune(thread_ids, strategy).now(self._home)
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """See `prune`."""
+        await self._calls.prune(thread_ids, strategy).later(self._home)
+
+    def get_next_version(self, current: str | int | float | None, channel: None) -> str:
+        """The version after `current`, as text that sorts; of two forks of one checkpoint, different ones.
+
+        Accepts what other savers count with: int, float, or text that begins with the count.
+        """
+        count = int(str(current).split(".", 1)[0]) if current is not None else 0
+        return f"{count + 1:032}.{random.random():016}"  # noqa: S311 - tells forks apart, keeps no secret
+
+    @property
+    def _calls(self) -> Calls:
+        conversion = Conversion(self.serde, self._home.bucket, self._inline_bytes, self._max_bytes)
+        return Calls(self._prefix, conversion, self._known)

@@ -1,0 +1,146 @@
+"""What LIST pages tell of a thread: its checkpoints, newest first, each with the names of everything to read for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass, field
+
+from s3_checkpoint.object_store import PAGE_KEYS, ObjectStore
+from s3_checkpoint.thread_keys import Head, NamespaceKeys, WritesName, parse_head, parse_namespace, threads_prefix
+
+FIRST_PAGE_KEYS = 200
+"""Keys asked for to find the newest checkpoint: it, and its pending writes, are at the front."""
+
+
+@dataclass(slots=True)
+class ListedCheckpoint:
+    """The objects under one checkpoint id; without `heads`, writes that arrived before their checkpoint."""
+
+    keys: NamespaceKeys
+    id: str
+    heads: list[Head] = field(default_factory=list)
+    """One, or several where the id was put again with other large values by another process."""
+    writes: dict[tuple[str, str], WritesName] = field(default_factory=dict)
+    """The highest slot per task and kind: it holds what those below hold."""
+    names: list[str] = field(default_factory=list)
+    """All names, whatever they are: what there is to delete."""
+
+    @property
+    def directory(self) -> str:
+        """Keys are this and a name."""
+        return self.keys.directory(self.id)
+
+    @property
+    def object_keys(self) -> list[str]:
+        """The key of every object here."""
+        directory = self.directory
+        return [directory + name for name in self.names]
+
+    @property
+    def values(self) -> list[str]:
+        """The names of the large values referred to."""
+        return list(dict.fromkeys(value for head in self.heads for value in head.values))
+
+    @property
+    def runs(self) -> set[str]:
+        """The runs that made it, as in keys."""
+        return {head.run for head in self.heads}
+
+    def add(self, name: str) -> None:
+        """Takes in one more name found under the id."""
+        self.names.append(name)
+        if (head := parse_head(name)) is not None:
+            self.heads.append(head)
+        elif (writes := WritesName.parse(name)) is not None:
+            other = self.writes.get((writes.task, writes.kind))
+            if other is None or other.slot < writes.slot:
+                self.writes[writes.task, writes.kind] = writes
+
+
+async def all_keys(store: ObjectStore, prefix: str, *, start_after: str = "") -> AsyncGenerator[list[str]]:
+    """The keys under `prefix`, page by page. 1 LIST per 1,000."""
+    token: str | None = None
+    while True:
+        page = await store.list(prefix, start_after="" if token else start_after, token=token)
+        yield [line.key for line in page.objects]
+        token = page.next_token
+        if token is None:
+            return
+
+
+async def checkpoints(
+    store: ObjectStore, keys: NamespaceKeys, *, start_after: str = "", page_keys: int = PAGE_KEYS
+) -> AsyncGenerator[ListedCheckpoint]:
+    """The checkpoints of one namespace, newest first, from behind `start_after`; listed only as far as iterated.
+
+    1 LIST for the first `page_keys` keys, then 1 per 1,000. A directory bucket, listing in no order, is listed whole.
+    """
+    if not store.ordered:
+        found = [key async for page in all_keys(store, keys.root) for key in page]
+        for listed in group(keys, sorted(key for key in found if key > start_after)):
+            yield listed
+        return
+    current: ListedCheckpoint | None = None
+    token: str | None = None
+    limit = page_keys
+    while True:
+        page = await store.list(keys.root, start_after="" if token else start_after, token=token, limit=limit)
+        beyond = False
+        for line in page.objects:
+            parsed = keys.parse(line.key)
+            if parsed is None:
+                # Checkpoints begin with a hexadecimal digit; what follows them are the large values.
+                beyond = line.key >= f"{keys.root}g"
+                if beyond:
+                    break
+                continue
+            checkpoint_id, name = parsed
+            if current is None or current.id != checkpoint_id:
+                if current is not None:
+                    yield current
+                current = ListedCheckpoint(keys, checkpoint_id)
+            current.add(name)
+        token = page.next_token
+        if beyond or token is None:
+            break
+        limit = PAGE_KEYS
+    if current is not None:
+        yield current
+
+
+async def one_checkpoint(store: ObjectStore, keys: NamespaceKeys, checkpoint_id: str) -> ListedCheckpoint | None:
+    """The objects under one id, or None if there are none. 1 LIST (per 1,000 of them)."""
+    listed = ListedCheckpoint(keys, checkpoint_id)
+    directory = listed.directory
+    async for page in all_keys(store, directory):
+        for key in page:
+            listed.add(key[len(directory) :])
+    return listed if listed.names else None
+
+
+async def thread_checkpoints(store: ObjectStore, prefix: str, root: str) -> list[ListedCheckpoint]:
+    """The checkpoints of all namespaces under `root`, of one thread or all, newest id first. 1 LIST per 1,000 keys."""
+    namespaces: dict[NamespaceKeys, list[str]] = {}
+    async for page in all_keys(store, root):
+        for key in page:
+            if (keys := parse_namespace(prefix, key)) is not None:
+                namespaces.setdefault(keys, []).append(key)
+    found = [listed for keys, members in namespaces.items() for listed in group(keys, members)]
+    return sorted(found, key=lambda listed: listed.id, reverse=True)
+
+
+def all_threads_root(prefix: str) -> str:
+    """Where `thread_checkpoints` starts for all threads."""
+    return threads_prefix(prefix)
+
+
+def group(keys: NamespaceKeys, members: Iterable[str]) -> Iterable[ListedCheckpoint]:
+    """The checkpoints among keys of one namespace, in the order of their first keys."""
+    found: dict[str, ListedCheckpoint] = {}
+    for key in members:
+        if (parsed := keys.parse(key)) is not None:
+            checkpoint_id, name = parsed
+            if checkpoint_id not in found:
+                found[checkpoint_id] = ListedCheckpoint(keys, checkpoint_id)
+            found[checkpoint_id].add(name)
+    return found.values()
