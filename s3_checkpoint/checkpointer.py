@@ -194,17 +194,22 @@ class S3Checkpointer(Checkpointer[StateT]):
         """The steps of the run, ascending; empty for an unknown run. About n/1000 LISTs for n steps."""
         return await self._index.steps(self._run(run_id))
 
-    async def commit(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> bool:
+    async def commit(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> None:
         """State and active tasks are the step, both or neither, and nobody's later commit changes them.
 
         2 PUTs, one after the other; refused, 1 HEAD more. Committing the same content twice is a success: a worker
         that starts over after a crash, or after `StoreUnavailableError`, calls again with the same arguments.
 
-        True if this call wrote what stands there; False if the same content stood there already.
-
         `StepConflictError`: another content stands there; ours was not written. `StateEncodingError`: before any
         request. `StoreUnavailableError`: the outcome is unknown. `ConfigurationError`: `conditional_writes` is off.
         Source: "Conditional writes", Amazon S3 user guide.
+        """
+        await self.commit_or_confirm(run_id, step, state, active)
+
+    async def commit_or_confirm(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> bool:
+        """As `commit` in effect, requests and errors; and tells whether it was this call that wrote the step.
+
+        True: it was. False: the same content stood there already, by another call.
         """
         run, step = self._run(run_id), check_step(step)
         if not self._conditional_writes:

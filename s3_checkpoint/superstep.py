@@ -61,7 +61,9 @@ class Interrupted(Advance[StateT]):
 class _Commits(Protocol):
     """What `S3Checkpointer` has beyond the trait."""
 
-    async def commit(self, run_id: UUID, step: int, state: Any, active: Sequence[ActiveSnapshot]) -> bool | None: ...
+    async def commit_or_confirm(
+        self, run_id: UUID, step: int, state: Any, active: Sequence[ActiveSnapshot]
+    ) -> bool: ...
 
     async def resume(self, run_id: UUID) -> Checkpoint[Any] | None: ...
 
@@ -226,13 +228,13 @@ async def _commit(
         await checkpointer.save(reached.run_id, reached.step, reached.state)
         return _standing(reached, interrupt_before, committed=True)
     try:
-        wrote = await checkpointer.commit(reached.run_id, reached.step, reached.state, reached.active)
+        wrote = await checkpointer.commit_or_confirm(reached.run_id, reached.step, reached.state, reached.active)
     except StepConflictError:
         newest = await _newest(checkpointer, graph, reached.run_id)
         if newest is None:  # the whole run has just been deleted
             raise
         return _standing(newest, interrupt_before, superseded=True)
-    return _standing(reached, interrupt_before, committed=wrote is not False, superseded=wrote is False)
+    return _standing(reached, interrupt_before, committed=wrote, superseded=not wrote)
 
 
 def _standing(
