@@ -22,6 +22,9 @@ def main() -> None:
         sys.stderr.write("s3-checkpoint: the command line is not installed; pip install 's3-checkpoint[cli]'\n")
         raise SystemExit(ExitCode.CONFIGURATION)
 
-    from s3_checkpoint.cli.app import build
+    try:
+        from s3_checkpoint.cli.app import build
 
-    build()(prog_name="s3-checkpoint")
+        build()(prog_name="s3-checkpoint")
+    except KeyboardInterrupt:  # before or after the command itself, which says so by itself
+        raise SystemExit(ExitCode.INTERRUPTED) from None

@@ -49,6 +49,7 @@ EndpointOption = Annotated[
 ]
 
 _P = ParamSpec("_P")
+PIPE_WIDTH = 240
 
 
 class CommandError(Exception):
@@ -159,7 +160,9 @@ _SHARED = {
 def _run(
     function: Callable[..., Coroutine[Any, Any, ExitCode | None]], options: StoreOptions, arguments: dict[str, object]
 ) -> int:
-    session = Session(options.settings(), Console(soft_wrap=True), Console(stderr=True))
+    # A pipe has no width: there, a table takes what it needs.
+    out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    session = Session(options.settings(), out, Console(stderr=True))
     return asyncio.run(function(session, **arguments)) or ExitCode.OK
 
 

@@ -1,0 +1,161 @@
+"""The bucket as a command uses it: open, with run ids that may be shortened, and steps read as they are stored.
+
+States are read as plain JSON: an operator looks at runs whose types, schema versions and migrations are elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from s3_checkpoint.checkpointer import S3Checkpointer
+from s3_checkpoint.cli.exit_codes import ExitCode
+from s3_checkpoint.cli.session import CommandError
+from s3_checkpoint.codec import JsonCodec
+from s3_checkpoint.connect import connect
+from s3_checkpoint.errors import StateDecodingError
+from s3_checkpoint.keys import RunKeys, parse_run_prefix, runs_prefix
+from s3_checkpoint.lineage import Origin
+from s3_checkpoint.models import ActiveSnapshot
+from s3_checkpoint.object_store import ObjectStore
+from s3_checkpoint.run_admin import RunAdmin
+from s3_checkpoint.settings import S3Settings
+
+_SHORTENED = re.compile(r"[0-9a-f]{1,8}(?:-[0-9a-f]{0,4}){0,3}(?:-[0-9a-f]{0,12})?")
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """A step as it is stored, nothing migrated."""
+
+    step: int
+    last_modified: datetime
+    size: int
+    schema_version: str
+    write_id: str
+    committed: bool
+    """Whether `commit` wrote it; else `save` did."""
+    encoding: str | None
+    origin: Origin | None
+    state: JsonValue
+    active: tuple[ActiveSnapshot, ...]
+
+    def as_row(self, run_id: UUID) -> dict[str, JsonValue]:
+        """For JSON output."""
+        return {
+            "run_id": str(run_id),
+            "step": self.step,
+            "last_modified": self.last_modified.isoformat(),
+            "size": self.size,
+            "schema_version": self.schema_version,
+            "write_id": self.write_id,
+            "committed": self.committed,
+            "encoding": self.encoding,
+            "origin": {"run_id": str(self.origin.run_id), "step": self.origin.step} if self.origin else None,
+            "active": [task.model_dump(mode="json") for task in self.active],
+            "state": self.state,
+        }
+
+
+class OpenBucket:
+    """An open checkpointer for any JSON, and what commands ask of it."""
+
+    def __init__(self, checkpointer: S3Checkpointer[Any], settings: S3Settings) -> None:
+        self.checkpointer = checkpointer
+        self.admin: RunAdmin[Any] = RunAdmin(checkpointer)
+        self._codec: JsonCodec[JsonValue] = JsonCodec(
+            Any, root="$", compression=None, max_bytes=settings.max_state_bytes
+        )
+
+    @property
+    def store(self) -> ObjectStore:
+        """The store underneath."""
+        return self.checkpointer.objects.store
+
+    async def run(self, text: str, namespace: str = "") -> RunKeys:
+        """The run that `text` names: a whole id (no request), or the beginning of just one run's id (1 LIST).
+
+        `CommandError` for what cannot begin a run id, begins none, or begins several.
+        """
+        text = text.strip().lower()
+        if not _SHORTENED.fullmatch(text):
+            raise CommandError(f"{text!r} is not a run id, nor the beginning of one", ExitCode.USAGE)
+        prefix = self.checkpointer.prefix
+        whole = parse_run_prefix(prefix, f"{runs_prefix(prefix)}{text}/")
+        if whole is not None:
+            return RunKeys(prefix, whole, namespace)
+        page = await self.store.list(runs_prefix(prefix) + text, delimiter="/")
+        found = [run_id for group in page.prefixes if (run_id := parse_run_prefix(prefix, group)) is not None]
+        if not found:
+            raise CommandError(f"no run's id begins with {text!r}; `s3-checkpoint runs` lists them", ExitCode.NOT_FOUND)
+        if len(found) > 1:
+            some = ", ".join(str(run_id) for run_id in found[:3])
+            raise CommandError(f"{len(found)} runs' ids begin with {text!r} ({some}, …); add to it", ExitCode.USAGE)
+        return RunKeys(prefix, found[0], namespace)
+
+    async def newest(self, run: RunKeys) -> int:
+        """The newest step of the run; `CommandError` if it has none."""
+        step = await self.checkpointer.index.latest(run)
+        if step is None:
+            raise CommandError(no_steps(run), ExitCode.NOT_FOUND)
+        return step
+
+    async def view(self, run: RunKeys, step: int | None = None) -> StepView:
+        """A step of the run, or the newest; `CommandError` if it is not there. 2 GETs, and finding the newest."""
+        step = await self.newest(run) if step is None else step
+        found = await self.look(run, step)
+        if found is None:
+            if await self.checkpointer.index.latest(run) is None:
+                raise CommandError(no_steps(run), ExitCode.NOT_FOUND)
+            raise CommandError(
+                f"run {run.run_id} has no step {step}; `s3-checkpoint steps {run.run_id}` lists them",
+                ExitCode.NOT_FOUND,
+            )
+        return found
+
+    async def look(self, run: RunKeys, step: int) -> StepView | None:
+        """A step of the run, or None if it is not there. 2 GETs."""
+        objects = self.checkpointer.objects
+        found = await objects.get_state(run, step)
+        if found is None:
+            return None
+        state = self._codec.decode(objects.bucket, run.state(step), found.stored)
+        named = objects.snapshot_key(run, step, found.facts)
+        active = await objects.get_active(named or run.active(step), found.facts.active_digest)
+        if active is None and named is not None:
+            if await self.store.head(run.state(step)) is None:
+                return None
+            raise StateDecodingError(objects.bucket, named, "the active snapshot that the step names is gone")
+        head = found.stored.head
+        return StepView(
+            step=step,
+            last_modified=head.last_modified,
+            size=head.size,
+            schema_version=head.attributes.metadata.get("schema-version", ""),
+            write_id=found.facts.write_id,
+            committed=bool(found.facts.active),
+            encoding=head.attributes.content_encoding,
+            origin=Origin.of(head),
+            state=state,
+            active=tuple(active or ()),
+        )
+
+
+def no_steps(run: RunKeys) -> str:
+    """What to say of a run without steps."""
+    where = f" in namespace {run.namespace!r}" if run.namespace else ""
+    return f"run {run.run_id} has no steps{where}; `s3-checkpoint runs` lists the runs there are"
+
+
+@asynccontextmanager
+async def opened(settings: S3Settings) -> AsyncIterator[OpenBucket]:
+    """The bucket of `settings`, open for the length of the block. No request."""
+    async with connect(Any, settings) as checkpointer:
+        yield OpenBucket(checkpointer, settings)

@@ -1,0 +1,78 @@
+"""`diff`: what changed between two steps."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+from pydantic import JsonValue
+from pydantic_core import to_json
+from rich.text import Text
+
+from s3_checkpoint.cli.bucket import StepView, opened
+from s3_checkpoint.cli.exit_codes import ExitCode
+from s3_checkpoint.cli.json_diff import Change, differences
+from s3_checkpoint.cli.look import RunArgument
+from s3_checkpoint.cli.output import Format, NamespaceOption, OutputOption, chosen, cut, write_rows
+from s3_checkpoint.cli.session import Session, command
+from s3_checkpoint.read_ahead import each
+
+_SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to `app`."""
+    app.command("diff")(diff)
+
+
+@command
+async def diff(
+    session: Session,
+    *,
+    run: RunArgument,
+    before: Annotated[int, typer.Argument(metavar="STEP", min=0, help="The earlier step.")],
+    after: Annotated[int, typer.Argument(metavar="STEP", min=0, help="The later step.")],
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Leave with 1 if anything differs.")] = False,
+    namespace: NamespaceOption = "",
+    output: OutputOption = None,
+) -> ExitCode | None:
+    """Compare two steps of a run by JSON path: state under `$`, the tasks that run next under `$active`."""
+    async with opened(session.settings) as bucket:
+        keys = await bucket.run(run, namespace)
+        old, new = await asyncio.gather(bucket.view(keys, before), bucket.view(keys, after))
+    changes = changes_between(old, new)
+    if chosen(session, output) == Format.TABLE:
+        for root, change in changes:
+            session.out.print(_as_text(root, change), soft_wrap=True)
+    else:
+        await write_rows(session, each([change.as_row(root) for root, change in changes]), [], output)
+    if not changes:
+        session.note(f"steps {before} and {after} hold the same")
+    return ExitCode.NO if exit_code and changes else None
+
+
+def changes_between(old: StepView, new: StepView) -> list[tuple[str, Change]]:
+    """What changed in the state (root `$`) and in the active tasks (root `$active`)."""
+    found = [("$", change) for change in differences(old.state, new.state)]
+    return found + [("$active", change) for change in differences(_tasks(old), _tasks(new))]
+
+
+def _tasks(view: StepView) -> list[JsonValue]:
+    return [task.model_dump(mode="json") for task in view.active]
+
+
+def _as_text(root: str, change: Change) -> Text:
+    sign, style = _SIGNS[change.kind]
+    text = Text.assemble((f"{sign} {change.where(root)}", style), ": ")
+    if change.kind != "added":
+        text.append(_short(change.before), "red")
+    if change.kind == "changed":
+        text.append(" → ")
+    if change.kind != "removed":
+        text.append(_short(change.after), "green")
+    return text
+
+
+def _short(value: JsonValue) -> str:
+    return cut(to_json(value, inf_nan_mode="constants").decode(), 200)
