@@ -7,10 +7,8 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from s3_checkpoint import AccessDeniedError, ActiveSnapshot, S3Settings, StepConflictError, connect
+from s3_checkpoint import AccessDeniedError, ActiveSnapshot, RunAdmin, S3Settings, StepConflictError, connect
 from s3_checkpoint.policy import iam_policy
-from s3_checkpoint.s3_client import client_for
-from s3_checkpoint.s3_store import S3ObjectStore
 from tests.infra.conftest import Cloud
 from tests.infra.stack import read, resolved
 
@@ -80,17 +78,17 @@ async def test_where_conditions_are_required_a_state_is_never_overwritten(cloud:
         assert await checkpointer.list(RUN) == [0]
 
 
-async def test_where_conditions_are_required_a_run_cannot_be_forked(cloud: Cloud) -> None:
-    """A copy carries no condition on its target; infra/README.md says so."""
+async def test_where_conditions_are_required_a_fork_needs_an_id(cloud: Cloud) -> None:
+    """Copied in the store, a state carries no condition; with an id given it is created like a committed one."""
     settings = worker_in_bucket_with_policy(cloud, RequireConditionalCommits="true")
 
-    async with connect(Note, settings) as checkpointer, client_for(settings) as client:
-        await checkpointer.commit(RUN, 0, Note(), NEXT)
-        store = S3ObjectStore(client, settings)
-        source = (await store.list(f"checkpoints/runs/{RUN}/steps/")).objects[0].key
-
+    async with connect(Note, settings) as checkpointer:
+        await checkpointer.commit(RUN, 0, Note(text="a"), NEXT)
         with pytest.raises(AccessDeniedError):
-            await store.copy(source, source.replace(str(RUN), str(UUID(int=1))))
+            await RunAdmin(checkpointer).fork(RUN, 0)
+        forked = await RunAdmin(checkpointer).fork(RUN, 0, UUID(int=1))
+
+        assert await checkpointer.load(forked) == Note(text="a")
 
 
 async def test_conditions_are_not_required_unless_asked_for(cloud: Cloud) -> None:

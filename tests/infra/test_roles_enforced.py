@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from s3_checkpoint import AccessDeniedError, ActiveSnapshot, S3Checkpointer, S3Settings, connect
+from s3_checkpoint import AccessDeniedError, ActiveSnapshot, RunAdmin, S3Checkpointer, S3Settings, connect
 from s3_checkpoint.policy import Role, iam_policy
 from s3_checkpoint.s3_client import client_for
 from s3_checkpoint.s3_store import S3ObjectStore
@@ -83,31 +83,72 @@ async def test_the_worker_resumes_after_a_conflict(as_role: Callable[..., S3Sett
         assert await second.list(RUN) == [0, 1]
 
 
-async def test_the_worker_can_copy_within_its_prefix(as_role: Callable[..., S3Settings]) -> None:
-    """Forking a run is a copy: it reads the source and writes the target."""
+async def test_the_worker_can_fork_a_run(as_role: Callable[..., S3Settings]) -> None:
+    """A fork reads the source and writes the target, copied in the store or carried through here."""
+    async with connect(Note, as_role("worker")) as checkpointer:
+        admin = RunAdmin(checkpointer)
+
+        copied = await admin.fork(RUN, 0)
+        carried = await admin.fork(RUN, 0, UUID(int=1))
+
+        for run_id in (copied, carried):
+            resumed = await checkpointer.resume(run_id)
+            assert resumed is not None
+            assert (resumed.state, list(resumed.active)) == (Note(text="begun"), NEXT)
+
+
+async def test_a_copy_reads_its_source(as_role: Callable[..., S3Settings]) -> None:
+    """Nobody gets at an object of another prefix by copying it into their own."""
     settings = as_role("worker")
 
     async with client_for(settings) as client:
         store = S3ObjectStore(client, settings)
         source = (await store.list(f"{PREFIX}/runs/{RUN}/steps/")).objects[0].key
-        assert await store.copy(source, source.replace(str(RUN), str(UUID(int=1))))
         with pytest.raises(AccessDeniedError):
             await store.copy(source.replace(PREFIX, "team/apple"), source)
 
 
-async def test_the_worker_can_delete_nothing(as_role: Callable[..., S3Settings]) -> None:
-    """Not even what it wrote itself."""
-    settings = as_role("worker")
-
-    async with client_for(settings) as client:
-        store = S3ObjectStore(client, settings)
-        key = (await store.list(f"{PREFIX}/runs/{RUN}/steps/")).objects[0].key
+@pytest.mark.parametrize("role", ["worker", "reader"])
+async def test_only_the_janitor_deletes(as_role: Callable[..., S3Settings], role: Role) -> None:
+    """The worker not even what it wrote itself; the run stands as it was."""
+    async with connect(Note, as_role(role)) as checkpointer:
         with pytest.raises(AccessDeniedError) as denied:
-            await store.delete([key])
-        assert await store.head(key) is not None
+            await RunAdmin(checkpointer).delete(RUN)
 
-    assert denied.value.action == "s3:DeleteObject"
-    assert denied.value.key == key
+        assert denied.value.action == "s3:DeleteObject"
+        assert str(RUN) in denied.value.key
+        assert await checkpointer.resume(RUN) is not None
+
+
+async def test_the_janitor_prunes_and_deletes(cloud: Cloud, bucket: str, as_role: Callable[..., S3Settings]) -> None:
+    """Every call of a janitor: old steps go, the newest stays whole, and in the end the run goes too."""
+    async with connect(Note, cloud.settings(bucket, PREFIX)) as writer:
+        for step in (1, 2):
+            await writer.commit(RUN, step, Note(text=str(step)), NEXT)
+
+    async with connect(Note, as_role("janitor")) as checkpointer:
+        admin = RunAdmin(checkpointer)
+        pruned = await admin.prune(RUN, keep_last=1)
+        assert (pruned.steps, pruned.kept, pruned.snapshots) == ((0, 1), 1, 2)
+        resumed = await checkpointer.resume(RUN)
+        assert resumed is not None
+        assert (resumed.step, list(resumed.active)) == (2, NEXT)
+        assert (await admin.prune_all(keep_last=1)).runs == 1
+        await admin.delete(RUN)
+        assert [run_id async for run_id in admin.runs()] == []
+
+
+async def test_the_reader_sees_what_an_operator_sees(as_role: Callable[..., S3Settings]) -> None:
+    """Runs, their activity, history and usage are all reading."""
+    async with connect(Note, as_role("reader")) as checkpointer:
+        admin = RunAdmin(checkpointer)
+
+        assert [run_id async for run_id in admin.runs()] == [RUN]
+        assert [activity.run_id async for activity in admin.activity()] == [RUN]
+        assert [entry.state async for entry in admin.history(RUN)] == [Note(text="begun")]
+        assert [usage.objects async for usage in admin.usage()] == [2]
+        with pytest.raises(AccessDeniedError):
+            await admin.fork(RUN, 0)
 
 
 CALLS: list[tuple[str, Callable[[S3Checkpointer[Note]], object]]] = [
@@ -211,3 +252,20 @@ async def test_a_wrong_secret_opens_nothing(as_role: Callable[..., S3Settings]) 
     async with connect(Note, forged) as checkpointer:
         with pytest.raises(Exception, match="SignatureDoesNotMatch"):
             await checkpointer.load(RUN, 0)
+
+
+async def test_moto_by_itself_refuses_what_concerns_objects(cloud: Cloud, as_role: Callable[..., S3Settings]) -> None:
+    """The door in front of the server is not what keeps the worker from other prefixes and from deleting."""
+    settings = as_role("worker")
+    cloud.gate.forget()
+
+    async with connect(Note, settings) as checkpointer:
+        await checkpointer.commit(RUN, 1, Note(), NEXT)
+        with pytest.raises(AccessDeniedError) as denied:
+            await RunAdmin(checkpointer).delete(RUN)
+        assert denied.value.action == "s3:DeleteObject"
+    async with connect(Note, settings.model_copy(update={"prefix": "team/apple"})) as checkpointer:
+        for action, call in CALLS[:5]:
+            with pytest.raises(AccessDeniedError) as denied:
+                await call(checkpointer)  # type: ignore[misc]
+            assert denied.value.action == action
