@@ -22,6 +22,7 @@ from s3_checkpoint.run_admin import RunAdmin
 from s3_checkpoint.run_records import HistoryEntry, Pruned, PrunedRuns, RunActivity, RunUsage
 from s3_checkpoint.settings import S3Settings
 from s3_checkpoint.superstep import NO_STEP, Advance, Interrupted, run_superstep, run_to_end
+from s3_checkpoint.sync import SyncS3Checkpointer
 
 __all__ = [
     "END",
@@ -57,6 +58,7 @@ __all__ = [
     "StepInfo",
     "StoreError",
     "StoreUnavailableError",
+    "SyncS3Checkpointer",
     "Task",
     "connect",
     "run_superstep",

@@ -1,0 +1,300 @@
+"""The checkpointer for code without an event loop: the same calls, each of which blocks until it is done.
+
+One loop in a daemon thread carries out the calls of all threads, with one client. Nothing is opened before the first
+call, so a facade can be a module global:
+
+    checkpointer = SyncS3Checkpointer(Research)         # S3_CHECKPOINT_BUCKET=…
+
+    def handler(event, context):
+        checkpoint = checkpointer.resume(event["run_id"])
+
+It works where a loop runs already (Jupyter), and after a fork: the child opens a client of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import builtins
+import contextlib
+import os
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Generic, TypeVar, cast
+from uuid import UUID
+
+from s3_checkpoint.checkpointer import S3Checkpointer
+from s3_checkpoint.codec import Migration
+from s3_checkpoint.connect import Connection, connect
+from s3_checkpoint.errors import LifecycleError
+from s3_checkpoint.keys import RunKeys
+from s3_checkpoint.loop_thread import LoopThread
+from s3_checkpoint.models import ActiveSnapshot, Checkpoint, StateT
+from s3_checkpoint.retention import GRACE
+from s3_checkpoint.run_admin import RUNS_AT_ONCE, RunAdmin
+from s3_checkpoint.run_records import HistoryEntry, Pruned, PrunedRuns, RunActivity, RunUsage
+from s3_checkpoint.settings import S3Settings
+
+T = TypeVar("T")
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def _documented_as(original: Callable[..., Any]) -> Callable[[FunctionT], FunctionT]:
+    """Gives a method the docstring of the async method that it calls, so that there is only one to keep true."""
+
+    def give(function: FunctionT) -> FunctionT:
+        function.__doc__ = original.__doc__
+        return function
+
+    return give
+
+
+_ENDED = object()
+
+
+async def _following(items: AsyncIterator[T]) -> object:
+    return await anext(items, _ENDED)
+
+
+async def _end(items: AsyncIterator[Any]) -> None:
+    if isinstance(items, AsyncGenerator):
+        await items.aclose()
+
+
+_living: weakref.WeakSet[_Opening[Any]] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """A module global is never closed by its user: the end of the process does it."""
+    for opening in list(_living):
+        opening.close()
+
+
+class _Opening(Generic[StateT]):
+    """One open checkpointer per process, opened in its loop by the first call that needs it."""
+
+    def __init__(self, new_connection: Callable[[], Connection[StateT]]) -> None:
+        self._new_connection = new_connection
+        self.thread = LoopThread()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = asyncio.Lock()
+        self._pid = 0
+        self._connection: Connection[StateT] | None = None
+        self._checkpointer: S3Checkpointer[StateT] | None = None
+        self._parents: list[object] = []
+        self.iterations: set[AsyncIterator[Any]] = set()
+        _living.add(self)
+
+    async def checkpointer(self) -> S3Checkpointer[StateT]:
+        """The open checkpointer of the running loop."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # the first call, or the first after a fork
+            # To collect what the parent opened would close sockets in the parent's loop, which shares them.
+            self._parents.append((self._connection, self._checkpointer))
+            self._loop, self._lock, self._pid = loop, asyncio.Lock(), os.getpid()
+            self._connection = self._checkpointer = None
+        async with self._lock:
+            if self._checkpointer is None:
+                connection = self._new_connection()
+                self._checkpointer = await connection.__aenter__()
+                self._connection = connection
+        return self._checkpointer
+
+    async def _close(self) -> None:
+        for items in list(self.iterations):
+            await _end(items)
+        connection, self._connection, self._checkpointer = self._connection, None, None
+        if connection is not None:
+            await connection.__aexit__(None, None, None)
+
+    def close(self) -> None:
+        """Closes what this process opened, and ends the thread."""
+        if self._connection is not None and self._pid == os.getpid():
+            with contextlib.suppress(LifecycleError):  # another thread was first
+                self.thread.run(self._close())
+        self.thread.close()
+
+
+class SyncS3Checkpointer(Generic[StateT]):
+    """Every call of `S3Checkpointer` and of `RunAdmin`, blocking; from any thread, and as many threads as you like.
+
+    Arguments are those of `connect`. Nothing is opened before the first call. A call from within its own loop (an async
+    function handed to `run`, a `prune_all` callback) raises `LifecycleError`, as does every call after `close`.
+    """
+
+    def __init__(
+        self,
+        state_type: type[StateT],
+        settings: S3Settings | None = None,
+        *,
+        schema_version: int = 1,
+        migrations: Mapping[int, Migration] | None = None,
+    ) -> None:
+        settings = settings or S3Settings()  # type: ignore[call-arg]
+        self._prefix = settings.prefix
+        self._namespace = ""
+        self._opening: _Opening[StateT] = _Opening(
+            lambda: connect(state_type, settings, schema_version=schema_version, migrations=migrations)
+        )
+
+    def __enter__(self) -> SyncS3Checkpointer[StateT]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """The client is closed and the thread has ended, for this checkpointer and all made from it. No request.
+
+        Closing twice, or unused, does nothing. Calls under way end with `LifecycleError`.
+        """
+        self._opening.close()
+
+    def run(self, function: Callable[[S3Checkpointer[StateT]], Coroutine[Any, Any, T]]) -> T:
+        """What `function`, called with the async checkpointer in its loop, returns: for what is only there as async.
+
+        `checkpointer.run(lambda checkpointer: run_superstep(checkpointer, graph, run_id))`
+        """
+        return self._opening.thread.run(self._in_loop(function))
+
+    async def _in_loop(self, function: Callable[[S3Checkpointer[StateT]], Coroutine[Any, Any, T]]) -> T:
+        checkpointer = await self._opening.checkpointer()
+        return await function(checkpointer.with_namespace(self._namespace))
+
+    def _iterate(self, start: Callable[[RunAdmin[StateT]], AsyncIterator[T]]) -> Iterator[T]:
+        async def begin(checkpointer: S3Checkpointer[StateT]) -> AsyncIterator[T]:
+            return start(RunAdmin(checkpointer))
+
+        items = self.run(begin)
+        self._opening.iterations.add(items)
+        try:
+            while (item := self._opening.thread.run(_following(items))) is not _ENDED:
+                yield cast("T", item)
+        finally:
+            self._opening.iterations.discard(items)
+            with contextlib.suppress(LifecycleError):  # closed meanwhile, and this with it
+                self._opening.thread.run(_end(items))
+
+    @property
+    @_documented_as(S3Checkpointer.namespace.fget)  # type: ignore[attr-defined]
+    def namespace(self) -> str:
+        """See `S3Checkpointer.namespace`."""
+        return self._namespace
+
+    @_documented_as(S3Checkpointer.with_namespace)
+    def with_namespace(self, namespace: str) -> SyncS3Checkpointer[StateT]:
+        """See `S3Checkpointer.with_namespace`."""
+        RunKeys(self._prefix, UUID(int=0), namespace)
+        other: SyncS3Checkpointer[StateT] = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, _namespace=namespace)
+        return other
+
+    @_documented_as(S3Checkpointer.save)
+    def save(self, run_id: UUID, step: int, state: StateT) -> None:
+        """See `S3Checkpointer.save`."""
+        self.run(lambda checkpointer: checkpointer.save(run_id, step, state))
+
+    @_documented_as(S3Checkpointer.load)
+    def load(self, run_id: UUID, step: int | None = None) -> StateT | None:
+        """See `S3Checkpointer.load`."""
+        return self.run(lambda checkpointer: checkpointer.load(run_id, step))
+
+    @_documented_as(S3Checkpointer.save_active)
+    def save_active(self, run_id: UUID, step: int, active: Sequence[ActiveSnapshot]) -> None:
+        """See `S3Checkpointer.save_active`."""
+        self.run(lambda checkpointer: checkpointer.save_active(run_id, step, active))
+
+    @_documented_as(S3Checkpointer.load_active)
+    def load_active(self, run_id: UUID, step: int) -> builtins.list[ActiveSnapshot]:
+        """See `S3Checkpointer.load_active`."""
+        return self.run(lambda checkpointer: checkpointer.load_active(run_id, step))
+
+    @_documented_as(S3Checkpointer.list)
+    def list(self, run_id: UUID) -> builtins.list[int]:
+        """See `S3Checkpointer.list`."""
+        return self.run(lambda checkpointer: checkpointer.list(run_id))
+
+    @_documented_as(S3Checkpointer.commit)
+    def commit(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> bool:
+        """See `S3Checkpointer.commit`."""
+        return self.run(lambda checkpointer: checkpointer.commit(run_id, step, state, active))
+
+    @_documented_as(S3Checkpointer.resume)
+    def resume(self, run_id: UUID) -> Checkpoint[StateT] | None:
+        """See `S3Checkpointer.resume`."""
+        return self.run(lambda checkpointer: checkpointer.resume(run_id))
+
+    @_documented_as(RunAdmin.runs)
+    def runs(self) -> Iterator[UUID]:
+        """See `RunAdmin.runs`."""
+        return self._iterate(lambda admin: admin.runs())
+
+    @_documented_as(RunAdmin.activity)
+    def activity(self) -> Iterator[RunActivity]:
+        """See `RunAdmin.activity`."""
+        return self._iterate(lambda admin: admin.activity())
+
+    @_documented_as(RunAdmin.history)
+    def history(self, run_id: UUID) -> Iterator[HistoryEntry[StateT]]:
+        """See `RunAdmin.history`."""
+        return self._iterate(lambda admin: admin.history(run_id))
+
+    @_documented_as(RunAdmin.fork)
+    def fork(self, run_id: UUID, step: int, new_run_id: UUID | None = None) -> UUID:
+        """See `RunAdmin.fork`."""
+        return self.run(lambda checkpointer: RunAdmin(checkpointer).fork(run_id, step, new_run_id))
+
+    @_documented_as(RunAdmin.prune)
+    def prune(
+        self,
+        run_id: UUID,
+        *,
+        keep_last: int | None = None,
+        older_than: timedelta | None = None,
+        dry_run: bool = False,
+        grace: timedelta = GRACE,
+    ) -> Pruned:
+        """See `RunAdmin.prune`."""
+        return self.run(
+            lambda checkpointer: RunAdmin(checkpointer).prune(
+                run_id, keep_last=keep_last, older_than=older_than, dry_run=dry_run, grace=grace
+            )
+        )
+
+    @_documented_as(RunAdmin.prune_all)
+    def prune_all(
+        self,
+        *,
+        keep_last: int | None = None,
+        older_than: timedelta | None = None,
+        dry_run: bool = False,
+        grace: timedelta = GRACE,
+        runs_at_once: int = RUNS_AT_ONCE,
+        on_run: Callable[[Pruned], None] | None = None,
+    ) -> PrunedRuns:
+        """See `RunAdmin.prune_all`."""
+        return self.run(
+            lambda checkpointer: RunAdmin(checkpointer).prune_all(
+                keep_last=keep_last,
+                older_than=older_than,
+                dry_run=dry_run,
+                grace=grace,
+                runs_at_once=runs_at_once,
+                on_run=on_run,
+            )
+        )
+
+    @_documented_as(RunAdmin.delete)
+    def delete(self, run_id: UUID, *, dry_run: bool = False) -> Pruned:
+        """See `RunAdmin.delete`."""
+        return self.run(lambda checkpointer: RunAdmin(checkpointer).delete(run_id, dry_run=dry_run))
+
+    @_documented_as(RunAdmin.usage)
+    def usage(self) -> Iterator[RunUsage]:
+        """See `RunAdmin.usage`."""
+        return self._iterate(lambda admin: admin.usage())
