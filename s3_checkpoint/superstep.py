@@ -61,11 +61,18 @@ class Interrupted(Advance[StateT]):
 class _Commits(Protocol):
     """What `S3Checkpointer` has beyond the trait."""
 
+    async def commit(self, run_id: UUID, step: int, state: Any, active: Sequence[ActiveSnapshot]) -> None: ...
+
+    async def resume(self, run_id: UUID) -> Checkpoint[Any] | None: ...
+
+
+@runtime_checkable
+class _Confirms(Protocol):
+    """What tells, beyond `commit`, who wrote the step."""
+
     async def commit_or_confirm(
         self, run_id: UUID, step: int, state: Any, active: Sequence[ActiveSnapshot]
     ) -> bool: ...
-
-    async def resume(self, run_id: UUID) -> Checkpoint[Any] | None: ...
 
 
 async def run_superstep(
@@ -228,7 +235,11 @@ async def _commit(
         await checkpointer.save(reached.run_id, reached.step, reached.state)
         return _standing(reached, interrupt_before, committed=True)
     try:
-        wrote = await checkpointer.commit_or_confirm(reached.run_id, reached.step, reached.state, reached.active)
+        if isinstance(checkpointer, _Confirms):
+            wrote = await checkpointer.commit_or_confirm(reached.run_id, reached.step, reached.state, reached.active)
+        else:
+            await checkpointer.commit(reached.run_id, reached.step, reached.state, reached.active)
+            wrote = True
     except StepConflictError:
         newest = await _newest(checkpointer, graph, reached.run_id)
         if newest is None:  # the whole run has just been deleted

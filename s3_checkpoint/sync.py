@@ -38,17 +38,20 @@ from s3_checkpoint.run_records import HistoryEntry, Pruned, PrunedRuns, RunActiv
 from s3_checkpoint.settings import S3Settings
 
 T = TypeVar("T")
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+ClassT = TypeVar("ClassT")
 
 
-def _documented_as(original: Callable[..., Any]) -> Callable[[FunctionT], FunctionT]:
-    """Gives a method the docstring of the async method that it calls, so that there is only one to keep true."""
+def _documented_by(*twins: type[Any]) -> Callable[[type[ClassT]], type[ClassT]]:
+    """Gives each public method the docstring of its async twin, so that there is only one to keep true."""
 
-    def give(function: FunctionT) -> FunctionT:
-        function.__doc__ = original.__doc__
-        return function
+    def document(ours: type[ClassT]) -> type[ClassT]:
+        for name, member in vars(ours).items():
+            twin = next((vars(twin)[name] for twin in twins if name in vars(twin)), None)
+            if twin is not None and not name.startswith("_"):
+                member.__doc__ = twin.__doc__
+        return ours
 
-    return give
+    return document
 
 
 _ENDED = object()
@@ -118,6 +121,7 @@ class _Opening(Generic[StateT]):
         self.thread.close()
 
 
+@_documented_by(S3Checkpointer, RunAdmin)
 class SyncS3Checkpointer(Generic[StateT]):
     """Every call of `S3Checkpointer` and of `RunAdmin`, blocking; from any thread, and as many threads as you like.
 
@@ -181,12 +185,10 @@ class SyncS3Checkpointer(Generic[StateT]):
                 self._opening.thread.run(_end(items))
 
     @property
-    @_documented_as(S3Checkpointer.namespace.fget)  # type: ignore[attr-defined]
     def namespace(self) -> str:
         """See `S3Checkpointer.namespace`."""
         return self._namespace
 
-    @_documented_as(S3Checkpointer.with_namespace)
     def with_namespace(self, namespace: str) -> SyncS3Checkpointer[StateT]:
         """See `S3Checkpointer.with_namespace`."""
         RunKeys(self._prefix, UUID(int=0), namespace)
@@ -194,62 +196,54 @@ class SyncS3Checkpointer(Generic[StateT]):
         other.__dict__.update(self.__dict__, _namespace=namespace)
         return other
 
-    @_documented_as(S3Checkpointer.save)
     def save(self, run_id: UUID, step: int, state: StateT) -> None:
         """See `S3Checkpointer.save`."""
         self.run(lambda checkpointer: checkpointer.save(run_id, step, state))
 
-    @_documented_as(S3Checkpointer.load)
     def load(self, run_id: UUID, step: int | None = None) -> StateT | None:
         """See `S3Checkpointer.load`."""
         return self.run(lambda checkpointer: checkpointer.load(run_id, step))
 
-    @_documented_as(S3Checkpointer.save_active)
     def save_active(self, run_id: UUID, step: int, active: Sequence[ActiveSnapshot]) -> None:
         """See `S3Checkpointer.save_active`."""
         self.run(lambda checkpointer: checkpointer.save_active(run_id, step, active))
 
-    @_documented_as(S3Checkpointer.load_active)
     def load_active(self, run_id: UUID, step: int) -> builtins.list[ActiveSnapshot]:
         """See `S3Checkpointer.load_active`."""
         return self.run(lambda checkpointer: checkpointer.load_active(run_id, step))
 
-    @_documented_as(S3Checkpointer.list)
     def list(self, run_id: UUID) -> builtins.list[int]:
         """See `S3Checkpointer.list`."""
         return self.run(lambda checkpointer: checkpointer.list(run_id))
 
-    @_documented_as(S3Checkpointer.commit)
-    def commit(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> bool:
+    def commit(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> None:
         """See `S3Checkpointer.commit`."""
-        return self.run(lambda checkpointer: checkpointer.commit(run_id, step, state, active))
+        self.run(lambda checkpointer: checkpointer.commit(run_id, step, state, active))
 
-    @_documented_as(S3Checkpointer.resume)
+    def commit_or_confirm(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> bool:
+        """See `S3Checkpointer.commit_or_confirm`."""
+        return self.run(lambda checkpointer: checkpointer.commit_or_confirm(run_id, step, state, active))
+
     def resume(self, run_id: UUID) -> Checkpoint[StateT] | None:
         """See `S3Checkpointer.resume`."""
         return self.run(lambda checkpointer: checkpointer.resume(run_id))
 
-    @_documented_as(RunAdmin.runs)
     def runs(self) -> Iterator[UUID]:
         """See `RunAdmin.runs`."""
         return self._iterate(lambda admin: admin.runs())
 
-    @_documented_as(RunAdmin.activity)
     def activity(self) -> Iterator[RunActivity]:
         """See `RunAdmin.activity`."""
         return self._iterate(lambda admin: admin.activity())
 
-    @_documented_as(RunAdmin.history)
     def history(self, run_id: UUID) -> Iterator[HistoryEntry[StateT]]:
         """See `RunAdmin.history`."""
         return self._iterate(lambda admin: admin.history(run_id))
 
-    @_documented_as(RunAdmin.fork)
     def fork(self, run_id: UUID, step: int, new_run_id: UUID | None = None) -> UUID:
         """See `RunAdmin.fork`."""
         return self.run(lambda checkpointer: RunAdmin(checkpointer).fork(run_id, step, new_run_id))
 
-    @_documented_as(RunAdmin.prune)
     def prune(
         self,
         run_id: UUID,
@@ -266,7 +260,6 @@ class SyncS3Checkpointer(Generic[StateT]):
             )
         )
 
-    @_documented_as(RunAdmin.prune_all)
     def prune_all(
         self,
         *,
@@ -289,12 +282,10 @@ class SyncS3Checkpointer(Generic[StateT]):
             )
         )
 
-    @_documented_as(RunAdmin.delete)
     def delete(self, run_id: UUID, *, dry_run: bool = False) -> Pruned:
         """See `RunAdmin.delete`."""
         return self.run(lambda checkpointer: RunAdmin(checkpointer).delete(run_id, dry_run=dry_run))
 
-    @_documented_as(RunAdmin.usage)
     def usage(self) -> Iterator[RunUsage]:
         """See `RunAdmin.usage`."""
         return self._iterate(lambda admin: admin.usage())

@@ -16,6 +16,7 @@ from s3_checkpoint import (
     HALT,
     NO_STEP,
     ActiveSnapshot,
+    Checkpoint,
     Checkpointer,
     ConfigurationError,
     Graph,
@@ -439,8 +440,26 @@ class FiveCalls(ThreeCalls):
         return self.active.get((run_id, step), [])
 
 
+class SevenCalls(ThreeCalls):
+    """And one with `commit` and `resume` of its own, who never sees the two writes of the trait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.newest: dict[UUID, Checkpoint[Log]] = {}
+
+    async def save(self, run_id: UUID, step: int, state: Log) -> None:
+        raise AssertionError("commit is there")
+
+    async def commit(self, run_id: UUID, step: int, state: Log, active: Sequence[ActiveSnapshot]) -> None:
+        await super().save(run_id, step, state)
+        self.newest[run_id] = Checkpoint(run_id, step, state, tuple(active))
+
+    async def resume(self, run_id: UUID) -> Checkpoint[Log] | None:
+        return self.newest.get(run_id)
+
+
 async def test_any_checkpointer_will_do(run_id: UUID) -> None:
-    for checkpointer in (ThreeCalls(), FiveCalls()):
+    for checkpointer in (ThreeCalls(), FiveCalls(), SevenCalls()):
         end = await run_to_end(checkpointer, graph_of(a=["b", ("c", 1)], b=HALT, c=END), run_id, initial=Log())
 
         assert end.finished
