@@ -28,6 +28,7 @@ ROWS = {
     "s3_client": 3,
     "s3_store": 3,
     "read_ahead": 1,
+    "step_listing": 3,
     "step_index": 4,
     "lineage": 4,
     "retention": 4,
