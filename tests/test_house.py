@@ -42,6 +42,7 @@ ROWS = {
     "superstep": 7,
     "langgraph": 8,
     "aws_lambda": 8,
+    "doctor": 8,
     "cli": 9,
     "demo": 9,
     "__init__": 10,

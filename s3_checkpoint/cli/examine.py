@@ -1,0 +1,102 @@
+"""`doctor`: does this bucket honour what the library relies on?"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from uuid import uuid4
+
+import typer
+from pydantic import JsonValue
+from rich.table import Table
+from rich.text import Text
+
+from s3_checkpoint.cli.exit_codes import ExitCode
+from s3_checkpoint.cli.look import where
+from s3_checkpoint.cli.output import Format, OutputOption, chosen, write_rows
+from s3_checkpoint.cli.session import Session, command
+from s3_checkpoint.doctor import Finding, Status, examine
+
+_SHOWN = {
+    Status.PASS: ("✓ pass", "green"),
+    Status.WARN: ("! warn", "yellow"),
+    Status.FAIL: ("✗ FAIL", "bold red"),
+    Status.SKIP: ("– skip", "dim"),
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to `app`."""
+    app.command("doctor")(doctor)
+
+
+@command
+async def doctor(session: Session, *, output: OutputOption = None) -> ExitCode | None:
+    """Probe a bucket for each thing the library relies on, and say what to do where it does not hold.
+
+    Writes some 40 small objects under a run id of its own, and removes them. Leaves with 0 only if every promise holds;
+    a store that ignores conditional writes is reported as unsafe for commit.
+    """
+    findings: list[Finding] = []
+    as_table = chosen(session, output) == Format.TABLE
+    if as_table:
+        with session.err.status("probing") as status:
+            async for finding in _findings(session):
+                findings.append(finding)
+                status.update(f"probed {finding.probe}")
+        session.out.print(_table(findings))
+        _explain(session, findings)
+    else:
+
+        async def rows() -> AsyncIterator[dict[str, JsonValue]]:
+            async for finding in _findings(session):
+                findings.append(finding)
+                yield {
+                    "probe": finding.probe,
+                    "status": finding.status.value,
+                    "found": finding.found,
+                    "means": finding.means,
+                    "fix": finding.fix,
+                }
+
+        await write_rows(session, rows(), [], output)
+    broken = [finding.probe for finding in findings if finding.status == Status.FAIL]
+    if not broken:
+        session.note(f"{where(session)}: every promise holds")
+        return None
+    unsafe = "; UNSAFE FOR COMMIT" if {"create-exclusive", "list", "put"} & set(broken) else ""
+    session.note(f"{where(session)}: not every promise holds ({', '.join(broken)}){unsafe}")
+    return ExitCode.NO
+
+
+async def _findings(session: Session) -> AsyncIterator[Finding]:
+    from s3_checkpoint.s3_client import client_for
+    from s3_checkpoint.s3_store import S3ObjectStore
+
+    async with client_for(session.settings) as client:
+        store = S3ObjectStore(client, session.settings)
+        async with aclosing(examine(store, session.settings, uuid4(), client=client)) as found:
+            async for finding in found:
+                yield finding
+
+
+def _table(findings: list[Finding]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("PROBE")
+    table.add_column("", no_wrap=True)
+    table.add_column("FOUND", overflow="fold")
+    for finding in findings:
+        sign, style = _SHOWN[finding.status]
+        table.add_row(Text(finding.probe), Text(sign, style), Text(finding.found))
+    return table
+
+
+def _explain(session: Session, findings: list[Finding]) -> None:
+    """What each failure means, and how to mend it."""
+    for finding in findings:
+        if finding.status in (Status.WARN, Status.FAIL):
+            _, style = _SHOWN[finding.status]
+            session.out.print()
+            session.out.print(Text.assemble((finding.probe, style), f": {finding.found}"), soft_wrap=True)
+            session.out.print(Text.assemble(("  means ", "bold"), finding.means), soft_wrap=True)
+            session.out.print(Text.assemble(("  fix   ", "bold"), finding.fix), soft_wrap=True)

@@ -1,0 +1,134 @@
+"""Probes: who are we, how do we get there, and what may we do."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from s3_checkpoint.doctor.findings import Patient, Probe, Status, Verdict, failed, passed, skipped, warned
+from s3_checkpoint.object_store import ObjectAttributes
+
+MAX_BYTES = 1 << 20
+
+
+async def transport(patient: Patient) -> Verdict:
+    """Whether states travel encrypted."""
+    if patient.client is None:
+        return skipped("no network")
+    url = urlsplit(patient.client.meta.endpoint_url)
+    if url.scheme == "https":
+        return passed(f"https to {url.hostname}")
+    if _is_loopback(url.hostname or ""):
+        return warned(f"http, to this machine only ({url.hostname})")
+    return failed(f"http to {url.hostname}: states can be read on the way")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def listing(patient: Patient) -> Verdict:
+    """Whether the bucket is there and can be listed."""
+    await patient.store.list(patient.keys.run, limit=1)
+    region = patient.client.meta.region_name if patient.client is not None else None
+    return passed(f"bucket {patient.store.bucket}" + (f", region {region}" if region else ""))
+
+
+async def writing(patient: Patient) -> Verdict:
+    """Whether an object can be written."""
+    await patient.put("permission")
+    return passed("an object was written")
+
+
+async def reading(patient: Patient) -> Verdict:
+    """Whether an object reads back as it was written."""
+    body = b'{"written": "a moment ago"}'
+    await patient.put("permission", body)
+    found = await patient.store.get(patient.key("permission"), max_bytes=MAX_BYTES)
+    if found is None or found.body != body:
+        return failed("an object just written does not read back as it was")
+    return passed("an object just written reads back")
+
+
+async def absence(patient: Patient) -> Verdict:
+    """Whether a key that is not there is answered with 404 and not with 403."""
+    missing = patient.key("nothing-is-here")
+    found = (await patient.store.get(missing, max_bytes=MAX_BYTES), await patient.store.head(missing))
+    return passed("404 for a key that is not there") if found == (None, None) else failed("something is there")
+
+
+async def deleting(patient: Patient) -> Verdict:
+    """Whether objects can be removed, several in one request."""
+    names = [f"deleted-{number}" for number in range(3)]
+    for name in names:
+        await patient.put(name)
+    await patient.store.delete([patient.key(name) for name in names])
+    left = await patient.store.list(patient.key("deleted-"))
+    return failed("objects are still there after DeleteObjects") if left.objects else passed("3 objects, 1 request")
+
+
+async def copying(patient: Patient) -> Verdict:
+    """Whether a copy inside the store has the body, and the attributes it was given."""
+    await patient.put("copied-from", b'{"copied": true}')
+    attributes = ObjectAttributes(metadata={"origin": "somewhere/7"})
+    await patient.store.copy(patient.key("copied-from"), patient.key("copied-to"), attributes=attributes)
+    found = await patient.store.get(patient.key("copied-to"), max_bytes=MAX_BYTES)
+    if (
+        found is None
+        or found.body != b'{"copied": true}'
+        or dict(found.head.attributes.metadata) != attributes.metadata
+    ):
+        return failed("a copy differs from its source, or has lost its metadata")
+    return passed("body and metadata arrive")
+
+
+ACCESS = (
+    Probe(
+        "transport",
+        transport,
+        "states and active tasks can be read and changed by whoever is on the way",
+        "use an https:// endpoint_url",
+    ),
+    Probe(
+        "list",
+        listing,
+        "load() and resume() cannot find the newest step, list() and every operator's call fail",
+        "check bucket, region and credentials; grant s3:ListBucket on the bucket (`s3-checkpoint policy reader`)",
+    ),
+    Probe(
+        "put",
+        writing,
+        "save and commit fail; nothing else can be probed",
+        "grant s3:PutObject on the prefix (`s3-checkpoint policy worker`)",
+    ),
+    Probe(
+        "get",
+        reading,
+        "load and resume fail",
+        "grant s3:GetObject on the prefix (`s3-checkpoint policy reader`)",
+    ),
+    Probe(
+        "absence",
+        absence,
+        "a step that was never saved raises AccessDeniedError instead of giving None",
+        "grant s3:ListBucket on the bucket: without it S3 answers 403 for a key that is not there",
+    ),
+    Probe(
+        "delete",
+        deleting,
+        "prune and delete fail; workers do not need it. What this examination wrote stays, under its run id",
+        "grant s3:DeleteObject to those who prune (`s3-checkpoint policy janitor`); a worker can do without",
+        when_denied=Status.WARN,
+    ),
+    Probe(
+        "copy",
+        copying,
+        "fork without --new-run-id fails or loses active tasks; everything else works",
+        "fork to an id of your own (--new-run-id): then the state travels through the client",
+    ),
+)

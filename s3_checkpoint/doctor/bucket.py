@@ -1,0 +1,199 @@
+"""Probes: what only the S3 client shows, of credentials and of how the bucket is set up."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from s3_checkpoint.doctor.findings import Patient, Probe, Status, Verdict, failed, passed, skipped, warned
+from s3_checkpoint.keys import runs_prefix
+
+_FROZEN = {"GLACIER", "DEEP_ARCHIVE"}
+_NOT_THERE = {
+    "NoSuchLifecycleConfiguration": "no lifecycle rules",
+    "NoSuchPublicAccessBlockConfiguration": "not configured",
+}
+_NOT_OFFERED = {"NotImplemented", "MethodNotAllowed", "501", "405", "XNotImplemented", "UnsupportedOperation"}
+
+
+def _answer(error: Exception) -> tuple[str, int]:
+    """S3's own code and status in an SDK error; nothing for an error that is no answer."""
+    response: Mapping[str, Any] = getattr(error, "response", {})
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return str(response.get("Error", {}).get("Code", "")), int(status)
+
+
+async def _ask(patient: Patient, operation: str) -> tuple[Mapping[str, Any] | None, Verdict | None]:
+    """An answer about the bucket, or the verdict that there is none to be had."""
+    if patient.client is None:
+        return None, skipped("not an S3 client")
+    arguments = {"Bucket": patient.settings.bucket}
+    if patient.settings.expected_bucket_owner:
+        arguments["ExpectedBucketOwner"] = patient.settings.expected_bucket_owner
+    try:
+        return await getattr(patient.client, operation)(**arguments), None
+    except Exception as error:  # noqa: BLE001 - any answer but the one asked for means: it cannot be seen
+        code, status = _answer(error)
+        if code in _NOT_THERE:
+            return {}, None
+        if code in _NOT_OFFERED or status in (405, 501):
+            return None, skipped("the store does not offer this")
+        if status == 403:
+            return None, skipped("these credentials may not look")
+        return None, skipped(f"no answer ({code or type(error).__name__})")
+
+
+async def credentials(patient: Patient) -> Verdict:
+    """Who the store takes us for."""
+    if patient.client is None:
+        return skipped("no network")
+    import aioboto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    settings = patient.settings
+    if settings.access_key_id is not None:
+        source, key = "settings", settings.access_key_id
+    else:
+        try:
+            session = aioboto3.Session(profile_name=settings.profile_name)
+            found = await session.get_credentials()
+            frozen = await found.get_frozen_credentials() if found is not None else None
+        except (BotoCoreError, ClientError) as error:
+            return failed(f"{type(error).__name__}: {error}"[:200])
+        if found is None or frozen is None:
+            return failed("none found, by settings or by the AWS chain")
+        source, key = found.method, frozen.access_key
+    shown = f"access key …{key[-4:]}, from {source}"
+    if settings.endpoint_url is not None:
+        return passed(shown)
+    return passed(f"{shown}{await _caller(settings.profile_name, patient)}")
+
+
+async def _caller(profile: str | None, patient: Patient) -> str:
+    """The ARN the credentials belong to, as AWS STS tells it; empty if it does not."""
+    import aioboto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    settings = patient.settings
+    secret, token = settings.secret_access_key, settings.session_token
+    session = aioboto3.Session(
+        profile_name=profile,
+        region_name=patient.client.meta.region_name if patient.client is not None else None,
+        aws_access_key_id=settings.access_key_id,
+        aws_secret_access_key=secret.get_secret_value() if secret else None,
+        aws_session_token=token.get_secret_value() if token else None,
+    )
+    try:
+        async with session.client("sts") as sts:
+            return f", {(await sts.get_caller_identity())['Arn']}"
+    except (BotoCoreError, ClientError) as error:
+        return f", identity unknown ({type(error).__name__})"
+
+
+async def checksums(patient: Patient) -> Verdict:
+    """Whether a body that does not match its checksum is refused."""
+    if patient.client is None:
+        return skipped("not an S3 client")
+    wrong = base64.b64encode(hashlib.sha256(b"something else").digest()).decode()
+    try:
+        await patient.client.put_object(
+            Bucket=patient.settings.bucket, Key=patient.key("checksum"), Body=b"{}", ChecksumSHA256=wrong
+        )
+    except Exception as error:  # noqa: BLE001 - a refusal is what is hoped for
+        code, status = _answer(error)
+        if status == 400:
+            return passed(f"a wrong SHA-256 is refused ({code})")
+        return skipped(f"no answer to a wrong checksum ({code or type(error).__name__})")
+    return warned("a body with a wrong SHA-256 was stored")
+
+
+async def versioning(patient: Patient) -> Verdict:
+    """Whether what is overwritten or deleted can be recovered, and whether that is cleaned up."""
+    answer, unseen = await _ask(patient, "get_bucket_versioning")
+    if unseen or answer is None:
+        return unseen or skipped("no answer")
+    if answer.get("Status") != "Enabled":
+        return passed("off: what is overwritten or deleted is gone")
+    rules, _ = await _ask(patient, "get_bucket_lifecycle_configuration")
+    if any("NoncurrentVersionExpiration" in rule for rule in _active_rules(rules)):
+        return passed("on, and old versions expire")
+    return warned("on, and old versions never expire: what prune removes is still paid for")
+
+
+async def lifecycle(patient: Patient) -> Verdict:
+    """Whether a lifecycle rule removes steps, or puts them where they cannot be read."""
+    answer, unseen = await _ask(patient, "get_bucket_lifecycle_configuration")
+    if unseen or answer is None:
+        return unseen or skipped("no answer")
+    ours = runs_prefix(patient.settings.prefix)
+    rules = [rule for rule in _active_rules(answer) if _touches(rule, ours)]
+    for rule in rules:
+        frozen = [t for t in rule.get("Transitions", ()) if t.get("StorageClass") in _FROZEN]
+        if frozen:
+            return failed(f"rule {rule.get('ID', '?')!r} moves steps to {frozen[0]['StorageClass']}")
+    for rule in rules:
+        days = rule.get("Expiration", {}).get("Days")
+        if days:
+            return warned(f"rule {rule.get('ID', '?')!r} deletes steps after {days} days, the newest of a run included")
+    return passed(f"{len(rules)} rules, none removes or freezes steps" if rules else "no rule touches the steps")
+
+
+def _active_rules(answer: Mapping[str, Any] | None) -> Iterable[Mapping[str, Any]]:
+    return [rule for rule in (answer or {}).get("Rules", ()) if rule.get("Status") == "Enabled"]
+
+
+def _touches(rule: Mapping[str, Any], ours: str) -> bool:
+    scope = rule.get("Filter") or {}
+    prefix = rule.get("Prefix") or scope.get("Prefix") or scope.get("And", {}).get("Prefix") or ""
+    return ours.startswith(prefix) or str(prefix).startswith(ours)
+
+
+async def public_access(patient: Patient) -> Verdict:
+    """Whether nobody can make the bucket public."""
+    answer, unseen = await _ask(patient, "get_public_access_block")
+    if unseen or answer is None:
+        return unseen or skipped("no answer")
+    block = answer.get("PublicAccessBlockConfiguration", {})
+    names = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+    off = [name for name in names if not block.get(name)]
+    return warned(f"not blocked: {', '.join(off)}") if off else passed("all public access is blocked")
+
+
+IDENTITY = (
+    Probe(
+        "credentials",
+        credentials,
+        "no request can be made",
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile (--profile), or a role",
+    ),
+)
+BUCKET = (
+    Probe(
+        "checksums",
+        checksums,
+        "a body damaged on the way is stored; the library notices when it reads, by the digest, but the step is lost",
+        "use https, which notices damage by itself, or a store that checks x-amz-checksum-sha256",
+        when_denied=Status.SKIP,
+    ),
+    Probe(
+        "versioning",
+        versioning,
+        "removed steps are kept as old versions, and paid for",
+        "add a lifecycle rule with NoncurrentVersionExpiration to the bucket",
+    ),
+    Probe(
+        "lifecycle",
+        lifecycle,
+        "runs that pause longer than the rule cannot be resumed",
+        "limit the rule to other prefixes, and use `s3-checkpoint prune`, which never removes a run's newest step",
+    ),
+    Probe(
+        "public-access",
+        public_access,
+        "a policy or ACL can make states readable to everybody",
+        "aws s3api put-public-access-block --bucket BUCKET --public-access-block-configuration "
+        "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true",
+    ),
+)

@@ -1,0 +1,246 @@
+"""Probes: what commits, resuming and listing rely on, seen through the store's six verbs."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from datetime import UTC, datetime
+from statistics import quantiles
+
+from s3_checkpoint.doctor.findings import Patient, Probe, Status, Verdict, failed, passed, skipped, warned
+from s3_checkpoint.errors import CheckpointError, ConfigurationError
+from s3_checkpoint.keys import MAX_STEP, parse_run_prefix, runs_prefix
+from s3_checkpoint.object_store import Match, ObjectAttributes, Refused, Written
+
+RACERS = 16
+ROUNDS = 3
+LATENCY_REQUESTS = 20
+MAX_BYTES = 1 << 20
+_UNSAFE = (
+    "UNSAFE FOR COMMIT. Set conditional_writes=False (S3_CHECKPOINT_CONDITIONAL_WRITES=false) to use save, load, list, "
+    "save_active and load_active knowingly, one worker per run; commit is then refused. Or use a store that honours "
+    "If-None-Match"
+)
+
+
+async def create_exclusive(patient: Patient) -> Verdict:
+    """Whether of many who create one key at the same moment, one wins, and the others are told."""
+    for number in range(ROUNDS):
+        key = patient.key(f"race-{number}")
+        bodies = [b'{"racer": %d}' % racer for racer in range(RACERS)]
+        answers = await asyncio.gather(
+            *(patient.store.put(key, body, ObjectAttributes(), mode="create") for body in bodies),
+            return_exceptions=True,
+        )
+        errors = [answer for answer in answers if isinstance(answer, CheckpointError)]
+        if any(isinstance(error, ConfigurationError) for error in errors):
+            return _no_conditions(patient, f"If-None-Match is not implemented ({errors[0]})")
+        if errors:
+            raise errors[0]
+        winners = [body for body, answer in zip(bodies, answers, strict=True) if isinstance(answer, Written)]
+        stored = await patient.store.get(key, max_bytes=MAX_BYTES)
+        if len(winners) > 1:
+            return _no_conditions(patient, f"{len(winners)} of {RACERS} writers were told that they created one key")
+        if not winners or stored is None or stored.body != winners[0]:
+            return failed(f"of {RACERS} writers who created one key none won, or another's object is there")
+        late = await patient.store.put(key, b'{"late": true}', ObjectAttributes(), mode="create")
+        if not isinstance(late, Refused):
+            return _no_conditions(patient, "an object that was there was created once more")
+    found = f"{ROUNDS} races of {RACERS} writers, one winner each"
+    if not patient.settings.conditional_writes:
+        return warned(found + "; conditional_writes is off", "set conditional_writes=True to use commit")
+    return passed(found)
+
+
+def _no_conditions(patient: Patient, found: str) -> Verdict:
+    if patient.settings.conditional_writes:
+        return failed(found, _UNSAFE)
+    return warned(
+        found + "; conditional_writes is off, so commit is refused", "nothing, as long as commit is not needed"
+    )
+
+
+async def if_match(patient: Patient) -> Verdict:
+    """Whether a write over a version that is no longer there is refused."""
+    key = patient.key("if-match")
+    first = await patient.store.put(key, b'{"n": 1}', ObjectAttributes(), mode="overwrite")
+    if not isinstance(first, Written):
+        return failed("a plain write was refused")
+    try:
+        second = await patient.store.put(key, b'{"n": 2}', ObjectAttributes(), mode=Match(first.etag))
+    except ConfigurationError as error:
+        return warned(f"If-Match is not implemented ({error.detail})")
+    stale = await patient.store.put(key, b'{"n": 3}', ObjectAttributes(), mode=Match(first.etag))
+    stored = await patient.store.get(key, max_bytes=MAX_BYTES)
+    if isinstance(second, Written) and isinstance(stale, Refused) and stored and stored.body == b'{"n": 2}':
+        return passed("a stale ETag is refused")
+    # Commits rest on If-None-Match alone, so no promise is broken by this.
+    return warned("If-Match is ignored: a write over a version that is gone is not refused")
+
+
+async def list_after_write(patient: Patient) -> Verdict:
+    """Whether a listing right after a write or a delete shows it."""
+    for number in range(8):
+        await patient.put(f"fresh/{number}")
+        names = await _listed(patient, "fresh/")
+        if len(names) != number + 1:
+            return failed(f"a listing right after the write shows {len(names)} of {number + 1} objects")
+    return passed("8 writes, each seen at once")
+
+
+async def _listed(patient: Patient, name: str, **options: str) -> list[str]:
+    head = patient.key(name)
+    page = await patient.store.list(head, **options)  # type: ignore[arg-type]
+    return [listed.key[len(head) :] for listed in page.objects]
+
+
+_STEPS = (10, 9, 2, 1, 100, MAX_STEP, 0)
+_NAMES = ("a", "Z", "b", "A", "0", "~", "é", "%2F")
+
+
+async def byte_order(patient: Patient) -> Verdict:
+    """Whether listings come in the byte order of keys."""
+    if not patient.store.ordered:
+        return skipped("a directory bucket lists in no order; the library sorts by itself there")
+    keys = patient.keys
+    for step in _STEPS:
+        await patient.put(keys.state(step)[len(keys.run) :])
+    for name in _NAMES:
+        await patient.put(f"order/{name}")
+    found = [keys.parse_state(listed.key) for listed in (await patient.store.list(keys.steps)).objects]
+    if found != sorted(_STEPS):
+        return failed(f"steps are listed as {found}")
+    names = await _listed(patient, "order/")
+    if names != sorted(_NAMES, key=str.encode):
+        return failed(f"keys are listed as {names}")
+    return passed(f"{len(_STEPS)} steps and {len(_NAMES)} names ascending by byte")
+
+
+async def start_after(patient: Patient) -> Verdict:
+    """Whether a listing starts behind a key, comes in pages without gaps, and groups by delimiter."""
+    names = [f"{number:02d}" for number in range(7)]
+    for name in names:
+        await patient.put(f"pages/{name}")
+    head = patient.key("pages/")
+    if patient.store.ordered:
+        after = await patient.store.list(head, start_after=head + "02", limit=1)
+        if [listed.key for listed in after.objects] != [head + "03"]:
+            return failed("StartAfter is ignored: the newest step of a long run is not found")
+    seen: list[str] = []
+    token: str | None = None
+    for _ in range(len(names)):
+        page = await patient.store.list(head, limit=2, token=token)
+        seen += [listed.key[len(head) :] for listed in page.objects]
+        token = page.next_token
+        if token is None:
+            break
+    if sorted(seen) != names:
+        return failed(f"pages of 2 show {seen}")
+    return passed("starts behind a key; pages of 2 without gap or repeat")
+
+
+async def delimiter(patient: Patient) -> Verdict:
+    """Whether a listing by delimiter shows the runs."""
+    await patient.put("grouped/one")
+    head = runs_prefix(patient.keys.prefix)
+    page = await patient.store.list(patient.keys.run[: -len("/")], delimiter="/")
+    runs = [parse_run_prefix(patient.keys.prefix, group) for group in page.prefixes]
+    return passed("one group per run") if runs == [patient.keys.run_id] else failed(f"groups under {head} are missing")
+
+
+async def metadata(patient: Patient) -> Verdict:
+    """Whether metadata, content headers and a compressed body come back as they were written."""
+    body = gzip.compress(b'{"compressed": true}', mtime=0)
+    facts = {
+        "format": "1",
+        "digest": "0f" * 32,
+        "write-id": "a-B_9",
+        "active-digest": "f0" * 32,
+        "origin": "x/18446744",
+    }
+    written = ObjectAttributes(content_encoding="gzip", metadata=facts)
+    await patient.store.put(patient.key("metadata"), body, written, mode="overwrite")
+    head = await patient.store.head(patient.key("metadata"))
+    stored = await patient.store.get(patient.key("metadata"), max_bytes=MAX_BYTES)
+    if head is None or stored is None:
+        return failed("an object just written is not there")
+    for found in (head.attributes, stored.head.attributes):
+        if dict(found.metadata) != facts:
+            return failed(f"metadata comes back as {dict(found.metadata)}")
+        if found.content_encoding != "gzip" or found.content_type != "application/json":
+            return failed(f"content headers come back as {found.content_type}, {found.content_encoding}")
+    if stored.body != body:
+        return failed("a compressed body comes back changed; is a proxy unpacking it?")
+    return passed("metadata, Content-Type, Content-Encoding and compressed body kept")
+
+
+async def clock(patient: Patient) -> Verdict:
+    """Whether the store's clock and ours agree: ages of steps are measured between the two."""
+    await patient.put("clock")
+    head = await patient.store.head(patient.key("clock"))
+    if head is None:
+        return failed("an object just written is not there")
+    apart = abs((datetime.now(UTC) - head.last_modified).total_seconds())
+    return passed("clocks agree within a minute") if apart < 60 else warned(f"the clocks are {apart:.0f} s apart")
+
+
+async def latency(patient: Patient) -> Verdict:
+    """How long 20 requests take, one after another: 10 writes of 2 KB, 10 reads."""
+    body = b" " * 2048
+    took: list[float] = []
+    for number in range(LATENCY_REQUESTS):
+        begin = time.perf_counter()
+        if number % 2:
+            await patient.store.get(patient.key("latency"), max_bytes=MAX_BYTES)
+        else:
+            await patient.put("latency", body)
+        took.append((time.perf_counter() - begin) * 1000)
+    cuts = quantiles(took, n=20, method="inclusive")
+    found = f"p50 {cuts[9]:.0f} ms, p95 {cuts[18]:.0f} ms, max {max(took):.0f} ms of {LATENCY_REQUESTS} requests"
+    limit = patient.settings.read_timeout_s * 1000 / 2
+    return passed(found) if cuts[18] < limit else warned(found, "raise read_timeout_s, or come nearer to the bucket")
+
+
+CONSISTENCY = (
+    Probe(
+        "create-exclusive",
+        create_exclusive,
+        "two workers can both believe they committed the same step, and one of them is lost without a word",
+        _UNSAFE,
+    ),
+    Probe("if-match", if_match, "none of the library's calls rests on it today", "nothing needs to be done"),
+    Probe(
+        "list-after-write",
+        list_after_write,
+        "resume can miss the step committed last and run a superstep again, whose commit then conflicts",
+        "use a strongly consistent store or replica; turn off a listing cache in front of it",
+    ),
+    Probe(
+        "byte-order",
+        byte_order,
+        "the newest step of a long run is not found, so resume goes on from an older one",
+        "use a store that lists in the byte order of keys, as S3 does",
+    ),
+    Probe(
+        "start-after",
+        start_after,
+        "the newest step of a run longer than 1,000 steps is not found, or listings have gaps",
+        "upgrade the store, or remove the proxy in front of it, until ListObjectsV2 is served as S3 serves it",
+    ),
+    Probe("delimiter", delimiter, "runs are not found: runs, prune --all and usage see nothing", "upgrade the store"),
+    Probe(
+        "metadata",
+        metadata,
+        "steps cannot be read back: digest, write id and the name of the active snapshot stand in metadata",
+        "remove the proxy or gateway that drops x-amz-meta-… headers or unpacks bodies",
+    ),
+    Probe(
+        "clock",
+        clock,
+        "prune --older-than and --grace measure ages wrongly by that much",
+        "set this machine's clock (NTP)",
+        when_denied=Status.SKIP,
+    ),
+    Probe("latency", latency, "supersteps wait for the store", "come nearer to the bucket", when_denied=Status.SKIP),
+)
