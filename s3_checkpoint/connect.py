@@ -70,7 +70,7 @@ class Connection(Generic[StateT]):
             await stack.__aexit__(kind, error, trace)
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
+        if not hasattr(S3Checkpointer, name):
             raise AttributeError(name)
         raise LifecycleError("not open yet; write `async with connect(...) as checkpointer:` and use that")
 

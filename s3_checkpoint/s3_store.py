@@ -247,7 +247,7 @@ def _headers(attributes: ObjectAttributes) -> dict[str, Any]:
 
 
 def _head(answer: Any) -> ObjectHead:
-    attributes = ObjectAttributes(
-        answer.get("ContentType", ""), answer.get("ContentEncoding") or None, answer.get("Metadata", {})
-    )
+    # Names of metadata have no case; MinIO, for one, hands them back capitalised.
+    metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+    attributes = ObjectAttributes(answer.get("ContentType", ""), answer.get("ContentEncoding") or None, metadata)
     return ObjectHead(attributes, answer.get("ETag", ""), answer["ContentLength"], answer["LastModified"])

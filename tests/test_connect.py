@@ -250,3 +250,21 @@ async def test_an_error_inside_the_block_comes_through(settings: S3Settings) -> 
             raise ZeroDivisionError
     with pytest.raises(CheckpointError):
         await checkpointer.load(RUN)
+
+
+async def test_metadata_is_read_whatever_case_its_names_come_back_in(settings: S3Settings) -> None:
+    """MinIO capitalises them; names of HTTP headers have no case."""
+    async with logged_client(settings) as log, connect(Counter, settings, client=log.client) as checkpointer:
+        await checkpointer.commit(RUN, 0, Counter(n=1), [])
+
+        def capitalise(parsed: dict[str, Any], **_: Any) -> None:
+            parsed["Metadata"] = {name.title(): value for name, value in parsed.get("Metadata", {}).items()}
+
+        log.client.meta.events.register("after-call.s3.GetObject", capitalise)
+
+        assert await checkpointer.load(RUN, 0) == Counter(n=1)
+
+
+def test_a_connection_that_is_not_open_has_no_other_attributes(settings: S3Settings) -> None:
+    """Only what the checkpointer has is answered with advice; the rest is absent, as tools expect."""
+    assert not hasattr(connect(Counter, settings), "shape")
