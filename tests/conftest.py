@@ -83,9 +83,9 @@ def _real_bucket() -> S3Settings:
     return S3Settings(bucket=os.environ["S3_CHECKPOINT_TEST_BUCKET"], prefix=prefix, endpoint_url=endpoint)
 
 
-STORES = ["memory", "moto"]
+STORES = [pytest.param("memory"), pytest.param("moto")]
 if os.environ.get("S3_CHECKPOINT_TEST_BUCKET"):
-    STORES.append("bucket")
+    STORES.append(pytest.param("bucket", marks=pytest.mark.bucket))
 
 
 @pytest.fixture(params=STORES)
