@@ -245,3 +245,33 @@ def test_the_log_does_not_grow_for_ever(template: Template) -> None:
     """A log group that Lambda makes itself keeps everything, for ever."""
     assert properties(template, "WorkerLogGroup")["RetentionInDays"] == "30"
     assert properties(template, "WorkerFunction")["LoggingConfig"]["LogGroup"] == "<WorkerLogGroup>"
+
+
+def test_the_costs_in_the_readme_add_up() -> None:
+    """Each line's arithmetic gives its figure, and the figures give the total."""
+    lines = re.findall(
+        r"^\| ([^|*]+) \| ([0-9][^|]*) \| ([0-9.]+) \|$", (INFRA / "README.md").read_text(), re.MULTILINE
+    )
+    total = re.search(r"\| \*\*total\*\* \| \| \*\*([0-9.]+)\*\* \|", (INFRA / "README.md").read_text())
+
+    assert len(lines) == 8
+    for item, arithmetic, amount in lines:
+        terms = re.sub(r"\b(GB|s)\b", "", arithmetic).replace(",", "").split("×")
+        product = 1.0
+        for term in terms:
+            numerator, *denominators = (float(number) for number in term.split("/"))
+            for denominator in denominators:
+                numerator /= denominator
+            product *= numerator
+        assert round(product, 2) == float(amount), item
+    assert total is not None
+    assert round(sum(float(amount) for _, _, amount in lines), 2) == float(total[1])
+
+
+def test_the_readme_names_only_parameters_that_exist(template: Template) -> None:
+    """A parameter in a command is one of the template's."""
+    readme = (INFRA / "README.md").read_text()
+    named = set(re.findall(r"\b([A-Z][A-Za-z]+)=", readme))
+
+    assert named >= {"RequireConditionalCommits", "ExpireTaggedRunsAfterDays", "WorkerTimeoutSeconds"}
+    assert named <= set(template["Parameters"])
