@@ -6,7 +6,7 @@
     [<prefix>/]threads/<thread>/<namespace>/<checkpoint>/w.<task>.s<slot>     special ones: error, interrupt, resume
     [<prefix>/]threads/<thread>/<namespace>/values/<value>                    a large channel value
     [<prefix>/]threads/<thread>/id                                            the thread id, where its segment is hashed
-    [<prefix>/]thread-runs/<run>/<thread>/<namespace>                         empty: this run has checkpoints there
+    [<prefix>/]threads/!runs/<run>/<thread>/<namespace>                       empty: this run has checkpoints there
 
 `thread`, `namespace` and `task` are percent-encoded, `/` and `.` included; too long ones are hashed (`!` and a
 SHA-256), and the empty one is `!`. `checkpoint` is the id with every UTF-8 byte complemented, in hexadecimal, ended by
@@ -31,6 +31,8 @@ MAX_PREFIX_BYTES = 400
 MAX_VALUES = 32
 """The most large values one checkpoint refers to; its key names them."""
 NO_RUN = "-"
+_RUNS = "!runs"
+"""No thread's segment: that of none begins so."""
 
 _THREAD_BYTES, _NAMESPACE_BYTES, _TASK_BYTES = 128, 256, 80
 _RUN_DIGITS, _VALUE_DIGITS, _SLOT_DIGITS = 24, 32, 6
@@ -179,7 +181,7 @@ class NamespaceKeys:
 
     def run(self, run: str) -> str:
         """The entry that leads from a run to this namespace."""
-        return f"{join_prefix(self.prefix)}thread-runs/{run}/{self.thread}/{self.segment}"
+        return f"{run_prefix(self.prefix, run)}{self.thread}/{self.segment}"
 
     def most_values(self, checkpoint_id: str) -> int:
         """How many large values the checkpoint's key has room to name."""
@@ -230,7 +232,7 @@ def threads_prefix(prefix: str) -> str:
 
 def run_prefix(prefix: str, run: str) -> str:
     """The entries of one run stand under this."""
-    return f"{join_prefix(prefix)}thread-runs/{run}/"
+    return f"{threads_prefix(prefix)}{_RUNS}/{run}/"
 
 
 def parse_run_entry(prefix: str, run: str, key: str) -> NamespaceKeys | None:
@@ -246,7 +248,7 @@ def parse_namespace(prefix: str, key: str) -> NamespaceKeys | None:
     """The namespace that a key under `threads_prefix` belongs to; None if it belongs to none."""
     head = threads_prefix(prefix)
     parts = key[len(head) :].split("/", 2)
-    if not key.startswith(head) or len(parts) < 3 or not (parts[0] and parts[1]):
+    if not key.startswith(head) or len(parts) < 3 or not (parts[0] and parts[1]) or parts[0] == _RUNS:
         return None
     return NamespaceKeys(prefix, parts[0], parts[1])
 

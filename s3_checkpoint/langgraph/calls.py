@@ -27,7 +27,7 @@ from s3_checkpoint.langgraph.history import History
 from s3_checkpoint.langgraph.home import Home
 from s3_checkpoint.langgraph.thread_store import StoredCheckpoint, ThreadStore
 from s3_checkpoint.langgraph.together import together
-from s3_checkpoint.thread_keys import ThreadKeys, run_segment, threads_prefix
+from s3_checkpoint.thread_keys import ThreadKeys, run_segment
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -196,14 +196,6 @@ class Calls:
             await together((one(threads, thread_id) for thread_id in threads_ids), at_once=8)
 
         return self._removal(run)
-
-    def check(self) -> Call[None, None]:
-        """See `S3Saver.setup`."""
-
-        async def run(threads: ThreadStore) -> None:
-            await threads.objects.list(threads_prefix(self.prefix), limit=1)
-
-        return Call(run, _nothing)
 
     def _decode(self, thread_id: str, stored: StoredCheckpoint) -> CheckpointTuple:
         found, known = self.conversion.decode(thread_id, stored)

@@ -145,6 +145,7 @@ class Conversion:
                 ref = ValueRef(value_name(channel, version, *payload), payload[0], version)
                 refs[channel] = KnownValue(ref, isinstance(values[channel], _DeltaSnapshot))
                 new[ref.name] = payload[1]
+                self._check_size(f"$.channel_values.{channel}", len(payload[1]))
             else:
                 inline[channel] = payload
         record = CheckpointRecord(
@@ -158,9 +159,7 @@ class Conversion:
             values={channel: value.ref for channel, value in refs.items()},
         )
         body = record.encode()
-        for what, size in (("$", len(body)), *(("$.channel_values", len(payload)) for payload in new.values())):
-            if size > self.max_bytes:
-                raise StateEncodingError(what, f"it is {size} bytes, more than {self.max_bytes} allowed")
+        self._check_size("$", len(body))
         run_id = metadata.get("run_id")
         run = run_segment(str(run_id)) if run_id else NO_RUN
         names = tuple(dict.fromkeys(value.ref.name for value in refs.values()))
@@ -170,7 +169,7 @@ class Conversion:
 
     def encode_writes(self, writes: Iterable[Sequence[Any]], task_path: str) -> list[WriteRow]:
         """Writes as rows: special channels have an index of their own, the others that of their position."""
-        return [
+        rows = [
             WriteRow(
                 WRITES_IDX_MAP.get(channel, position),
                 channel,
@@ -179,6 +178,8 @@ class Conversion:
             )
             for position, (channel, value) in enumerate(writes)
         ]
+        self._check_size("$writes", sum(len(row.payload[1]) for row in rows))
+        return rows
 
     def decode(self, thread_id: str, stored: StoredCheckpoint) -> tuple[CheckpointTuple, dict[str, KnownValue]]:
         """The tuple, its writes in the order of (task path, task id, index); and the large values it refers to."""
@@ -237,6 +238,10 @@ class Conversion:
         return frozenset(
             _delta_channels(self.decode_metadata(key, record)) - record.inline.keys() - record.values.keys()
         )
+
+    def _check_size(self, path: str, size: int) -> None:
+        if size > self.max_bytes:
+            raise StateEncodingError(path, f"it is {size} bytes, more than {self.max_bytes} allowed")
 
     def _dump(self, path: str, value: Any) -> Payload:
         try:

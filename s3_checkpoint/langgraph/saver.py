@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from types import TracebackType
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -22,13 +22,14 @@ from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.langgraph.calls import Calls
 from s3_checkpoint.langgraph.conversion import Conversion, KnownValues
 from s3_checkpoint.langgraph.home import Home
+from s3_checkpoint.langgraph.lifecycle import Lifecycle
 from s3_checkpoint.langgraph.thread_store import ThreadStore
 from s3_checkpoint.object_store import ObjectStore
-from s3_checkpoint.settings import S3Settings
+from s3_checkpoint.settings import Compression, S3Settings
 from s3_checkpoint.thread_keys import check_prefix
 
 
-class S3Saver(BaseCheckpointSaver[str]):
+class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
     """Keeps the checkpoints of LangGraph threads in a bucket. Every method can be called from any thread and any loop.
 
         with S3Saver.from_conn_string("s3://my-bucket/my-prefix") as saver:      # or `async with`
@@ -48,39 +49,43 @@ class S3Saver(BaseCheckpointSaver[str]):
         self,
         source: S3Settings | ObjectStore,
         *,
-        prefix: str | None = None,
         serde: SerializerProtocol | None = None,
         inline_bytes: int = 64 * 1024,
+        prefix: str | None = None,
+        compression: Compression | None = None,
         max_state_bytes: int | None = None,
+        conditional_writes: bool | None = None,
     ) -> None:
         """A saver on an open store, or from settings: then it opens a client on entering, or in `setup`. No request.
 
-        `prefix`: all keys begin with it; None: that of the settings. A channel value of `inline_bytes` or more is
-        stored once per version, and referred to; smaller ones are part of each checkpoint. A checkpoint or value of
-        more than `max_state_bytes` is neither written nor read; None: as the settings say, 64 MiB with a store. A
-        store is used in the loop it belongs to (`store.loop`), and closed by its owner.
+        A channel value of `inline_bytes` or more is stored once per version, and referred to; smaller ones are part of
+        each checkpoint. The others are those of `S3Settings`, and given here for a store (default: no prefix, no
+        compression, 64 MiB for a checkpoint or value, conditional writes). A store is used in the loop it belongs to
+        (`store.loop`), and closed by its owner. Raises `InvalidArgumentError` for a prefix of over 400 bytes.
         """
         super().__init__(serde=serde)
-        if inline_bytes < 0:
-            raise InvalidArgumentError("inline_bytes", str(inline_bytes), "must be 0 or more bytes")
-        if max_state_bytes is not None and max_state_bytes < 1:
-            raise InvalidArgumentError("max_state_bytes", str(max_state_bytes), "must be 1 or more bytes")
+        for name, size in (("inline_bytes", inline_bytes), ("max_state_bytes", max_state_bytes)):
+            if size is not None and size < 0:
+                raise InvalidArgumentError(name, str(size), "must be 0 or more bytes")
         settings = source if isinstance(source, S3Settings) else None
-        self._prefix = check_prefix(prefix if prefix is not None else settings.prefix if settings else "")
-        self._inline_bytes = inline_bytes
-        self._max_bytes = max_state_bytes or (settings.max_state_bytes if settings else 64 * 1024**2)
+        if prefix is None:
+            prefix = settings.prefix if settings else ""
+        if compression is None:
+            compression = settings.compression if settings else None
+        if max_state_bytes is None:
+            max_state_bytes = settings.max_state_bytes if settings else 64 * 1024**2
+        if conditional_writes is None:
+            conditional_writes = settings.conditional_writes if settings else True
+        self._prefix, self._inline_bytes, self._max_bytes = check_prefix(prefix), inline_bytes, max_state_bytes
         self._known = KnownValues()
-        prefix_, max_bytes = self._prefix, self._max_bytes  # the home must not hold the saver
-        self._home = Home(
-            source,
-            lambda store: ThreadStore(
-                store,
-                prefix=prefix_,
-                compression=settings.compression if settings else None,
-                max_bytes=max_bytes,
-                conditional_writes=settings.conditional_writes if settings else True,
-            ),
+        make = partial(
+            ThreadStore,
+            prefix=self._prefix,
+            compression=compression,
+            max_bytes=max_state_bytes,
+            conditional_writes=conditional_writes,
         )
+        self._home = Home(source, make)
 
     @classmethod
     def from_conn_string(
@@ -97,42 +102,6 @@ class S3Saver(BaseCheckpointSaver[str]):
         `ConfigurationError` for another form of URL, `pydantic.ValidationError` for settings out of bounds.
         """
         return cls(S3Settings.from_url(conn_string, **settings), serde=serde, inline_bytes=inline_bytes)
-
-    def setup(self) -> None:
-        """Opens the client if it is not, and checks that the bucket answers. 1 LIST. Can be repeated."""
-        self._home.open()
-        self._calls.check().now(self._home)
-
-    async def asetup(self) -> None:
-        """See `setup`."""
-        await self._home.aopen()
-        await self._calls.check().later(self._home)
-
-    def close(self) -> None:
-        """Closes what the saver opened, and ends its thread. No request. It and its copies are of no use after."""
-        self._home.close()
-
-    async def aclose(self) -> None:
-        """See `close`."""
-        await self._home.aclose()
-
-    def __enter__(self) -> S3Saver:
-        self._home.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> S3Saver:
-        await self._home.aopen()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def put(
         self,

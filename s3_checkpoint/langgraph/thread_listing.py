@@ -19,7 +19,7 @@ class ListedCheckpoint:
     keys: NamespaceKeys
     id: str
     heads: list[Head] = field(default_factory=list)
-    """One, or several where the id was put again with other large values by another process."""
+    """One; several where the id was put again and refers to other large values: of these the last one put counts."""
     writes: dict[tuple[str, str], WritesName] = field(default_factory=dict)
     """The highest slot per task and kind: it holds what those below hold."""
     names: list[str] = field(default_factory=list)

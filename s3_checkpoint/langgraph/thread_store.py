@@ -89,14 +89,12 @@ class ThreadStore:
         # Objects of incompressible bytes come out a little larger.
         self._max_stored_bytes = max_bytes + max_bytes // 100 + 1024
         self._found_by: set[str] = set()
-        self._heads: dict[str, str] = {}
 
     async def put(self, keys: NamespaceKeys, checkpoint: EncodedCheckpoint) -> None:
         """Stores large values, and what finds the checkpoint again, together; then the checkpoint, which commits them.
 
         1 PUT, and before it, at once, 1 per value; where this process does so for the first time, 1 for the entry of
-        a run, and 1 for a thread id whose segment is hashed. 1 DELETE after it, where the same id was put before with
-        other values.
+        a run, and 1 for a thread id whose segment is hashed.
         """
         finders: dict[str, bytes] = {}
         if checkpoint.run != NO_RUN:
@@ -111,22 +109,13 @@ class ThreadStore:
             ]
         )
         self._found_by.update(new)
-        directory = keys.directory(checkpoint.id)
-        name = checkpoint.name
-        await self._write(directory + name, checkpoint.body)
-        replaced = self._heads.pop(directory, name)
-        self._heads[directory] = name
-        if replaced != name:
-            await self.objects.delete([directory + replaced])
-        if len(self._heads) > _REMEMBERED:
-            del self._heads[next(iter(self._heads))]
+        await self._write(keys.directory(checkpoint.id) + checkpoint.name, checkpoint.body)
         if len(self._found_by) > _REMEMBERED:
             self._found_by.clear()
 
     def forget(self) -> None:
         """To be called when objects have been deleted: what this process wrote may no longer be there."""
         self._found_by.clear()
-        self._heads.clear()
 
     async def put_writes(self, keys: NamespaceKeys, checkpoint_id: str, task_id: str, rows: Sequence[WriteRow]) -> None:
         """Adds the writes of one call; those from index 0 up, and special ones, in an object each, sent together.

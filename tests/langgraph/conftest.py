@@ -3,21 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
+from urllib.request import Request, urlopen
 from uuid import uuid4
 
 import pytest
 
-from s3_checkpoint import MemoryStore
+from s3_checkpoint import MemoryStore, S3Settings
 from s3_checkpoint.langgraph import S3Saver
+from s3_checkpoint.loop_thread import LoopThread
+from s3_checkpoint.s3_client import client_for
+from s3_checkpoint.s3_store import S3ObjectStore
+from tests.conftest import CREDENTIALS
+
+
+@pytest.fixture(scope="session")
+def shared_settings(moto_url: str) -> S3Settings:
+    """One bucket for all the savers here; each has a prefix of its own."""
+    settings = S3Settings.model_validate(
+        {"bucket": f"savers-{uuid4().hex}", "endpoint_url": moto_url, "region_name": "us-east-1", **CREDENTIALS}
+    )
+    urlopen(Request(f"{moto_url}/{settings.bucket}", method="PUT")).close()
+    return settings
+
+
+@pytest.fixture(scope="session")
+def moto_store(shared_settings: S3Settings) -> Iterator[S3ObjectStore]:
+    """One open store, in a loop of its own: making a client takes longer than most tests here."""
+    home, client = LoopThread("moto-store"), AsyncExitStack()
+
+    async def make() -> S3ObjectStore:
+        return S3ObjectStore(await client.enter_async_context(client_for(shared_settings)), shared_settings)
+
+    yield home.run(make())
+    home.run(client.aclose())
+    home.close()
 
 
 @pytest.fixture(params=["memory", "moto"])
 def new_saver(request: pytest.FixtureRequest) -> Iterator[Callable[[], S3Saver]]:
     """Makes savers that see nothing of each other, open."""
-    source = MemoryStore() if request.param == "memory" else request.getfixturevalue("settings")
+    store = MemoryStore() if request.param == "memory" else request.getfixturevalue("moto_store")
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(S3Saver(source, prefix=f"app/{uuid4()}"))
+        yield lambda: stack.enter_context(S3Saver(store, prefix=f"app/{uuid4()}"))
 
 
 @pytest.fixture

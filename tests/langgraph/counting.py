@@ -1,0 +1,134 @@
+"""A store that counts requests and round trips, and the ten lines that make checkpoints for tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint
+from langgraph.checkpoint.base.id import uuid6
+
+from s3_checkpoint.object_store import (
+    PAGE_KEYS,
+    ObjectAttributes,
+    ObjectHead,
+    ObjectStore,
+    Page,
+    PutMode,
+    Refused,
+    StoredObject,
+    Written,
+)
+
+T = TypeVar("T")
+
+
+class Counting:
+    """Passes every call on. Calls made before any of them is answered are one round trip."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+        self.requests: Counter[str] = Counter()
+        self.rounds = 0
+        self._round: asyncio.Future[None] | None = None
+
+    def reset(self) -> None:
+        self.requests.clear()
+        self.rounds = 0
+
+    @property
+    def bucket(self) -> str:
+        return self.store.bucket
+
+    @property
+    def ordered(self) -> bool:
+        return self.store.ordered
+
+    async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
+        return await self._call("GET", self.store.get(key, max_bytes=max_bytes))
+
+    async def head(self, key: str) -> ObjectHead | None:
+        return await self._call("HEAD", self.store.head(key))
+
+    async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
+        return await self._call("PUT", self.store.put(key, body, attributes, mode=mode))
+
+    async def list(
+        self,
+        prefix: str,
+        *,
+        start_after: str = "",
+        token: str | None = None,
+        delimiter: str = "",
+        limit: int = PAGE_KEYS,
+    ) -> Page:
+        listing = self.store.list(prefix, start_after=start_after, token=token, delimiter=delimiter, limit=limit)
+        return await self._call("LIST", listing)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), PAGE_KEYS):
+            await self._call("DELETE", self.store.delete(keys[start : start + PAGE_KEYS]))
+
+    async def copy(self, source: str, target: str, *, attributes: ObjectAttributes | None = None) -> bool:
+        return await self._call("COPY", self.store.copy(source, target, attributes=attributes))
+
+    async def _call(self, verb: str, request: Coroutine[Any, Any, T]) -> T:
+        self.requests[verb] += 1
+        if self._round is None:
+            self.rounds += 1
+            self._round = asyncio.ensure_future(self._gather())
+        await asyncio.shield(self._round)
+        return await request
+
+    async def _gather(self) -> None:
+        for _ in range(50):  # turns of the loop, in which calls that depend on no answer have been made
+            await asyncio.sleep(0)
+        self._round = None
+
+
+def at(thread_id: str | None = None, namespace: str = "", checkpoint_id: str | None = None) -> RunnableConfig:
+    """A config; without `checkpoint_id`, for the newest."""
+    configurable = {"thread_id": str(uuid4()) if thread_id is None else thread_id, "checkpoint_ns": namespace}
+    return {"configurable": configurable | ({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
+
+
+def checkpoint(
+    values: dict[str, Any] | None = None, *, checkpoint_id: str | None = None, **versions: Any
+) -> Checkpoint:
+    """A checkpoint whose channels all have version 1, but for `versions`."""
+    values = values or {}
+    return {
+        "v": 4,
+        "id": checkpoint_id or str(uuid6(clock_seq=1)),
+        "ts": "2026-11-23T00:00:00+00:00",
+        "channel_values": values,
+        "channel_versions": dict.fromkeys(values, 1) | versions,
+        "versions_seen": {},
+        "updated_channels": None,
+    }
+
+
+def put(
+    saver: BaseCheckpointSaver[Any], config: RunnableConfig, values: dict[str, Any] | None = None, **metadata: Any
+) -> RunnableConfig:
+    """Puts a new checkpoint below the one `config` names, all of whose channels are new."""
+    new = checkpoint(values)
+    return saver.put(config, new, {"source": "loop", "step": 0, "parents": {}, **metadata}, new["channel_versions"])  # type: ignore[typeddict-item]
+
+
+def chain(saver: BaseCheckpointSaver[Any], config: RunnableConfig, count: int) -> list[RunnableConfig]:
+    """`count` checkpoints, each the child of the one before."""
+    configs = []
+    for step in range(count):
+        config = put(saver, config, {"n": step}, step=step)
+        configs.append(config)
+    return configs
+
+
+def id_of(config: RunnableConfig) -> str:
+    """The checkpoint id in a config."""
+    return str(config["configurable"]["checkpoint_id"])
