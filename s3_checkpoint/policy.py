@@ -5,10 +5,11 @@
     reader    load, load_active, list, resume, runs, history, usage  s3:GetObject, s3:ListBucket
     janitor   what the reader may, prune, prune_all and delete       s3:GetObject, s3:ListBucket, s3:DeleteObject
 
-Object actions are granted on `<prefix>/runs/*` (this library) and `<prefix>/threads/*` (the LangGraph saver),
-`s3:ListBucket` on the bucket with a condition on `s3:prefix`, so that other prefixes cannot even be listed. The
-condition costs nothing: for an object that is not there, S3 answers 404 rather than 403 if `s3:ListBucket` is allowed
-with the key as the prefix. `HeadBucket` carries no prefix and is refused; the calls above never send it.
+Object actions are granted on `<prefix>/runs/*`, and for the LangGraph saver on `<prefix>/threads/*` and
+`<prefix>/thread-runs/*`; `s3:ListBucket` on the bucket with a condition on `s3:prefix`, so that other prefixes cannot
+even be listed. The condition costs nothing: for an object that is not there, S3 answers 404 rather than 403 if
+`s3:ListBucket` is allowed with the key as the prefix. `HeadBucket` carries no prefix and is refused; the calls above
+never send it.
 No role may delete versions: in a bucket with versioning, whatever one of them overwrites or deletes can be recovered.
 """
 
@@ -20,12 +21,15 @@ from typing import Literal, TypeAlias, get_args
 from pydantic import JsonValue
 
 from s3_checkpoint.errors import InvalidArgumentError
-from s3_checkpoint.keys import join_prefix, runs_prefix
+from s3_checkpoint.keys import join_prefix
 
 Role: TypeAlias = Literal["worker", "reader", "janitor"]
 """Who the policy is for."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
+
+KINDS = ("runs", "threads", "thread-runs")
+"""What stands under a prefix: everything that this library writes, and nothing that somebody else does."""
 
 _OBJECT_ACTIONS: dict[Role, list[str]] = {
     "worker": ["s3:GetObject", "s3:PutObject"],
@@ -79,7 +83,7 @@ def iam_policy(
     if role not in ROLES:
         raise InvalidArgumentError("role", ascii(role)[:80], f"must be one of {', '.join(ROLES)}")
     bucket_arn, objects_arn = _arns(bucket, partition)
-    heads = [_literal(head) for head in (runs_prefix(prefix), f"{join_prefix(prefix)}threads/")]
+    heads = [_literal(f"{join_prefix(prefix)}{kind}/") for kind in KINDS]
     owner: dict[str, JsonValue] = {}
     if bucket_owner is not None:
         if not re.fullmatch(r"[0-9]{12}", bucket_owner):

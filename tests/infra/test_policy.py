@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cfnlint.api import lint
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -14,11 +15,12 @@ from typer.testing import CliRunner
 from s3_checkpoint.cli.app import build
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.policy import ROLES, Role, iam_policy
+from s3_checkpoint.thread_keys import ThreadKeys, run_prefix
 from tests.infra.iam_rules import is_allowed
 
 POLICIES = Path(__file__).parents[2] / "infra" / "policies"
 KEY_ARN = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-RUN = "runs/6b1f8f6e-0c43-4cf0-9f0e-1d5a6b7c8d9e"
+RUN = "runs/6b1f8f6e-0c43-4cf0-9f0e-1d5a6b7c8d9e/"
 
 GRANTS: dict[str, set[str]] = {
     "worker": {"s3:GetObject", "s3:PutObject"},
@@ -59,8 +61,8 @@ def test_a_role_may_do_on_its_objects_what_it_needs_and_nothing_else(role: Role,
     """No role can delete versions or change access; only the worker writes, only the janitor deletes."""
     policy = iam_policy(role, "my-bucket", "team/app")
 
-    for kind in (RUN, "threads/t"):
-        resource = f"arn:aws:s3:::my-bucket/team/app/{kind}/anything"
+    for kind in (RUN, ThreadKeys.of("", "t").root, run_prefix("", "r")):
+        resource = f"arn:aws:s3:::my-bucket/team/app/{kind}anything"
         assert is_allowed(action, resource, {}, identity=[policy]) == (action in GRANTS[role])
 
 
@@ -93,8 +95,9 @@ def test_listing_needs_a_prefix_inside_ours(role: Role) -> None:
         return is_allowed("s3:ListBucket", f"arn:aws:s3:::{bucket}", context, identity=[policy])
 
     assert may_list({"s3:prefix": "team/app/runs/"})
-    assert may_list({"s3:prefix": f"team/app/{RUN}/steps/"})
+    assert may_list({"s3:prefix": f"team/app/{RUN}steps/"})
     assert may_list({"s3:prefix": "team/app/threads/t/"})
+    assert may_list({"s3:prefix": "team/app/thread-runs/r/"})
     assert not may_list({})
     assert not may_list({"s3:prefix": ""})
     assert not may_list({"s3:prefix": "team/"})
@@ -166,7 +169,9 @@ def test_an_access_point_is_granted_as_such() -> None:
     policy = iam_policy("reader", arn, "p")
 
     assert statement(policy, "ListCheckpoints")["Resource"] == arn
-    assert statement(policy, "CheckpointObjects")["Resource"] == [f"{arn}/object/p/runs/*", f"{arn}/object/p/threads/*"]
+    assert statement(policy, "CheckpointObjects")["Resource"] == [
+        f"{arn}/object/p/{kind}/*" for kind in ("runs", "threads", "thread-runs")
+    ]
 
 
 def test_other_partitions_have_other_arns() -> None:
@@ -202,6 +207,19 @@ def test_what_cannot_be_granted_exactly_is_refused(argument: str, values: dict[s
         iam_policy(**{"role": "worker", "bucket": "my-bucket", **values})  # type: ignore[arg-type]
 
     assert refused.value.argument == argument
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_cfn_lint_knows_every_action_and_condition(role: Role) -> None:
+    """The documents are valid IAM policies, with every option."""
+    document = iam_policy(role, "my-bucket", "a*b", kms_key_arn=KEY_ARN, object_tags=True, bucket_owner="111122223333")
+
+    def findings(policy: dict[str, Any]) -> list[str]:
+        resource = {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": policy}}
+        return [match.message for match in lint(json.dumps({"Resources": {"Policy": resource}}))]
+
+    assert findings(document) == []
+    assert findings(json.loads(json.dumps(document).replace('s3:GetObject"', 's3:GetObjects"'))) != []
 
 
 def test_the_command_takes_what_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
