@@ -26,6 +26,7 @@ from s3_checkpoint.object_store import (
     Written,
 )
 from s3_checkpoint.s3_errors import ABSENT_CODES, WRITES, error_for, is_refusal
+from s3_checkpoint.s3_listing import LINES
 from s3_checkpoint.settings import S3Settings
 
 if TYPE_CHECKING:
@@ -166,8 +167,11 @@ class S3ObjectStore:
             options["Delimiter"] = delimiter
         with self._door("ListObjectsV2", prefix):
             answer = await self._client.list_objects_v2(**self._common, **options)
+        lines: Any = answer.get(LINES)
+        if lines is None:
+            lines = [(line["Key"], line["Size"], line["LastModified"]) for line in answer.get("Contents", ())]
         return Page(
-            [ListedObject(line["Key"], line["Size"], line["LastModified"]) for line in answer.get("Contents", ())],
+            list(map(ListedObject._make, lines)),
             [group["Prefix"] for group in answer.get("CommonPrefixes", ())],
             answer.get("NextContinuationToken"),
         )

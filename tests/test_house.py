@@ -23,6 +23,8 @@ ROWS = {
     "object_store": 2,
     "policy": 2,
     "s3_errors": 2,
+    "s3_listing": 1,
+    "s3_tuning": 2,
     "codec": 3,
     "memory_store": 3,
     "s3_client": 3,
