@@ -13,6 +13,10 @@ from s3_checkpoint.errors import ConfigurationError
 Compression = Literal["gzip", "zstd"]
 
 
+_TagKey = Annotated[str, Field(min_length=1, max_length=128)]
+_TagValue = Annotated[str, Field(max_length=256)]
+
+
 class S3Settings(BaseSettings):
     """Where checkpoints go and how requests are made. Frozen; secrets are never printed.
 
@@ -40,7 +44,7 @@ class S3Settings(BaseSettings):
     session_token: SecretStr | None = None
     expected_bucket_owner: Annotated[str, Field(pattern=r"^[0-9]{12}$")] | None = None
     """AWS account id (12 digits) that must own the bucket; sent with every request."""
-    object_tags: Annotated[dict[str, str], Field(max_length=10)] = {}
+    object_tags: Annotated[dict[_TagKey, _TagValue], Field(max_length=10)] = {}
     """Tags of every object written, ten at most, for lifecycle rules and cost reports; in the environment a JSON
     object. Writing then needs `s3:PutObjectTagging` too."""
     kms_key_id: str | None = None
