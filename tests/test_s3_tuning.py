@@ -129,7 +129,7 @@ async def test_the_user_agent_is_the_same_for_every_request(
     assert len(agents) == 1
     agent = agents.pop()
     assert agent.startswith("s3-checkpoint ")
-    assert agent.count("botocore/") == 1
+    assert agent.count(" botocore/") == 1
     assert "app/my-app" in agent
 
 
