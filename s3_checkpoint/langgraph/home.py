@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import os
+import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -25,6 +28,8 @@ class _Opened:
     client: AsyncExitStack
 
 
+_FORGOTTEN_S = 2.0
+"""Seconds that closing a forgotten client may take."""
 _parents: list[_Opened] = []
 """What was opened by the process this one was forked from. Kept: to collect it would close sockets the parent uses."""
 
@@ -131,6 +136,7 @@ class Home:
                 store = S3ObjectStore(client, settings)
                 stack.callback(store.close)
                 self._opened = _Opened(loop, self._make(store), stack.pop_all())
+            weakref.finalize(self, _close_forgotten, self._opened, os.getpid())
             return self._opened.threads
 
     async def _close(self) -> None:
@@ -146,6 +152,15 @@ class Home:
         if not loop.is_running():
             raise LifecycleError("the event loop that the store belongs to is not running any more")
         return asyncio.run_coroutine_threadsafe(self._run(operation), loop)
+
+
+def _close_forgotten(opened: _Opened, pid: int) -> None:
+    """Closes the client of a saver that was dropped, or is still open when the interpreter exits."""
+    if os.getpid() != pid or not opened.loop.is_running() or opened.loop is _running_loop():
+        return  # closed with the loop, or another process's
+    closing = asyncio.run_coroutine_threadsafe(opened.client.aclose(), opened.loop)
+    with contextlib.suppress(TimeoutError, concurrent.futures.CancelledError):
+        closing.result(_FORGOTTEN_S)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
