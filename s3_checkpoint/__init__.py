@@ -18,6 +18,7 @@ from s3_checkpoint.graph import END, HALT, Graph, Next, Send, Task
 from s3_checkpoint.lineage import Origin
 from s3_checkpoint.memory_store import MemoryStore
 from s3_checkpoint.models import ActiveSnapshot, Checkpoint, StepInfo
+from s3_checkpoint.request_events import OnRequest, RequestEvent
 from s3_checkpoint.run_admin import RunAdmin
 from s3_checkpoint.run_records import HistoryEntry, Pruned, PrunedRuns, RunActivity, RunUsage
 from s3_checkpoint.settings import S3Settings
@@ -43,9 +44,11 @@ __all__ = [
     "LifecycleError",
     "MemoryStore",
     "Next",
+    "OnRequest",
     "Origin",
     "Pruned",
     "PrunedRuns",
+    "RequestEvent",
     "RunActivity",
     "RunAdmin",
     "RunUsage",

@@ -11,6 +11,7 @@ from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.codec import Migration
 from s3_checkpoint.errors import LifecycleError
 from s3_checkpoint.models import StateT
+from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import S3Settings
 
 if TYPE_CHECKING:
@@ -27,12 +28,14 @@ class Connection(Generic[StateT]):
         client: S3Client | None,
         schema_version: int,
         migrations: Mapping[int, Migration] | None,
+        on_request: OnRequest | None = None,
     ) -> None:
         self._state_type = state_type
         self._settings = settings
         self._client = client
         self._schema_version = schema_version
         self._migrations = migrations
+        self._on_request = on_request
         self._stack: AsyncExitStack | None = None
 
     async def __aenter__(self) -> S3Checkpointer[StateT]:
@@ -47,7 +50,7 @@ class Connection(Generic[StateT]):
             client = self._client
             if client is None:
                 client = await stack.enter_async_context(client_for(settings))
-            store = S3ObjectStore(client, settings)
+            store = S3ObjectStore(client, settings, self._on_request)
             stack.callback(store.close)
             checkpointer: S3Checkpointer[StateT] = S3Checkpointer(
                 self._state_type,
@@ -83,6 +86,7 @@ def connect(
     client: S3Client | None = None,
     schema_version: int = 1,
     migrations: Mapping[int, Migration] | None = None,
+    on_request: OnRequest | None = None,
 ) -> Connection[StateT]: ...
 @overload
 def connect(
@@ -92,6 +96,7 @@ def connect(
     client: S3Client | None = None,
     schema_version: int = 1,
     migrations: Mapping[int, Migration] | None = None,
+    on_request: OnRequest | None = None,
 ) -> Connection[Any]: ...
 def connect(
     state_type: Any,
@@ -100,6 +105,7 @@ def connect(
     client: S3Client | None = None,
     schema_version: int = 1,
     migrations: Mapping[int, Migration] | None = None,
+    on_request: OnRequest | None = None,
 ) -> Connection[Any]:
     """A checkpointer for states of `state_type`, to be opened with `async with`. No request is made, now or on opening.
 
@@ -107,11 +113,12 @@ def connect(
     `settings` left out come from the environment (`S3_CHECKPOINT_BUCKET`, …). `client` is an open aioboto3 or
     aiobotocore S3 client to use instead of making one; it is not closed. `schema_version` (1 or more) is written with
     every state; `migrations` lead from each older version to the next: `{1: f, 2: g}`, each a function from the older
-    JSON value to the newer.
+    JSON value to the newer. `on_request` is called after each request, in the task that made it, with a `RequestEvent`:
+    operation, key, bytes, duration, attempts, outcome. What it raises is logged and goes no further.
 
     Opening makes the client: once per process, not per call. Closing it ends every checkpointer made from it.
 
     Raises `pydantic.ValidationError` for settings out of bounds; on opening, `ConfigurationError` (no such profile, a
     missing extra) and `InvalidArgumentError` (schema version, migrations).
     """
-    return Connection(state_type, settings or S3Settings(), client, schema_version, migrations)  # type: ignore[call-arg]
+    return Connection(state_type, settings or S3Settings(), client, schema_version, migrations, on_request)  # type: ignore[call-arg]

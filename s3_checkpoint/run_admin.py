@@ -5,6 +5,7 @@ Everything goes by prefix listing, so it sees what any version of the library wr
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -30,12 +31,20 @@ from s3_checkpoint.retention import (
 )
 from s3_checkpoint.run_records import HistoryEntry, Pruned, PrunedRuns, RunActivity, RunUsage
 
+logger = logging.getLogger("s3_checkpoint.run_admin")
 RUNS_AT_ONCE = 8
 ENTRIES_AHEAD = 8
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def _logged(message: str, removed: Pruned) -> Pruned:
+    if not removed.dry_run:
+        facts = {"states": removed.states, "snapshots": removed.snapshots, "removed_bytes": removed.bytes}
+        logger.info(message, extra={"run_id": str(removed.run_id), **facts})
+    return removed
 
 
 class RunAdmin(Generic[StateT]):
@@ -148,6 +157,7 @@ class RunAdmin(Generic[StateT]):
         else:
             limit = self._checkpointer.objects.max_stored_bytes
             await fork_to_known(self._store, source, target, step, max_bytes=limit)
+        logger.info("run forked", extra={"run_id": str(target.run_id), "origin": f"{source.run_id}/{step}"})
         return target.run_id
 
     async def prune(
@@ -187,7 +197,7 @@ class RunAdmin(Generic[StateT]):
             states += len(removal.state_keys)
             snapshots += len(removal.snapshot_keys)
             size += removal.bytes
-        return Pruned(run.run_id, steps, kept, states, snapshots, size, dry_run)
+        return _logged("run pruned", Pruned(run.run_id, steps, kept, states, snapshots, size, dry_run))
 
     async def prune_all(
         self,
@@ -234,7 +244,8 @@ class RunAdmin(Generic[StateT]):
         steps = [step for listed in objects if (step := run.parse_state(listed.key)) is not None]
         states = sum(is_state(run, listed.key) for listed in objects)
         size = sum(listed.size for listed in objects)
-        return Pruned(run.run_id, tuple(sorted(steps)), 0, states, len(objects) - states, size, dry_run)
+        removed = Pruned(run.run_id, tuple(sorted(steps)), 0, states, len(objects) - states, size, dry_run)
+        return _logged("run deleted", removed)
 
     async def usage(self) -> AsyncIterator[RunUsage]:
         """What each run takes, ascending by id. 1 LIST per 1,000 objects in the bucket under the prefix, in turn.

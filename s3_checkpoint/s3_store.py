@@ -25,6 +25,7 @@ from s3_checkpoint.object_store import (
     StoredObject,
     Written,
 )
+from s3_checkpoint.request_events import Exchange, OnRequest, RequestObserver, count_attempt
 from s3_checkpoint.s3_errors import ABSENT_CODES, WRITES, error_for, is_refusal
 from s3_checkpoint.s3_listing import LINES
 from s3_checkpoint.settings import S3Settings
@@ -50,6 +51,8 @@ _CONFIGURATION_ERRORS = (
 )
 """What the SDK raises before, or instead of, asking the store; every other `BotoCoreError` is a failed exchange."""
 
+_EACH_ATTEMPT = "before-send.s3"
+_COUNTER = "s3-checkpoint-attempts"
 _EXCHANGE_ERRORS = (BotoCoreError, aiohttp.ClientError, TimeoutError, ConnectionError)
 
 
@@ -59,8 +62,10 @@ class S3ObjectStore:
     Belongs to the event loop it is made in, as the client does: used from another loop it raises `LifecycleError`.
     """
 
-    def __init__(self, client: S3Client, settings: S3Settings) -> None:
+    def __init__(self, client: S3Client, settings: S3Settings, on_request: OnRequest | None = None) -> None:
         self._client = client
+        self._observer = RequestObserver(settings.bucket, on_request)
+        client.meta.events.register(_EACH_ATTEMPT, count_attempt, unique_id=_COUNTER, unique_id_uses_count=True)
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -95,34 +100,39 @@ class S3ObjectStore:
 
     def close(self) -> None:
         """From now on every call raises `LifecycleError`. The client is left to its owner."""
+        if not self._closed:
+            self._client.meta.events.unregister(_EACH_ATTEMPT, unique_id=_COUNTER, unique_id_uses_count=True)
         self._closed = True
 
     async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
         """See `ObjectStore.get`."""
-        with self._door("GetObject", key):
+        with self._door("GetObject", key) as exchange:
             try:
                 answer = await self._client.get_object(**self._common, Key=key)
             except ClientError as error:
-                if _code(error) in ABSENT_CODES:
+                if _is_absent(error, exchange):
                     return None
                 raise
+            exchange.answer = answer
             size = answer["ContentLength"]
             if size > max_bytes:
                 answer["Body"].close()
                 raise StateDecodingError(self.bucket, key, f"it is {size} bytes, more than {max_bytes} allowed")
             async with answer["Body"] as stream:
                 body = await stream.read()
+            exchange.bytes = len(body)
         return StoredObject(body, _head(answer))
 
     async def head(self, key: str) -> ObjectHead | None:
         """See `ObjectStore.head`. S3 answers alike for a missing key and a missing bucket: None for both."""
-        with self._door("HeadObject", key):
+        with self._door("HeadObject", key) as exchange:
             try:
-                return _head(await self._client.head_object(**self._common, Key=key))
+                exchange.answer = answer = await self._client.head_object(**self._common, Key=key)
             except ClientError as error:
-                if _code(error) in ABSENT_CODES:
+                if _is_absent(error, exchange):
                     return None
                 raise
+        return _head(answer)
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
         """See `ObjectStore.put`."""
@@ -131,9 +141,10 @@ class S3ObjectStore:
             precondition["IfNoneMatch"] = "*"
         elif isinstance(mode, Match):
             precondition["IfMatch"] = mode.etag
-        with self._door("PutObject", key):
+        with self._door("PutObject", key) as exchange:
+            exchange.bytes = len(body)
             try:
-                answer = await self._client.put_object(
+                exchange.answer = answer = await self._client.put_object(
                     **self._common,
                     **self._encryption,
                     **self._tagging,
@@ -144,6 +155,7 @@ class S3ObjectStore:
                 )
             except ClientError as error:
                 if precondition and (is_refusal(_code(error), _status(error)) or _code(error) in ABSENT_CODES):
+                    exchange.answer, exchange.outcome = error.response, "refused"
                     return Refused(_code(error))
                 raise
         return Written(answer["ETag"])
@@ -165,8 +177,8 @@ class S3ObjectStore:
             options["StartAfter"] = start_after
         if delimiter:
             options["Delimiter"] = delimiter
-        with self._door("ListObjectsV2", prefix):
-            answer = await self._client.list_objects_v2(**self._common, **options)
+        with self._door("ListObjectsV2", prefix) as exchange:
+            exchange.answer = answer = await self._client.list_objects_v2(**self._common, **options)
         lines: Any = answer.get(LINES)
         if lines is None:
             lines = [(line["Key"], line["Size"], line["LastModified"]) for line in answer.get("Contents", ())]
@@ -180,8 +192,8 @@ class S3ObjectStore:
         """See `ObjectStore.delete`. The first key that S3 refuses is raised; the others of its batch are gone."""
         for start in range(0, len(keys), PAGE_KEYS):
             batch = keys[start : start + PAGE_KEYS]
-            with self._door("DeleteObjects", batch[0]):
-                answer = await self._client.delete_objects(
+            with self._door("DeleteObjects", batch[0]) as exchange:
+                exchange.answer = answer = await self._client.delete_objects(
                     **self._common, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
                 )
             for failed in answer.get("Errors", ()):
@@ -196,9 +208,10 @@ class S3ObjectStore:
             options = {"MetadataDirective": "REPLACE", **_headers(attributes)}
         if "ExpectedBucketOwner" in self._common:
             options["ExpectedSourceBucketOwner"] = self._common["ExpectedBucketOwner"]
-        with self._door("CopyObject", target):
+        with self._door("CopyObject", target) as exchange:
+            exchange.copy_source = f"{self.bucket}/{source}"
             try:
-                await self._client.copy_object(
+                exchange.answer = await self._client.copy_object(
                     **self._common,
                     **self._encryption,
                     **options,
@@ -206,13 +219,13 @@ class S3ObjectStore:
                     CopySource={"Bucket": self.bucket, "Key": source},
                 )
             except ClientError as error:
-                if _code(error) in ABSENT_CODES:
+                if _is_absent(error, exchange):
                     return False
                 raise
         return True
 
     @contextmanager
-    def _door(self, operation: str, key: str) -> Iterator[None]:
+    def _door(self, operation: str, key: str) -> Iterator[Exchange]:
         """Every request goes through here: usable at all before it, our errors only behind it."""
         if self._closed:
             raise LifecycleError("this checkpointer is closed; use it inside its `async with connect(...)` block")
@@ -221,18 +234,28 @@ class S3ObjectStore:
                 "this checkpointer was opened in another event loop; open one inside this loop with "
                 "`async with connect(...)`, or use SyncS3Checkpointer, which has a loop of its own"
             )
-        try:
-            yield
-        except ClientError as error:
-            message = str(error.response.get("Error", {}).get("Message", ""))
-            raise error_for(operation, self.bucket, key, _code(error), _status(error), message) from error
-        except _CONFIGURATION_ERRORS as error:
-            raise ConfigurationError("the request could not be made as configured", self.bucket, str(error)) from error
-        except _EXCHANGE_ERRORS as error:
-            detail = f"{type(error).__name__}: {error}"[:300]
-            raise StoreUnavailableError(
-                operation, self.bucket, key, outcome_unknown=operation in WRITES, detail=detail
-            ) from error
+        with self._observer.exchange(operation, key) as exchange:
+            try:
+                yield exchange
+            except ClientError as error:
+                exchange.answer = error.response
+                message = str(error.response.get("Error", {}).get("Message", ""))
+                raise error_for(operation, self.bucket, key, _code(error), _status(error), message) from error
+            except _CONFIGURATION_ERRORS as error:
+                problem = "the request could not be made as configured"
+                raise ConfigurationError(problem, self.bucket, str(error)) from error
+            except _EXCHANGE_ERRORS as error:
+                detail = f"{type(error).__name__}: {error}"[:300]
+                raise StoreUnavailableError(
+                    operation, self.bucket, key, outcome_unknown=operation in WRITES, detail=detail
+                ) from error
+
+
+def _is_absent(error: ClientError, exchange: Exchange) -> bool:
+    if _code(error) not in ABSENT_CODES:
+        return False
+    exchange.answer, exchange.outcome = error.response, "absent"
+    return True
 
 
 def _code(error: ClientError) -> str:

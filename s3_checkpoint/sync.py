@@ -32,6 +32,7 @@ from s3_checkpoint.errors import LifecycleError
 from s3_checkpoint.keys import RunKeys
 from s3_checkpoint.loop_thread import LoopThread
 from s3_checkpoint.models import ActiveSnapshot, Checkpoint, StateT
+from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.retention import GRACE
 from s3_checkpoint.run_admin import RUNS_AT_ONCE, RunAdmin
 from s3_checkpoint.run_records import HistoryEntry, Pruned, PrunedRuns, RunActivity, RunUsage
@@ -136,12 +137,15 @@ class SyncS3Checkpointer(Generic[StateT]):
         *,
         schema_version: int = 1,
         migrations: Mapping[int, Migration] | None = None,
+        on_request: OnRequest | None = None,
     ) -> None:
         settings = settings or S3Settings()  # type: ignore[call-arg]
         self._prefix = settings.prefix
         self._namespace = ""
         self._opening: _Opening[StateT] = _Opening(
-            lambda: connect(state_type, settings, schema_version=schema_version, migrations=migrations)
+            lambda: connect(
+                state_type, settings, schema_version=schema_version, migrations=migrations, on_request=on_request
+            )
         )
 
     def __enter__(self) -> SyncS3Checkpointer[StateT]:
