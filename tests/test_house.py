@@ -29,6 +29,7 @@ ROWS = {
     "memory_store": 3,
     "s3_client": 3,
     "s3_store": 3,
+    "superstep_queue": 3,
     "read_ahead": 1,
     "request_events": 1,
     "step_listing": 3,
