@@ -31,7 +31,8 @@ REPORTED = 10
 
 _TOKEN = re.compile(
     r"""
-    (?i:[rbuft]{0,2}) (?: \"{3} (?s:\\.|.)*? \"{3} | '{3} (?s:\\.|.)*? '{3} | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' )
+    (?i:[rbuft]{0,2})
+    (?: \"{3}(?s:\\.|.)*?\"{3} | '{3}(?s:\\.|.)*?'{3} | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' )
     | \#[^\n]*
     | (?P<word> [^\W\d]\w* )
     """,
@@ -71,7 +72,7 @@ def standard_library() -> list[str]:
 
 
 def count_identifiers(paths: Iterable[str]) -> Counter[str]:
-    """How often each identifier stands in these files; not in strings and comments. Bytes that are no UTF-8 part words."""
+    """How often each identifier stands in these files, outside strings and comments."""
     counts: Counter[str] = Counter()
     for path in paths:
         text = Path(path).read_bytes().decode("utf-8", "replace")
@@ -88,7 +89,7 @@ def summarize(files: int, counts: Counter[str]) -> Report:
 async def split(state: Census, task: Task) -> Next:
     """Divides the files into groups of about the same size, the large ones first, each to the smallest group."""
     files = state.files or standard_library()
-    sizes = {path: Path(path).stat().st_size for path in files}
+    sizes = await asyncio.to_thread(lambda: {path: Path(path).stat().st_size for path in files})
     groups: list[list[str]] = [[] for _ in range(min(GROUPS, len(files)))]
     filled = [0] * len(groups)
     for path in sorted(files, key=lambda path: (-sizes[path], path)):
