@@ -93,13 +93,19 @@ class Stage:
                     await self._start_worker()
                 await self._queue.send(SuperstepMessage(run_id=self.run_id, initial={"files": list(files)}))
                 while not (self._finished and self.tally.superseded >= self.tally.duplicates):
-                    async with asyncio.timeout(SILENCE_S):
-                        worker, event = await self._events.get()
+                    worker, event = await self._next_event()
                     await self._on(worker, event)
             finally:
                 for reader in self._readers:
                     reader.cancel()
                 await asyncio.gather(*self._readers, return_exceptions=True)
+
+    async def _next_event(self) -> tuple[Worker, dict[str, Any]]:
+        try:
+            async with asyncio.timeout(SILENCE_S):
+                return await self._events.get()
+        except TimeoutError:
+            raise RuntimeError(f"no worker has told anything for {SILENCE_S} s") from None
 
     async def _start_worker(self) -> None:
         self.tally.workers += 1
@@ -153,7 +159,7 @@ class Stage:
         self.tally.kills.append(Kill(step, worker.number, worker.pid, event["node"], worker.done, tasks))
         self._watcher.line(
             f"worker {worker.number} (pid {worker.pid}) killed with SIGKILL in superstep {step}, "
-            f"{worker.done} of {tasks} `{event['node']}` tasks done"
+            f"{worker.done} of {tasks} `{event['node']}` tasks done, nothing committed"
         )
         await self._start_worker()
 
