@@ -267,7 +267,13 @@ class S3Checkpointer(Checkpointer[StateT]):
 
     async def _stands(self, run: RunKeys, step: int, ours: Facts) -> bool | None:
         """Whether what stands there, having our content, is our own write; None if nothing stands there."""
-        theirs = await self._objects.head_state(run, step)
+        try:
+            theirs = await self._objects.head_state(run, step)
+        except StoreUnavailableError as error:
+            # Only the HEAD failed, but it was to tell what became of the PUT before it.
+            raise StoreUnavailableError(
+                error.operation, error.bucket, error.key, outcome_unknown=True, detail=error.detail
+            ) from error
         if theirs is None:
             return None
         if theirs.write_id == ours.write_id:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, NoReturn
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -66,7 +67,7 @@ class JsonCodec(Generic[StateT]):
     """Values of one type ↔ JSON bodies, nothing lost and nothing guessed. Pure: makes no requests."""
 
     def __init__(self, type_: Any, *, root: str, compression: str | None, max_bytes: int) -> None:
-        self._adapter: TypeAdapter[StateT] = TypeAdapter(type_)
+        self._adapter: TypeAdapter[StateT] = type_ if isinstance(type_, TypeAdapter) else TypeAdapter(type_)
         self._root = root
         self._compression = compression
         self._max_bytes = max_bytes
@@ -224,12 +225,18 @@ class StateCodec(JsonCodec[StateT]):
             raise StateDecodingError(bucket, key, f"a migration gave what is not JSON: {error}"[:200]) from error
 
 
+@cache
+def _active_adapter() -> TypeAdapter[list[ActiveSnapshot]]:
+    """One for all checkpointers of the process: building it costs more than using it."""
+    return TypeAdapter(list[ActiveSnapshot])
+
+
 class ActiveCodec:
     """Active snapshots: a JSON array of `ActiveSnapshot`."""
 
     def __init__(self, *, compression: str | None, max_bytes: int) -> None:
         self._codec: JsonCodec[list[ActiveSnapshot]] = JsonCodec(
-            list[ActiveSnapshot], root="$active", compression=compression, max_bytes=max_bytes
+            _active_adapter(), root="$active", compression=compression, max_bytes=max_bytes
         )
         self.max_stored_bytes = self._codec.max_stored_bytes
 

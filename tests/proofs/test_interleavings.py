@@ -1,0 +1,254 @@
+"""Every order in which workers can meet, with faults at every request: the promises hold on all of them.
+
+Each `Explorer` takes every sequence of requests and fates, with one fault in each sequence unless it says otherwise.
+Some workers get a checkpointer that is wrong on purpose, to show that the explorer finds out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+
+from s3_checkpoint import ActiveSnapshot, Checkpoint, S3Checkpointer, StepConflictError, StoreUnavailableError
+from s3_checkpoint.codec import Facts
+from s3_checkpoint.keys import RunKeys
+from s3_checkpoint.object_store import ObjectStore, Refused
+from tests.faults import Aim, AnswerLost, SlowDown503, SmallPages, state_put
+from tests.proofs.ledger import RUN, WORK, MakeCheckpointer, Promises, Work, Worker, tasks_of
+from tests.proofs.scheduler import Explorer, Scenario, Violation, World, at_once
+
+Program = Callable[[Worker], Coroutine[Any, Any, None]]
+
+
+def workers(
+    *programs: Program,
+    make: MakeCheckpointer = S3Checkpointer,
+    wrap: Callable[[ObjectStore], ObjectStore] = lambda store: store,
+) -> Scenario:
+    """One worker per program, all of them at once."""
+
+    def scenario(world: World) -> Promises:
+        promises = Promises(world)
+        for program in programs:
+            worker = Worker(promises, make=make, wrap=wrap)
+            worker.start(program(worker))
+        return promises
+
+    return scenario
+
+
+def commits(step: int, label: str) -> Program:
+    async def program(worker: Worker) -> None:
+        await worker.commit(step, label)
+
+    return program
+
+
+def commits_and_looks(step: int, label: str) -> Program:
+    async def program(worker: Worker) -> None:
+        await worker.commit(step, label)
+        await worker.resume()
+
+    return program
+
+
+def goes_on(name: str, rounds: int) -> Program:
+    """What an engine does: resume, run a superstep, commit the next one; whoever lost resumes."""
+
+    async def program(worker: Worker) -> None:
+        for _ in range(rounds):
+            latest = await worker.resume()
+            step = 0 if latest is None else latest + 1
+            await worker.commit(step, f"{name}{step}")
+
+    return program
+
+
+def reads(step: int) -> Program:
+    async def program(worker: Worker) -> None:
+        await worker.resume()
+        await worker.load(step)
+        await worker.load_active(step)
+        await worker.resume()
+
+    return program
+
+
+def saves(step: int, label: str, *, active: bool = False) -> Program:
+    async def program(worker: Worker) -> None:
+        if active:
+            await worker.save_active(step, label)
+        await worker.save(step, label)
+        await worker.resume()
+
+    return program
+
+
+def after_steps(count: int, scenario: Scenario) -> Scenario:
+    """The run has steps 0 … `count` - 1 before anybody starts."""
+
+    def longer(world: World) -> Promises:
+        before = S3Checkpointer(WORK, world.store)
+        promises = cast("Promises", scenario(world))
+        for step in range(count):
+            at_once(before.commit(RUN, step, Work(label=f"old{step}"), tasks_of(f"old{step}")))
+            promises.offered[step].add(f"old{step}")
+            promises.known[step], promises.floor = f"old{step}", step
+        return promises
+
+    return longer
+
+
+def pages_of(keys: int) -> Callable[[ObjectStore], ObjectStore]:
+    return lambda store: SmallPages(store, keys)
+
+
+RIVALS = workers(commits(5, "a"), commits(5, "b"))
+EXPLORED: dict[str, Explorer] = {
+    "three rivals for one step": Explorer(workers(commits(5, "a"), commits(5, "b"), commits(5, "c"))),
+    "two rivals and two faults": Explorer(RIVALS, budget=2),
+    "two rivals who look": Explorer(workers(commits_and_looks(5, "a"), commits_and_looks(5, "b"))),
+    "the same content twice, and a rival": Explorer(workers(commits(5, "a"), commits(5, "a"), commits(5, "b"))),
+    "two engines on one run": Explorer(workers(goes_on("a", 2), goes_on("b", 1))),
+    "two rivals and a reader": Explorer(workers(commits(5, "a"), commits(5, "b"), reads(5)), budget=0),
+    "a commit and a reader": Explorer(workers(commits(5, "a"), reads(5))),
+    "a commit and a save": Explorer(workers(commits(5, "a"), saves(5, "s"))),
+    "a commit, a save and a reader": Explorer(workers(commits(5, "a"), saves(5, "s"), reads(5)), budget=0),
+    "a commit and a save with tasks": Explorer(workers(commits(5, "a"), saves(5, "s", active=True))),
+    "writes that land late": Explorer(workers(commits_and_looks(5, "a"), commits_and_looks(5, "b")), ["late"]),
+    "saves that land late": Explorer(workers(commits(5, "a"), saves(5, "s")), ["late"]),
+    "a reader of many pages": Explorer(
+        after_steps(3, workers(goes_on("a", 1), commits(3, "b"), wrap=pages_of(2))), budget=0
+    ),
+}
+LONG: dict[str, Explorer] = {
+    "two rivals and three faults": Explorer(RIVALS, budget=3),
+    "two engines, two rounds": Explorer(workers(goes_on("a", 2), goes_on("b", 2))),
+    "two rivals and a reader, faults": Explorer(workers(commits(5, "a"), commits(5, "b"), reads(5))),
+    "a commit and a reader, two faults": Explorer(workers(commits(5, "a"), reads(5)), budget=2),
+    "a reader of many pages, going on": Explorer(
+        after_steps(3, workers(goes_on("a", 2), goes_on("b", 1), wrap=pages_of(2))), budget=0
+    ),
+    "two savers and a committer": Explorer(workers(commits(5, "a"), saves(5, "s", active=True), saves(5, "t"))),
+}
+
+
+@pytest.mark.parametrize("name", [*EXPLORED, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)])
+def test_the_promises_hold_in_every_order_with_every_fault(name: str) -> None:
+    """No order of requests and no fault makes the library break its word."""
+    report = (EXPLORED | LONG)[name].explore()
+
+    print(f"{report.schedules} schedules, {report.states} states, {report.requests} requests")
+    assert report.schedules > 20
+
+
+def test_thousands_of_schedules_are_explored() -> None:
+    """Leaving out half of a scenario would be seen here: the counts are those of the algorithm, not of chance."""
+    report = Explorer(workers(commits(5, "a"), commits(5, "b"), commits(5, "c"))).explore()
+
+    assert report.schedules > 3_000
+    assert report.states > 3_000
+
+
+class StateFirst(S3Checkpointer[Work]):
+    """Wrong: the state is visible before its tasks are."""
+
+    async def commit(self, run_id: UUID, step: int, state: Work, active: Sequence[ActiveSnapshot]) -> bool:
+        run, write_id = self._run(run_id), self._new_id()
+        state_body, active_body = await self._objects.encode_state(state), await self._objects.encode_active(active)
+        outcome = await self._objects.put_state(
+            run, step, state_body, write_id, mode="create", active_digest=active_body.digest
+        )
+        if isinstance(outcome, Refused):
+            facts = await self._objects.head_state(run, step)
+            if facts is None or facts.write_id != write_id:
+                raise StepConflictError(run_id, step, facts.write_id if facts else "")
+        await self._objects.put_active(run.committed_active(step, write_id), active_body, write_id)
+        return True
+
+
+class OneSnapshotKey(S3Checkpointer[Work]):
+    """Wrong: every attempt writes its tasks to the same key."""
+
+    async def commit(self, run_id: UUID, step: int, state: Work, active: Sequence[ActiveSnapshot]) -> bool:
+        await self.save_active(run_id, step, active)
+        write_id = self._new_id()
+        body = await self._objects.encode_state(state)
+        outcome = await self._objects.put_state(self._run(run_id), step, body, write_id, mode="create")
+        if isinstance(outcome, Refused):
+            facts = await self._objects.head_state(self._run(run_id), step)
+            if facts is None or facts.write_id != write_id:
+                raise StepConflictError(run_id, step, facts.write_id if facts else "")
+        return True
+
+
+class BelievesRefusals(S3Checkpointer[Work]):
+    """Wrong: 412 is taken for another's success."""
+
+    async def _stands(self, run: RunKeys, step: int, ours: Facts) -> bool | None:
+        facts = await self._objects.head_state(run, step)
+        raise StepConflictError(run.run_id, step, facts.write_id if facts else "")
+
+
+class Unconditional(S3Checkpointer[Work]):
+    """Wrong: the last writer wins, and the first was told that it had."""
+
+    async def commit(self, run_id: UUID, step: int, state: Work, active: Sequence[ActiveSnapshot]) -> bool:
+        run, write_id = self._run(run_id), self._new_id()
+        state_body, active_body = await self._objects.encode_state(state), await self._objects.encode_active(active)
+        await self._objects.put_active(run.committed_active(step, write_id), active_body, write_id)
+        await self._objects.put_state(
+            run, step, state_body, write_id, mode="overwrite", active_digest=active_body.digest
+        )
+        return True
+
+
+class ForgetsTheTasks(S3Checkpointer[Work]):
+    """Wrong: resume shows the tasks of `save_active`, whoever committed the step."""
+
+    async def resume(self, run_id: UUID) -> Checkpoint[Work] | None:
+        found = await super().resume(run_id)
+        if found is None:
+            return None
+        saved = await self._objects.get_active(self._run(run_id).active(found.step))
+        return found if saved is None else replace(found, active=tuple(saved))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "scenario", "story"),
+    [
+        (StateFirst, workers(commits(5, "a"), reads(5), make=StateFirst), "ended with StateDecodingError"),
+        (OneSnapshotKey, workers(commits(5, "a"), commits(5, "b"), make=OneSnapshotKey), "pairs the state"),
+        (BelievesRefusals, workers(commits(5, "a"), commits(5, "b"), make=BelievesRefusals), "lost step 5 to"),
+        (Unconditional, workers(commits(5, "a"), commits(5, "b"), make=Unconditional), "and then committed"),
+        (
+            ForgetsTheTasks,
+            workers(commits_and_looks(5, "a"), saves(5, "s", active=True), make=ForgetsTheTasks),
+            "pairs the state",
+        ),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_a_wrong_checkpointer_is_found_out(wrong: type, scenario: Scenario, story: str) -> None:
+    """The explorer can fail: it reports the violation and prints the schedule that leads to it."""
+    with pytest.raises(Violation) as found:
+        Explorer(scenario).explore()
+
+    assert story in str(found.value)
+    assert "\nschedule:\n  worker " in str(found.value)
+
+
+async def test_nothing_was_written_is_said_only_when_it_is_so(store: ObjectStore) -> None:
+    """Story: the PUT landed, its repeat was refused, the HEAD failed, and the error said that nothing was written."""
+    faulty = SlowDown503(AnswerLost(store, state_put()), Aim("HeadObject"))
+    checkpointer = S3Checkpointer(Work, faulty)
+
+    with pytest.raises(StoreUnavailableError) as caught:
+        await checkpointer.commit(RUN, 5, Work(label="a"), tasks_of("a"))
+
+    assert caught.value.outcome_unknown
+    assert await S3Checkpointer(Work, store).load(RUN, 5) == Work(label="a")
