@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -279,8 +280,19 @@ class Explorer:
                 return self.report
             picks[-1] += 1
 
+    def sample(self, count: int, seed: int = 0) -> Report:
+        """`count` runs at random, for scenarios too wide to be exhausted; the same seed gives the same ones."""
+        chance = random.Random(seed)
+        for _ in range(count):
+            self._run([chance.randrange(1 << 30) for _ in range(200)])
+            self.report.schedules += 1
+        return self.report
+
     def _run(self, picks: Sequence[int]) -> list[int]:
-        """One run along `picks`, then always the first choice; gives the number of choices at each pick."""
+        """One run along `picks`, then always the first choice; gives the number of choices at each pick.
+
+        A pick counts round and round, so that any number is one.
+        """
         world = World(MemoryStore(now=lambda: datetime(2026, 1, 1, tzinfo=UTC)))
         ledger = self.scenario(world)
         schedule: list[str] = []
@@ -296,7 +308,7 @@ class Explorer:
                         return widths
                     self._seen.add(state)
                 choices = [(entry, fate) for entry in world.waiting for fate in world.fates(entry, self.faults, left)]
-                pick = picks[len(widths)] if len(widths) < len(picks) else 0
+                pick = picks[len(widths)] % len(choices) if len(widths) < len(picks) else 0
                 widths.append(len(choices))
                 entry, fate = choices[pick]
                 left -= fate != "done"
