@@ -16,7 +16,7 @@ from s3_checkpoint.errors import (
     StoreUnavailableError,
 )
 from s3_checkpoint.keys import MAX_STEP, RunKeys
-from s3_checkpoint.object_store import ObjectAttributes, ObjectHead, ObjectStore, Refused
+from s3_checkpoint.object_store import PAGE_KEYS, ObjectAttributes, ObjectHead, ObjectStore, Refused
 
 ORIGIN = "origin"
 """Metadata field of a forked state object."""
@@ -114,3 +114,24 @@ def _with_origin(attributes: ObjectAttributes, origin: Origin) -> ObjectAttribut
 def _is_this_fork(there: ObjectHead, source: ObjectHead, origin: Origin) -> bool:
     theirs, ours = there.attributes.metadata, source.attributes.metadata
     return Origin.of(there) == origin and all(theirs.get(name) == ours.get(name) for name in ("write-id", "digest"))
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A run that was forked from another."""
+
+    run_id: UUID
+    step: int
+    """The step of the other run that it begins with."""
+
+
+async def fork_of(store: ObjectStore, run: RunKeys, parent: UUID) -> Fork | None:
+    """`run` as a fork of `parent`; None if it is none. 1 LIST, and 1 HEAD.
+
+    Its first step tells: once that is pruned, nothing does.
+    """
+    page = await store.list(run.steps, limit=PAGE_KEYS if not store.ordered else 1)
+    steps = [step for listed in page.objects if (step := run.parse_state(listed.key)) is not None]
+    head = await store.head(run.state(min(steps))) if steps else None
+    origin = Origin.of(head) if head is not None else None
+    return Fork(run.run_id, origin.step) if origin is not None and origin.run_id == parent else None

@@ -11,7 +11,7 @@ from typing import Annotated, Protocol
 
 import typer
 
-from s3_checkpoint.cli import compare, demo, examine, look, manage, policy, session
+from s3_checkpoint.cli import compare, demo, examine, look, manage, policy, session, timeline
 
 
 class CommandModule(Protocol):
@@ -22,7 +22,7 @@ class CommandModule(Protocol):
         ...
 
 
-COMMANDS: tuple[CommandModule, ...] = (look, compare, manage, examine, policy, demo)
+COMMANDS: tuple[CommandModule, ...] = (look, compare, timeline, manage, examine, policy, demo)
 """The command modules, in the order in which `--help` shows their commands."""
 
 _HELP = (
