@@ -26,7 +26,7 @@ from s3_checkpoint.cli.output import (
     write_document,
     write_rows,
 )
-from s3_checkpoint.cli.session import CommandError, Session, command
+from s3_checkpoint.cli.session import CommandError, Session, ask, command
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.retention import GRACE
 from s3_checkpoint.run_records import Pruned, PrunedRuns
@@ -194,7 +194,7 @@ async def delete(
             question = (
                 f"Delete run {keys.run_id}: {planned.states:,} steps, {objects:,} objects, {size(planned.bytes)}?"
             )
-            if not typer.confirm(question, err=True):
+            if not ask(question):
                 session.note("nothing was deleted")
                 return ExitCode.NO
         deleted = planned if dry_run else await bucket.admin.delete(keys.run_id)

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
@@ -164,6 +165,20 @@ def _run(
     out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     session = Session(options.settings(), out, Console(stderr=True))
     return asyncio.run(function(session, **arguments)) or ExitCode.OK
+
+
+def ask(question: str) -> bool:
+    """The user's yes or no, asked on stderr. Ctrl-C is `KeyboardInterrupt`, at once.
+
+    While a loop runs, asyncio answers the first Ctrl-C by cancelling the task, which a blocking prompt does not notice.
+    """
+    of_the_loop = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort as aborted:
+        raise KeyboardInterrupt from aborted
+    finally:
+        signal.signal(signal.SIGINT, of_the_loop)
 
 
 def guard(work: Callable[[], int]) -> int:
