@@ -60,6 +60,7 @@ def iam_policy(
     object_tags: bool = False,
     bucket_owner: str | None = None,
     partition: str = "aws",
+    compatible_store: bool = False,
 ) -> dict[str, JsonValue]:
     """The identity policy of a role, as a JSON document for IAM. No request; the same arguments give the same document.
 
@@ -72,9 +73,11 @@ def iam_policy(
         object_tags: The worker may also tag the objects it writes, which `S3Settings.object_tags` needs.
         bucket_owner: The AWS account (12 digits) that must own the bucket; one of the same name elsewhere is refused.
         partition: `aws`, `aws-cn` or `aws-us-gov`. An access point's ARN brings its own.
+        compatible_store: The bucket is not on AWS. The janitor then gets `s3:DeleteObject` on the bucket itself too:
+            it would grant nothing on AWS, but moto, for one, asks for it before a batch delete.
 
     Returns:
-        `{"Version": "2012-10-17", "Statement": [...]}`: one statement for objects, one for listing, one for the key.
+        `{"Version": "2012-10-17", "Statement": [...]}`: one for objects, one for listing, and those asked for.
 
     Raises:
         InvalidArgumentError: An argument is not of its form, or cannot be written in an IAM policy; also for an S3
@@ -107,6 +110,9 @@ def iam_policy(
         "Condition": {"StringLike": {"s3:prefix": [f"{head}*" for head in heads]}, **owner},
     }
     statements: list[JsonValue] = [objects, listing]
+    if compatible_store and role == "janitor":
+        batch: dict[str, JsonValue] = {"Effect": "Allow", "Action": "s3:DeleteObject", "Resource": bucket_arn}
+        statements.append({"Sid": "BatchDelete", **batch})
     if kms_key_arn is not None:
         statements.append(_key_statement(role, kms_key_arn))
     return {"Version": "2012-10-17", "Statement": statements}

@@ -48,5 +48,6 @@ async def policy(
         object_tags=object_tags or bool(settings.object_tags),
         bucket_owner=bucket_owner or settings.expected_bucket_owner,
         partition=partition,
+        compatible_store=settings.endpoint_url is not None,
     )
     session.out.print_json(data=document)

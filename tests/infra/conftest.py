@@ -44,15 +44,11 @@ class Cloud:
         self.client("s3").create_bucket(Bucket=name)
         return name
 
-    def new_user(self, policy: dict[str, Any], *, for_moto_only: dict[str, Any] | None = None) -> dict[str, str]:
-        """Credentials of a new user with this policy, in the names of `S3Settings`.
-
-        `for_moto_only` is a statement that moto asks for and AWS does not; the door does not know of it.
-        """
+    def new_user(self, policy: dict[str, Any]) -> dict[str, str]:
+        """Credentials of a new user with this policy, in the names of `S3Settings`."""
         iam, name = self.client("iam"), f"user-{uuid4().hex}"
         iam.create_user(UserName=name)
-        shown = {**policy, "Statement": [*policy["Statement"], *([for_moto_only] if for_moto_only else [])]}
-        iam.put_user_policy(UserName=name, PolicyName="checkpoints", PolicyDocument=json.dumps(shown))
+        iam.put_user_policy(UserName=name, PolicyName="checkpoints", PolicyDocument=json.dumps(policy))
         key = iam.create_access_key(UserName=name)["AccessKey"]
         self.gate.identities[key["AccessKeyId"]] = [policy]
         return {"access_key_id": key["AccessKeyId"], "secret_access_key": key["SecretAccessKey"]}

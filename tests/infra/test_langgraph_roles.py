@@ -42,9 +42,8 @@ def as_role(cloud: Cloud) -> Callable[[Role], S3Saver]:
         put(saver, "old")
 
     def make(role: Role) -> S3Saver:
-        deletes = {"Effect": "Allow", "Action": "s3:DeleteObject", "Resource": f"arn:aws:s3:::{bucket}"}
         cloud.enforce(False)
-        user = cloud.new_user(iam_policy(role, bucket, PREFIX), for_moto_only=deletes if role == "janitor" else None)
+        user = cloud.new_user(iam_policy(role, bucket, PREFIX, compatible_store=True))
         cloud.enforce(True)
         return S3Saver(cloud.settings(bucket, PREFIX, **user))
 

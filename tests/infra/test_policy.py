@@ -233,6 +233,21 @@ def test_the_command_takes_what_the_settings_say(monkeypatch: pytest.MonkeyPatch
     )
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_a_compatible_store_changes_the_janitors_policy_only(role: Role) -> None:
+    """With an endpoint of its own the store may check a batch delete against the bucket; on AWS nothing is added."""
+    added = [
+        s
+        for s in json.loads(printed(role, "--bucket", "my-bucket", "--endpoint-url", "http://127.0.0.1:1"))["Statement"]
+        if s not in json.loads(printed(role, "--bucket", "my-bucket"))["Statement"]
+    ]
+
+    batch = {"Sid": "BatchDelete", "Effect": "Allow", "Action": "s3:DeleteObject", "Resource": "arn:aws:s3:::my-bucket"}
+    assert added == ([batch] if role == "janitor" else [])
+    policy = iam_policy(role, "my-bucket", "p", compatible_store=True)
+    assert not is_allowed("s3:DeleteObject", "arn:aws:s3:::my-bucket/other/runs/x", {}, identity=[policy])
+
+
 def test_the_command_says_what_is_wrong_and_prints_no_policy() -> None:
     """A wrong argument ends with exit code 2, its reason on stderr and nothing on stdout."""
     result = CliRunner().invoke(build(), ["policy", "worker", "--bucket", "my-bucket", "--kms-key", "alias/mine"])

@@ -31,11 +31,6 @@ class Note(BaseModel):
     text: str = ""
 
 
-def moto_deletes(bucket: str) -> dict[str, object]:
-    """moto asks for s3:DeleteObject on the bucket before a batch delete; AWS, and the door, on each key."""
-    return {"Effect": "Allow", "Action": "s3:DeleteObject", "Resource": f"arn:aws:s3:::{bucket}"}
-
-
 @pytest.fixture
 async def bucket(cloud: Cloud) -> str:
     """A bucket with one committed run under our prefix and one under a sibling's."""
@@ -52,9 +47,9 @@ def as_role(cloud: Cloud, bucket: str) -> Callable[..., S3Settings]:
     """Settings of a new user with the policy of a role, IAM being enforced from then on."""
 
     def make(role: Role, **fields: object) -> S3Settings:
-        policy = iam_policy(role, bucket, PREFIX, object_tags=bool(fields.get("object_tags")))
+        tags = bool(fields.get("object_tags"))
         cloud.enforce(False)
-        user = cloud.new_user(policy, for_moto_only=moto_deletes(bucket) if role == "janitor" else None)
+        user = cloud.new_user(iam_policy(role, bucket, PREFIX, object_tags=tags, compatible_store=True))
         cloud.enforce(True)
         return cloud.settings(bucket, PREFIX, **user, **fields)
 
