@@ -15,7 +15,7 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError
 
 from s3_checkpoint.errors import ConfigurationError
-from s3_checkpoint.s3_tuning import tune
+from s3_checkpoint.s3_tuning import ModelFiles, tune
 from s3_checkpoint.settings import S3Settings
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ async def client_for(settings: S3Settings) -> AsyncIterator[S3Client]:
     async with AsyncExitStack() as stack:
         try:
             session = AioSession(profile=settings.profile_name)
+            session.get_component("data_loader").file_loader = ModelFiles()
             if settings.access_key_id is not None:
                 session.set_credentials(
                     settings.access_key_id,

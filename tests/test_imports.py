@@ -1,0 +1,95 @@
+"""What is imported, and when: a cold start pays for what it uses, and for nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import s3_checkpoint
+
+SDK = {"aioboto3", "aiobotocore", "boto3", "botocore", "aiohttp"}
+NEVER_FOR_A_SAVE = {"aioboto3", "boto3", "zstandard", "typer", "click", "rich", "langgraph", "opentelemetry"}
+
+
+def _imported_by(code: str) -> set[str]:
+    """The modules that a fresh interpreter holds after `code`."""
+    program = f"import sys, json\n{code}\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return set(found)
+
+
+def _packages(modules: set[str]) -> set[str]:
+    return {module.partition(".")[0] for module in modules}
+
+
+def test_importing_the_package_imports_next_to_nothing() -> None:
+    """Neither the SDK nor pydantic, nor any module of its own."""
+    modules = _imported_by("import s3_checkpoint")
+
+    assert not _packages(modules) & (SDK | {"pydantic", "pydantic_settings", "asyncio"})
+    assert {module for module in modules if module.startswith("s3_checkpoint")} == {"s3_checkpoint"}
+
+
+def test_constructing_everything_imports_no_sdk() -> None:
+    """It comes when a client is opened; and the sync facade, the admin and the supersteps only when asked for."""
+    modules = _imported_by(
+        "from s3_checkpoint import ActiveSnapshot, S3Settings, connect\nconnect(dict, S3Settings(bucket='b'))"
+    )
+
+    assert not _packages(modules) & (SDK | NEVER_FOR_A_SAVE)
+    ours = {module for module in modules if module.startswith("s3_checkpoint.")}
+    assert not ours & {f"s3_checkpoint.{name}" for name in ("sync", "run_admin", "superstep", "cli", "memory_store")}
+
+
+def test_a_save_imports_nothing_that_it_does_not_need() -> None:
+    """No resources of boto3, no compression, no command line: up to the answer of the first PUT."""
+    modules = _imported_by("""
+import asyncio, uuid
+from s3_checkpoint import S3Settings, StoreUnavailableError, connect
+settings = S3Settings(bucket='b', endpoint_url='http://127.0.0.1:1', region_name='us-east-1', max_attempts=1,
+                      access_key_id='a', secret_access_key='b')
+async def main():
+    async with connect(dict, settings) as checkpointer:
+        try:
+            await checkpointer.save(uuid.uuid4(), 0, {})
+        except StoreUnavailableError:
+            print('asked')
+asyncio.run(main())""")
+
+    assert "aiobotocore" in modules
+    brought_by_the_sdk = _imported_by("import aiobotocore.session")  # takes httpx along where that is installed
+    assert not (_packages(modules) - _packages(brought_by_the_sdk)) & NEVER_FOR_A_SAVE
+    assert not _packages(modules) & {"aioboto3", "boto3"}
+    assert "s3_checkpoint.run_admin" not in modules
+
+
+@pytest.mark.parametrize("name", s3_checkpoint.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    """And is where the table says."""
+    assert not isinstance(getattr(s3_checkpoint, name), ModuleType)
+    assert name in dir(s3_checkpoint)
+
+
+def test_the_public_names_are_sorted_and_each_has_one_home() -> None:
+    """As ruff sorts them: constants, classes, functions."""
+    from s3_checkpoint import _HOMES
+
+    listed = [name for names in _HOMES.values() for name in names]
+    assert sorted(listed) == sorted(s3_checkpoint.__all__)
+
+
+@pytest.mark.parametrize("first", ["s3_checkpoint.connect", "s3_checkpoint.sync", "s3_checkpoint"])
+def test_connect_is_the_function_whichever_module_came_first(first: str) -> None:
+    """A submodule of the same name does not stand in its place."""
+    _imported_by(f"import {first}\nfrom s3_checkpoint import connect\nassert callable(connect), connect")
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """As of any module."""
+    with pytest.raises(AttributeError, match="Nothing"):
+        s3_checkpoint.Nothing  # type: ignore[attr-defined]  # noqa: B018
