@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Generic, NoReturn
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -66,13 +66,19 @@ class Body:
 class JsonCodec(Generic[StateT]):
     """Values of one type ↔ JSON bodies, nothing lost and nothing guessed. Pure: makes no requests."""
 
-    def __init__(self, type_: Any, *, root: str, compression: str | None, max_bytes: int) -> None:
-        self._adapter: TypeAdapter[StateT] = type_ if isinstance(type_, TypeAdapter) else TypeAdapter(type_)
+    def __init__(
+        self, new_adapter: Callable[[], TypeAdapter[StateT]], *, root: str, compression: str | None, max_bytes: int
+    ) -> None:
+        self._new_adapter = new_adapter
         self._root = root
         self._compression = compression
         self._max_bytes = max_bytes
         if compression is not None:
             compress(b"", compression)  # an unknown name or missing package is found now, not after a superstep's work
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[StateT]:
+        return self._new_adapter()
 
     @property
     def max_stored_bytes(self) -> int:
@@ -168,7 +174,8 @@ class StateCodec(JsonCodec[StateT]):
         compression: str | None,
         max_bytes: int,
     ) -> None:
-        super().__init__(state_type, root="$", compression=compression, max_bytes=max_bytes)
+        super().__init__(lambda: TypeAdapter(state_type), root="$", compression=compression, max_bytes=max_bytes)
+        _ = self._adapter  # what pydantic cannot handle is found now; only the snapshots' own adapter can wait for use
         if type(schema_version) is not int or schema_version < 1:
             raise InvalidArgumentError("schema_version", repr(schema_version)[:80], "must be an int of 1 or more")
         for version in migrations:
@@ -236,7 +243,7 @@ class ActiveCodec:
 
     def __init__(self, *, compression: str | None, max_bytes: int) -> None:
         self._codec: JsonCodec[list[ActiveSnapshot]] = JsonCodec(
-            _active_adapter(), root="$active", compression=compression, max_bytes=max_bytes
+            _active_adapter, root="$active", compression=compression, max_bytes=max_bytes
         )
         self.max_stored_bytes = self._codec.max_stored_bytes
 

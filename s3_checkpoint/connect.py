@@ -56,26 +56,26 @@ class Connection(Generic[StateT]):
             raise LifecycleError("this connection is open already; call connect(...) again for another one")
         settings = self._settings
         async with AsyncExitStack() as stack:
-            client = self._client
             with _collector_paused():
                 # The SDK takes a quarter of a second to import; whoever only constructs does not wait for it.
                 from s3_checkpoint.s3_client import client_for
                 from s3_checkpoint.s3_store import S3ObjectStore
 
+                client = self._client
                 if client is None:
                     client = await stack.enter_async_context(client_for(settings))
-            store = S3ObjectStore(client, settings, self._on_request)
-            stack.callback(store.close)
-            checkpointer: S3Checkpointer[StateT] = S3Checkpointer(
-                self._state_type,
-                store,
-                prefix=settings.prefix,
-                schema_version=self._schema_version,
-                migrations=self._migrations,
-                compression=settings.compression,
-                max_state_bytes=settings.max_state_bytes,
-                conditional_writes=settings.conditional_writes,
-            )
+                store = S3ObjectStore(client, settings, self._on_request)
+                stack.callback(store.close)
+                checkpointer: S3Checkpointer[StateT] = S3Checkpointer(
+                    self._state_type,
+                    store,
+                    prefix=settings.prefix,
+                    schema_version=self._schema_version,
+                    migrations=self._migrations,
+                    compression=settings.compression,
+                    max_state_bytes=settings.max_state_bytes,
+                    conditional_writes=settings.conditional_writes,
+                )
             self._stack = stack.pop_all()
         return checkpointer
 

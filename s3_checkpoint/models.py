@@ -15,7 +15,7 @@ StateT = TypeVar("StateT")
 class ActiveSnapshot(BaseModel):
     """A task that is to run in the next superstep."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     node_name: str
     """The node to dispatch on resume."""

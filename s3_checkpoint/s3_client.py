@@ -15,7 +15,8 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError
 
 from s3_checkpoint.errors import ConfigurationError
-from s3_checkpoint.s3_tuning import ModelFiles, tune
+from s3_checkpoint.s3_models import read_faster
+from s3_checkpoint.s3_tuning import tune
 from s3_checkpoint.settings import S3Settings
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ async def client_for(settings: S3Settings) -> AsyncIterator[S3Client]:
     async with AsyncExitStack() as stack:
         try:
             session = AioSession(profile=settings.profile_name)
-            session.get_component("data_loader").file_loader = ModelFiles()
+            loader = session.get_component("data_loader")
+            read_faster(loader)
             if settings.access_key_id is not None:
                 session.set_credentials(
                     settings.access_key_id,
@@ -63,7 +65,7 @@ async def client_for(settings: S3Settings) -> AsyncIterator[S3Client]:
             )
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(f"no S3 client can be made: {error}", settings.bucket) from error
-        tune(client)
+        tune(client, loader.load_service_model("s3", "endpoint-rule-set-1").get("rules"))
         yield client
 
 

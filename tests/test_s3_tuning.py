@@ -10,14 +10,16 @@ from uuid import UUID
 import aioboto3
 import pytest
 from aiobotocore.session import AioSession
+from botocore.exceptions import DataNotFoundError, UnknownServiceError
 from botocore.handlers import add_expect_header
 
 from s3_checkpoint import ConfigurationError, S3Settings, connect
 from s3_checkpoint.keys import RunKeys
 from s3_checkpoint.object_store import ObjectAttributes
 from s3_checkpoint.s3_client import client_for
+from s3_checkpoint.s3_models import read_faster
 from s3_checkpoint.s3_store import S3ObjectStore
-from s3_checkpoint.s3_tuning import ASKS_FIRST_BYTES, rules_name_keys
+from s3_checkpoint.s3_tuning import ASKS_FIRST_BYTES, rules_name_keys, tune
 from tests.benchmarks.stub_process import StubProcess, running_stub
 from tests.sdk_requests import logged_client
 from tests.states import RUN, Counter
@@ -102,17 +104,30 @@ async def test_no_endpoint_rule_names_a_key() -> None:
     assert rules_name_keys({"endpoint": {"url": "https://{Bucket}.{Prefix#x}.example"}})
 
 
-async def test_rules_that_name_keys_keep_the_sdks_own_way(stub_settings: S3Settings) -> None:
-    """Each key is then asked about for itself."""
-    from s3_checkpoint.s3_tuning import tune
-
+@pytest.mark.parametrize("rules", [None, [{"conditions": [{"fn": "isSet", "argv": [{"ref": "Key"}]}]}]])
+async def test_rules_that_name_keys_keep_the_sdks_own_way(stub_settings: S3Settings, rules: object) -> None:
+    """Each key is then asked about for itself; so it is where there are no rules to look at."""
     session = AioSession()
     session.set_credentials("a", "b")
     async with session.create_client("s3", region_name="us-east-1", endpoint_url=stub_settings.endpoint_url) as client:
-        rules = _rules_of(client)
-        rules.rules[0].conditions.append({"fn": "isSet", "argv": [{"ref": "Key"}]})
-        tune(client)
+        tune(client, rules)
         assert "resolve_endpoint" not in vars(client._ruleset_resolver._provider)
+
+
+async def test_description_files_hold_the_same_however_they_are_read() -> None:
+    """For every service that a credential chain may need; one that does not exist is unknown as ever."""
+    plain, faster = (AioSession().get_component("data_loader") for _ in range(2))
+    read_faster(faster)
+
+    for service in ("s3", "sts", "sso", "sso-oidc"):
+        for kind in ("service-2", "endpoint-rule-set-1"):
+            assert faster.load_service_model(service, kind) == plain.load_service_model(service, kind)
+    assert faster.load_data("endpoints") == plain.load_data("endpoints")
+    for loader in (plain, faster):
+        with pytest.raises(UnknownServiceError, match=r"'nothing'.*s3"):
+            loader.load_service_model("nothing", "service-2")
+        with pytest.raises(DataNotFoundError):
+            loader.load_data("nothing")
 
 
 async def test_the_user_agent_is_the_same_for_every_request(
