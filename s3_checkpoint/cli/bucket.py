@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.cli.exit_codes import ExitCode
@@ -71,7 +71,7 @@ class OpenBucket:
         self.checkpointer = checkpointer
         self.admin: RunAdmin[Any] = RunAdmin(checkpointer)
         self._codec: JsonCodec[JsonValue] = JsonCodec(
-            Any, root="$", compression=None, max_bytes=settings.max_state_bytes
+            lambda: TypeAdapter(Any), root="$", compression=None, max_bytes=settings.max_state_bytes
         )
 
     @property
