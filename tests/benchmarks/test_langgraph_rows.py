@@ -1,0 +1,25 @@
+"""What the LangGraph rows say of `S3Saver`: requests and round trips on the wire. Times are never asserted."""
+
+from __future__ import annotations
+
+from tests.benchmarks.langgraph_rows import run, table
+from tests.benchmarks.stub_process import running_stub
+
+
+def test_the_saver_needs_the_requests_and_round_trips_it_says() -> None:
+    with running_stub() as stub:
+        rows = run(stub, sizes=(10, 400), deleted=30, names=["S3Saver"])
+
+    assert {row.work: row.requests for row in rows} == {
+        "put, 4 KB": 1,
+        "put_writes, 3 writes": 1,
+        "latest of 10": 2,
+        "latest of 400": 2,
+        "list(limit=10) of 100": 11,
+        "delete_thread of 30": 2,
+    }
+    # Ten reads sent together overlap for certain on an idle machine only; the saver's own tests assert that they are.
+    assert {row.work: row.round_trips for row in rows if row.requests <= 2} == {
+        row.work: row.requests for row in rows if row.requests <= 2
+    }
+    assert "| latest of 400 | 2 / 2, " in table(rows)
