@@ -32,6 +32,7 @@ from s3_checkpoint.cli.output import (
 from s3_checkpoint.cli.session import CommandError, Session, command
 from s3_checkpoint.keys import RunKeys
 from s3_checkpoint.read_ahead import each, read_ahead
+from s3_checkpoint.retention import namespaces_of
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, or the beginning of one.")]
 StepOption = Annotated[
@@ -106,7 +107,7 @@ def where(session: Session) -> str:
 async def steps(
     session: Session, *, run: RunArgument, namespace: NamespaceOption = "", output: OutputOption = None
 ) -> None:
-    """List the steps of a run, oldest first: when each was stored, and how big it is."""
+    """List the steps of a run, oldest first: when each was stored, and how big it is; and its subgraphs' namespaces."""
     async with opened(session.settings) as bucket:
         keys = await bucket.run(run, namespace)
         infos = await bucket.checkpointer.index.infos(keys)
@@ -125,6 +126,11 @@ async def steps(
         if chosen(session, output) == Format.TABLE:
             total = sum(info.size for info in infos)
             session.note(f"run {keys.run_id}: {len(infos):,} steps, {size(total)}")
+            for name in await namespaces_of(bucket.store, keys):
+                if name != namespace:
+                    session.note(
+                        f"also: --namespace {name!r}" if name else "also: the graph itself, without --namespace"
+                    )
 
 
 @command

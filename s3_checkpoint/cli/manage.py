@@ -28,8 +28,9 @@ from s3_checkpoint.cli.output import (
 )
 from s3_checkpoint.cli.session import CommandError, Session, ask, command
 from s3_checkpoint.errors import InvalidArgumentError
-from s3_checkpoint.retention import GRACE
+from s3_checkpoint.retention import GRACE, objects_under
 from s3_checkpoint.run_records import Pruned, PrunedRuns
+from s3_checkpoint.thread_keys import threads_prefix
 
 DRY = Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")]
 PRICE = 0.023
@@ -217,7 +218,7 @@ async def usage(
     ] = PRICE,
     output: OutputOption = None,
 ) -> None:
-    """Show what each run takes in the bucket, and what storing it costs a month.
+    """Show what each run takes in the bucket, and LangGraph's threads together, and what storing it costs a month.
 
     Storage of current versions only: requests, transfer, and noncurrent versions of a versioned bucket come on top.
     """
@@ -247,9 +248,14 @@ async def usage(
                 }
 
         await write_rows(session, rows(), columns, output)
+        threads = threads_prefix(session.settings.prefix)
+        sizes = [listed.size async for listed in objects_under(bucket.store, threads)]
+    if sizes:
+        session.note(f"LangGraph threads: {len(sizes):,} objects, {size(sum(sizes))}")
+    stored = total["bytes"] + sum(sizes)
     session.note(
-        f"{where(session)}: {total['runs']:,} runs, {total['objects']:,} objects, {size(total['bytes'])}, "
-        f"about ${_dollars(total['bytes'] / 1e9 * price)} a month for storage at ${price} per GB"
+        f"{where(session)}: {total['runs']:,} runs, {total['objects'] + len(sizes):,} objects, {size(stored)}, "
+        f"about ${_dollars(stored / 1e9 * price)} a month for storage at ${price} per GB"
     )
 
 

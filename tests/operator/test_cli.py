@@ -172,6 +172,18 @@ def test_usage_adds_up(three_runs: Cli) -> None:
     assert all(row["usd_per_month"] == pytest.approx(row["bytes"]) for row in rows)
 
 
+def test_usage_counts_the_threads_of_langgraph_too(cli: Cli) -> None:
+    """Together, and in the total."""
+    backend = get_backend("s3")["123456789012"]["aws"]
+    for number in range(3):
+        backend.put_object(cli.bucket, f"threads/t/{number}", b"x" * 1000)
+
+    note = cli("usage", "--price", "1000000").stderr
+
+    assert "LangGraph threads: 3 objects, 2.9 KiB" in note
+    assert "0 runs, 3 objects, 2.9 KiB, about $3.00 a month" in note
+
+
 @pytest.mark.parametrize("command", [["runs"], ["usage"], ["prune", "--all", "--keep-last", "1"]])
 def test_an_empty_bucket_is_no_error(cli: Cli, command: list[str]) -> None:
     """It is said on stderr, or counted as nothing."""
