@@ -1,0 +1,526 @@
+"""The SQS handler: one superstep per message, and whatever dies or comes twice, the run goes on once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from s3_checkpoint import (
+    END,
+    ConfigurationError,
+    Graph,
+    InvalidArgumentError,
+    Next,
+    S3Settings,
+    SyncS3Checkpointer,
+    Task,
+)
+from s3_checkpoint.aws_lambda import SqsHandler, sqs_handler
+from s3_checkpoint.superstep_queue import SuperstepMessage
+from tests.serverless.conftest import Context, Queue
+
+STEPS = 4
+
+
+class Count(BaseModel):
+    n: int = 0
+    said: list[str] = []
+
+
+class Hooks:
+    """What a test wants to happen inside the node: text that it returns becomes the update."""
+
+    def __init__(self) -> None:
+        self.ran: list[int] = []
+        self.before_return: Callable[[Task], Any] | None = None
+
+
+def graph_with(hooks: Hooks) -> Graph[Count]:
+    """`add` four times; `review` waits for a human where a test says so."""
+
+    async def add(state: Count, task: Task) -> Next:
+        hooks.ran.append(task.step)
+        said = await hooks.before_return(task) if hooks.before_return is not None else None
+        if said is not None:
+            return Next(said, "add")
+        return Next(1, "add" if state.n + 1 < STEPS else "review")
+
+    async def review(state: Count, task: Task) -> Next:
+        return Next("reviewed", END)
+
+    def apply(state: Count, update: int | str) -> Count:
+        if isinstance(update, int):
+            return state.model_copy(update={"n": state.n + update})
+        return state.model_copy(update={"said": [*state.said, update]})
+
+    return Graph(start="add", nodes={"add": add, "review": review}, apply=apply)
+
+
+@pytest.fixture
+def hooks() -> Hooks:
+    return Hooks()
+
+
+@pytest.fixture
+def new_handler(settings: S3Settings, queue: Queue, hooks: Hooks) -> Iterator[Callable[..., SqsHandler[Count]]]:
+    made = []
+
+    def make(**options: Any) -> SqsHandler[Count]:
+        options = {"settings": settings, "queue_url": queue.url, "resend_delay_s": 1, **options}
+        made.append(sqs_handler(graph_with(hooks), Count, **options))
+        return made[-1]
+
+    yield make
+    for handler in made:
+        handler.close()
+
+
+@pytest.fixture
+def handler(new_handler: Callable[..., SqsHandler[Count]]) -> SqsHandler[Count]:
+    return new_handler()
+
+
+@pytest.fixture
+def run_id() -> UUID:
+    return uuid4()
+
+
+@pytest.fixture
+def stored(settings: S3Settings) -> Iterator[SyncS3Checkpointer[Count]]:
+    with SyncS3Checkpointer(Count, settings) as checkpointer:
+        yield checkpointer
+
+
+def begin(run_id: UUID) -> str:
+    return SuperstepMessage(run_id=run_id, initial={"n": 0}).model_dump_json(exclude_defaults=True)
+
+
+def at(run_id: UUID, step: int, **fields: Any) -> str:
+    return SuperstepMessage(run_id=run_id, step=step, **fields).model_dump_json(exclude_defaults=True)
+
+
+def failed(answer: dict[str, list[dict[str, str]]]) -> list[str]:
+    return [item["itemIdentifier"] for item in answer["batchItemFailures"]]
+
+
+def delivered(body: str) -> dict[str, Any]:
+    """A record of a message that never was in the queue."""
+    message_id = str(uuid4())
+    attributes = {"ApproximateReceiveCount": "1"}
+    return {"messageId": message_id, "receiptHandle": "r", "body": body, "attributes": attributes}
+
+
+def work(handler: SqsHandler[Count], queue: Queue) -> int:
+    """Handles messages until none is left, delayed ones too; returns how many there were."""
+    handled = 0
+    while sum(queue.counts()):
+        records = queue.receive(wait_s=10)
+        answer = handler({"Records": records}, Context.of(30))
+        assert failed(answer) == []
+        queue.delete(records[0])
+        handled += 1
+    return handled
+
+
+def outcomes(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [vars(record)["outcome"] for record in caplog.records if "outcome" in vars(record)]
+
+
+@pytest.fixture(autouse=True)
+def all_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "s3_checkpoint.aws_lambda")
+
+
+def test_a_run_goes_from_message_to_message_until_it_is_finished(
+    handler: SqsHandler[Count],
+    queue: Queue,
+    run_id: UUID,
+    stored: SyncS3Checkpointer[Count],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One message, one step, one line in the log with the facts; two PUTs and the reads of resume, on one client."""
+    queue.send(begin(run_id))
+
+    handled = work(handler, queue)
+
+    assert handled == STEPS + 2
+    assert stored.load(run_id) == Count(n=STEPS, said=["reviewed"])
+    assert stored.list(run_id) == [*range(STEPS + 2)]
+    assert outcomes(caplog) == ["opened", *["committed"] * (STEPS + 1), "finished"]
+    lines = [vars(record) for record in caplog.records if "step" in vars(record)]
+    assert [line["step"] for line in lines] == [*range(STEPS + 2)]
+    assert {line["run_id"] for line in lines} == {str(run_id)}
+    assert [line["request_count"] for line in lines] == [3, *[5] * (STEPS + 1)]
+    assert all(line["duration_ms"] > 0 and line["deliveries"] == 1 for line in lines)
+    assert queue.counts() == (0, 0)
+
+
+def test_a_late_duplicate_is_dropped_without_work_and_without_a_message(
+    handler: SqsHandler[Count], queue: Queue, run_id: UUID, hooks: Hooks, caplog: pytest.LogCaptureFixture
+) -> None:
+    for body in (begin(run_id), at(run_id, 0), at(run_id, 1)):
+        handler({"Records": [delivered(body)]}, Context.of(30))
+    assert hooks.ran == [1, 2]
+    assert queue.counts() == (3, 0)
+
+    for body in (begin(run_id), at(run_id, 0)):
+        assert failed(handler({"Records": [delivered(body)]}, Context.of(30))) == []
+
+    assert hooks.ran == [1, 2]
+    assert queue.counts() == (3, 0)
+    assert outcomes(caplog)[-2:] == ["superseded", "superseded"]
+    assert vars(caplog.records[-1])["request_count"] == 3
+
+
+def test_a_crash_between_commit_and_send_does_not_end_the_run(
+    new_handler: Callable[..., SqsHandler[Count]],
+    sqs: Any,
+    run_id: UUID,
+    hooks: Hooks,
+    stored: SyncS3Checkpointer[Count],
+) -> None:
+    """The message comes again, finds its step committed, and sends the next one all the same."""
+    lost = Queue(sqs)
+    handler = new_handler(queue_url=lost.url)
+    records = [delivered(begin(run_id))]
+    sqs.delete_queue(QueueUrl=lost.url)
+
+    first = handler({"Records": records}, Context.of(30))  # commits, and cannot send
+    committed = stored.list(run_id)
+    sqs.create_queue(QueueName=lost.url.rpartition("/")[2])
+    second = handler({"Records": records}, Context.of(30))
+
+    assert (failed(first), committed) == ([records[0]["messageId"]], [0])
+    assert failed(second) == []
+    assert lost.counts() == (0, 1)  # in doubt, so with a delay
+    assert work(handler, lost) == STEPS + 1
+    assert stored.load(run_id) == Count(n=STEPS, said=["reviewed"])
+    assert hooks.ran == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("content", ["the same", "different"])
+def test_of_two_workers_at_one_message_one_commits_and_the_others_doubt_dies_out(
+    new_handler: Callable[..., SqsHandler[Count]],
+    queue: Queue,
+    run_id: UUID,
+    hooks: Hooks,
+    stored: SyncS3Checkpointer[Count],
+    caplog: pytest.LogCaptureFixture,
+    content: str,
+) -> None:
+    """One message for each worker, never more; the one in doubt comes late, and leads to none."""
+    together = threading.Barrier(2)
+
+    async def meets(task: Task) -> str | None:
+        await asyncio.to_thread(together.wait, 20)
+        return None if content == "the same" else str(uuid4())
+
+    handlers = [new_handler(), new_handler()]
+    handlers[0]({"Records": [delivered(begin(run_id))]}, Context.of(30))
+    (record,) = queue.receive()
+    hooks.before_return = meets
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda handler: handler({"Records": [record]}, Context.of(30)), handlers))
+    hooks.before_return = None
+
+    assert [failed(answer) for answer in answers] == [[], []]
+    assert sorted(outcomes(caplog)[-2:]) == ["committed", "superseded"]
+    assert queue.counts() == (1, 1)
+    queue.delete(record)
+    steps = STEPS + (2 if content == "the same" else 3)
+    assert work(handlers[0], queue) == steps - 1  # the rest of the run's, and the one in doubt
+    assert queue.counts() == (0, 0)
+    assert stored.list(run_id) == [*range(steps)]
+
+
+def test_duplicates_never_multiply(
+    handler: SqsHandler[Count], queue: Queue, run_id: UUID, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Five copies of every message there ever was: each leads to one message at most, and all come to an end."""
+    for _ in range(5):
+        queue.send(begin(run_id))
+        for step in range(STEPS + 1):
+            queue.send(at(run_id, step))
+
+    handled = 0
+    while sum(queue.counts()):
+        records = queue.receive(wait_s=10)
+        if failed(handler({"Records": records}, Context.of(30))):  # ahead of the run: comes again
+            queue.client.change_message_visibility(
+                QueueUrl=queue.url, ReceiptHandle=records[0]["receiptHandle"], VisibilityTimeout=0
+            )
+        else:
+            queue.delete(records[0])
+        handled += 1
+        assert sum(queue.counts()) <= 5 * (STEPS + 2)
+        assert handled < 20 * (STEPS + 2)
+
+    written = [outcome for outcome in outcomes(caplog) if outcome in ("committed", "finished")]
+    assert len(written) >= STEPS + 2
+    commits = [vars(record) for record in caplog.records if vars(record).get("request_count", 0) == 5]
+    assert sorted(line["step"] for line in commits) == [*range(1, STEPS + 2)]
+
+
+POISON = {
+    "not JSON": ("{", "of an unreadable message", "Invalid JSON"),
+    "not a message": ('{"run": 1}', "of an unreadable message", "run_id"),
+    "another message": ('{"run_id": "RUN", "step": 1, "stpe": 2}', "RUN", "stpe"),
+    "neither beginning nor going on": ('{"run_id": "RUN"}', "RUN", "give initial to begin a run, or step"),
+    "a state that does not fit": ('{"run_id": "RUN", "initial": {"n": "many"}}', "RUN", "valid integer"),
+    "ahead of the run": ('{"run_id": "RUN", "step": 7}', "RUN", "is ahead of run"),
+    "an answer to no question": ('{"run_id": "RUN", "step": 0, "update": 1}', "RUN", "update goes with resume"),
+    "an answer that could count twice": ('{"run_id": "RUN", "resume": true, "initial": {}}', "RUN", "goes with step"),
+}
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_poison_ends_in_the_dead_letter_queue_with_a_line_that_says_which_run_and_why(
+    name: str,
+    new_handler: Callable[..., SqsHandler[Count]],
+    sqs: Any,
+    run_id: UUID,
+    stored: SyncS3Checkpointer[Count],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    body, run, why = (text.replace("RUN", str(run_id)) for text in POISON[name])
+    dead = Queue(sqs)
+    redrive = json.dumps({"deadLetterTargetArn": dead.arn(), "maxReceiveCount": 2})
+    queue = Queue(sqs, VisibilityTimeout="0", RedrivePolicy=redrive)
+    handler = new_handler(queue_url=queue.url)
+    message_id = queue.send(body)
+
+    for _ in range(2):
+        assert failed(handler({"Records": queue.receive()}, Context.of(30))) == [message_id]
+
+    assert queue.receive() == []
+    assert [record["body"] for record in dead.receive()] == [body]
+    line = caplog.records[-1]
+    assert line.levelno == logging.ERROR
+    assert f"run {run}: superstep failed at delivery 2" in line.getMessage()
+    assert why in line.getMessage()
+    assert vars(line)["outcome"] == "failed"
+    assert vars(line)["message_id"] == message_id
+    assert stored.list(run_id) == []
+
+
+def test_a_failing_record_does_not_take_the_others_with_it(
+    handler: SqsHandler[Count], queue: Queue, hooks: Hooks, stored: SyncS3Checkpointer[Count]
+) -> None:
+    runs = [uuid4(), uuid4(), uuid4()]
+    bodies = [begin(runs[0]), "{", begin(runs[2])]
+    ids = [queue.send(body) for body in bodies]
+    records = queue.receive(most=10)
+
+    answer = handler({"Records": records}, Context.of(30))
+
+    assert failed(answer) == [ids[1]]
+    assert [stored.list(run_id) for run_id in runs] == [[0], [], [0]]
+
+
+def test_a_task_that_raises_fails_its_record_and_commits_nothing(
+    handler: SqsHandler[Count],
+    queue: Queue,
+    run_id: UUID,
+    hooks: Hooks,
+    stored: SyncS3Checkpointer[Count],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fails(task: Task) -> None:
+        raise RuntimeError("the tool is down")
+
+    queue.send(begin(run_id))
+    handler({"Records": queue.receive()}, Context.of(30))
+    (record,) = queue.receive()
+    hooks.before_return = fails
+
+    answer = handler({"Records": [record]}, Context.of(30))
+    hooks.before_return = None
+    again = handler({"Records": [record]}, Context.of(30))
+
+    line = next(record for record in caplog.records if record.levelno == logging.ERROR)
+    assert failed(answer) == [record["messageId"]]
+    assert "RuntimeError: the tool is down" in line.getMessage()
+    assert line.exc_info is not None
+    assert vars(line)["error_code"] == "RuntimeError"
+    assert failed(again) == []
+    assert stored.list(run_id) == [0, 1]
+
+
+def test_a_superstep_that_overruns_is_cancelled_in_time(
+    new_handler: Callable[..., SqsHandler[Count]],
+    queue: Queue,
+    run_id: UUID,
+    hooks: Hooks,
+    stored: SyncS3Checkpointer[Count],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The handler answers before Lambda would end it, and serves the next invocation on the same client."""
+    cancelled = threading.Event()
+
+    async def hangs(task: Task) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    handler = new_handler(stop_before_s=1)
+    queue.send(begin(run_id))
+    handler({"Records": queue.receive()}, Context.of(30))
+    (record,) = queue.receive()
+    hooks.before_return = hangs
+
+    context = Context.of(2)
+    answer = handler({"Records": [record]}, context)
+    left = context.get_remaining_time_in_millis()
+    hooks.before_return = None
+    again = handler({"Records": [record]}, Context.of(30))
+
+    assert failed(answer) == [record["messageId"]]
+    assert left > 0
+    assert cancelled.is_set()
+    assert outcomes(caplog) == ["opened", "committed", "timed-out", "committed"]
+    assert failed(again) == []
+    assert stored.list(run_id) == [0, 1]
+
+
+def test_with_no_time_left_the_records_go_back_untouched(
+    new_handler: Callable[..., SqsHandler[Count]], queue: Queue, hooks: Hooks, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = new_handler(stop_before_s=5)
+    ids = [queue.send(begin(uuid4())) for _ in range(3)]
+
+    answer = handler({"Records": queue.receive(most=10)}, Context.of(4))
+
+    assert sorted(failed(answer)) == sorted(ids)
+    assert "3 of 3 records left to another invocation" in caplog.records[-1].getMessage()
+    assert outcomes(caplog)[-1] == "postponed"
+
+
+def test_an_interrupted_run_waits_for_the_human_and_counts_the_answer_once(
+    new_handler: Callable[..., SqsHandler[Count]],
+    queue: Queue,
+    run_id: UUID,
+    stored: SyncS3Checkpointer[Count],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handler = new_handler(interrupt_before={"review"}, update_type=str)
+    queue.send(begin(run_id))
+    work(handler, queue)
+    waiting_at = stored.list(run_id)[-1]
+    assert outcomes(caplog)[-1] == "interrupted"
+
+    queue.send(at(run_id, waiting_at))  # nobody's answer: it waits on
+    queue.send(at(run_id, waiting_at, resume=True, update="yes"))
+    queue.send(at(run_id, waiting_at, resume=True, update="yes"))
+    work(handler, queue)
+
+    assert stored.load(run_id) == Count(n=STEPS, said=["yes", "reviewed"])
+    assert outcomes(caplog)[-3:] == ["interrupted", "finished", "superseded"]
+    queue.send(at(uuid4(), 3, resume=True, update={"not": "a string"}))
+    handler({"Records": queue.receive()}, Context.of(30))
+    assert vars(caplog.records[-1])["error_code"] == "ValidationError"
+
+
+def test_a_fifo_queue_drops_duplicates_itself_and_keeps_its_order(
+    new_handler: Callable[..., SqsHandler[Count]], sqs: Any, run_id: UUID, stored: SyncS3Checkpointer[Count]
+) -> None:
+    """No delays there; after a failure, nothing behind it is handled."""
+    fifo = Queue(sqs, FifoQueue="true")
+    handler = new_handler(queue_url=fifo.url)
+    fifo.send(begin(run_id), MessageGroupId=str(run_id), MessageDeduplicationId="1")
+    (first,) = fifo.receive()
+
+    handler({"Records": [first]}, Context.of(30))
+    handler({"Records": [first]}, Context.of(30))  # in doubt: sent again, and dropped by the queue
+    fifo.delete(first)
+    assert fifo.counts() == (1, 0)
+    assert work(handler, fifo) == STEPS + 1
+    assert stored.load(run_id) == Count(n=STEPS, said=["reviewed"])
+
+    bad = {**first, "messageId": "bad", "body": "{"}
+    behind = {**first, "messageId": "behind", "body": begin(uuid4())}
+    assert failed(handler({"Records": [bad, behind]}, Context.of(30))) == ["bad", "behind"]
+
+
+def test_what_is_no_sqs_event_raises(handler: SqsHandler[Count]) -> None:
+    for event in ({}, {"Records": "x"}, {"source": "aws.events"}):
+        with pytest.raises(InvalidArgumentError, match="must be an SQS event"):
+            handler(event, Context.of(30))
+
+
+def test_missing_settings_raise_for_the_whole_batch_and_name_the_variable(
+    settings: S3Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = {"Records": [{"messageId": "m", "body": "{}"}]}
+    graph = graph_with(Hooks())
+
+    with pytest.raises(ConfigurationError, match="S3_CHECKPOINT_QUEUE_URL"):
+        sqs_handler(graph, Count, settings=settings)(event, Context.of(30))
+    with pytest.raises(ConfigurationError, match="must begin with https"):
+        sqs_handler(graph, Count, settings=settings, queue_url="my-queue")(event, Context.of(30))
+    with pytest.raises(ValidationError, match="bucket"):
+        sqs_handler(graph, Count)(event, Context.of(30))
+    with pytest.raises(InvalidArgumentError, match="resend_delay_s"):
+        sqs_handler(graph, Count, resend_delay_s=0)
+    with pytest.raises(ConfigurationError, match="interrupt_before names `x`"):
+        sqs_handler(graph, Count, interrupt_before={"x"})
+
+
+def test_settings_come_from_the_environment_as_lambda_has_it(
+    settings: S3Settings, queue: Queue, run_id: UUID, stored: SyncS3Checkpointer[Count], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_CHECKPOINT_BUCKET", settings.bucket)
+    monkeypatch.setenv("S3_CHECKPOINT_ENDPOINT_URL", str(settings.endpoint_url))
+    monkeypatch.setenv("S3_CHECKPOINT_QUEUE_URL", queue.url)
+    handler = sqs_handler(graph_with(Hooks()), Count)
+    queue.send(begin(run_id))
+
+    assert work(handler, queue) == STEPS + 2
+
+    handler.close()
+    assert stored.load(run_id) == Count(n=STEPS, said=["reviewed"])
+
+
+def test_the_logger_of_powertools_will_do(
+    new_handler: Callable[..., SqsHandler[Count]], queue: Queue, run_id: UUID, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Our fields stand beside its own, and its decorators go around the handler as around any other."""
+    powertools = pytest.importorskip("aws_lambda_powertools")
+    logger = powertools.Logger(service="runs", level="INFO")
+    handler = new_handler(logger=logger)
+
+    @logger.inject_lambda_context  # type: ignore[untyped-decorator]
+    def lambda_handler(event: dict[str, Any], context: Any) -> Any:
+        return handler(event, context)
+
+    class FullContext(Context):
+        function_name = memory_limit_in_mb = invoked_function_arn = aws_request_id = "x"
+
+    queue.send(begin(run_id))
+    lambda_handler({"Records": queue.receive()}, FullContext.of(30))
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[-1]["run_id"] == str(run_id)
+    assert (lines[-1]["outcome"], lines[-1]["step"], lines[-1]["request_count"]) == ("committed", 0, 3)
+    assert lines[-1]["service"] == "runs"
+
+
+def test_the_librarys_own_code_stands_in_the_log(
+    settings: S3Settings, new_handler: Callable[..., SqsHandler[Count]], caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = new_handler(settings=settings.model_copy(update={"bucket": "not-there"}))
+
+    answer = handler({"Records": [delivered(begin(uuid4()))]}, Context.of(30))
+
+    assert len(failed(answer)) == 1
+    assert vars(caplog.records[-1])["error_code"] == "configuration"
