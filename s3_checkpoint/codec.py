@@ -104,6 +104,7 @@ class JsonCodec(Generic[StateT]):
             self._refuse(None, f"reading it back fails with {type(error).__name__}: {error}"[:200], error)
         if (difference := first_difference(value, back, self._root)) is not None:
             raise StateEncodingError(*difference)
+        del back  # a copy of the state; compressing makes another
         digest = hashlib.sha256(data).hexdigest()
         return Body(compress(data, self._compression), digest, self._compression)
 

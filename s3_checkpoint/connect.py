@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, overload
 
@@ -12,23 +11,12 @@ from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.codec import Migration
 from s3_checkpoint.errors import LifecycleError
 from s3_checkpoint.models import StateT
+from s3_checkpoint.off_loop import collector_paused
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import S3Settings
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keeps the garbage collector from running while next to nothing becomes garbage: a tenth of a cold start."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class Connection(Generic[StateT]):
@@ -56,7 +44,7 @@ class Connection(Generic[StateT]):
             raise LifecycleError("this connection is open already; call connect(...) again for another one")
         settings = self._settings
         async with AsyncExitStack() as stack:
-            with _collector_paused():
+            with collector_paused():
                 # The SDK takes a quarter of a second to import; whoever only constructs does not wait for it.
                 from s3_checkpoint.s3_client import client_for
                 from s3_checkpoint.s3_store import S3ObjectStore

@@ -17,6 +17,7 @@ ROWS = {
     "models": 1,
     "fidelity": 1,
     "compression": 1,
+    "off_loop": 1,
     "graph": 2,
     "settings": 2,
     "thread_keys": 2,
