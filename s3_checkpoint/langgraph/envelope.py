@@ -5,7 +5,8 @@
     writes       {format, task_id, rows: [[index, channel, task_path, payload]]}
 
 A payload is `[tag, bytes]`, as the serializer gave them. A large value's object is the bytes alone. Decoding makes
-nothing but dicts, lists, text, numbers and bytes.
+nothing but dicts, lists, text, numbers and bytes. The object's metadata hold a `digest`, SHA-256 of the map's bytes;
+the name of a large value is one.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from s3_checkpoint.errors import LifecycleError
 from s3_checkpoint.langgraph.thread_store import ThreadStore
 from s3_checkpoint.loop_thread import LoopThread
 from s3_checkpoint.object_store import ObjectStore
+from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import S3Settings
 
 T = TypeVar("T")
@@ -38,12 +39,19 @@ class Home:
     """Makes calls on a `ThreadStore` in the loop it belongs to; shared by a saver and its copies.
 
     With settings: a loop thread of its own, where `open` makes the client. With a store: the loop the store belongs to
-    (`store.loop`, as `S3ObjectStore` has it), and for a store that belongs to none, the loop thread.
+    (`store.loop`, as `S3ObjectStore` has it, be it wrapped or not), and for one that belongs to none, the loop thread.
     """
 
-    def __init__(self, source: S3Settings | ObjectStore, make: Callable[[ObjectStore], ThreadStore]) -> None:
+    def __init__(
+        self,
+        source: S3Settings | ObjectStore,
+        make: Callable[[ObjectStore], ThreadStore],
+        on_request: OnRequest | None = None,
+    ) -> None:
         self._thread = LoopThread("s3-checkpoint-langgraph")
         self._make = make
+        self._on_request = on_request
+        self._closed = False
         self._gate: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._opened: _Opened | None = None
         self._settings: S3Settings | None = None
@@ -54,7 +62,7 @@ class Home:
             self.bucket = source.bucket
         else:
             self._given = make(source)
-            self._foreign = getattr(source, "loop", None)
+            self._foreign = _loop_of(source)
             self.bucket = source.bucket
 
     def call(self, operation: Callable[[ThreadStore], Coroutine[Any, Any, T]]) -> T:
@@ -94,17 +102,21 @@ class Home:
 
     def close(self) -> None:
         """Closes the client that `open` made, and ends the loop thread; a store that was given is left to its owner."""
+        self._closed = True
         if self._opened is not None:
             self._thread.run(self._close())
         self._thread.close()
 
     async def aclose(self) -> None:
         """`close`, without blocking the running loop."""
+        self._closed = True
         if self._opened is not None:
             await asyncio.wrap_future(self._thread.submit(self._close()))
         await asyncio.to_thread(self._thread.close)
 
     async def _run(self, operation: Callable[[ThreadStore], Coroutine[Any, Any, T]]) -> T:
+        if self._closed:
+            raise LifecycleError("closed already; make a new one")
         threads = self._given
         if threads is None and self._settings is not None:
             if self._opened is None:
@@ -133,7 +145,7 @@ class Home:
 
             async with AsyncExitStack() as stack:
                 client = await stack.enter_async_context(client_for(settings))
-                store = S3ObjectStore(client, settings)
+                store = S3ObjectStore(client, settings, self._on_request)
                 stack.callback(store.close)
                 self._opened = _Opened(loop, self._make(store), stack.pop_all())
             weakref.finalize(self, _close_forgotten, self._opened, os.getpid())
@@ -152,6 +164,19 @@ class Home:
         if not loop.is_running():
             raise LifecycleError("the event loop that the store belongs to is not running any more")
         return asyncio.run_coroutine_threadsafe(self._run(operation), loop)
+
+
+def _loop_of(store: object, depth: int = 4) -> asyncio.AbstractEventLoop | None:
+    """The loop that a store, or the store that it wraps, belongs to."""
+    loop = getattr(store, "loop", None)
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        return loop
+    wrapped = (value for value in vars(store).values() if _is_store(value)) if hasattr(store, "__dict__") else ()
+    return next((loop for value in wrapped if depth and (loop := _loop_of(value, depth - 1))), None)
+
+
+def _is_store(value: object) -> bool:
+    return all(callable(getattr(value, verb, None)) for verb in ("get", "head", "put", "list", "delete", "copy"))
 
 
 def _close_forgotten(opened: _Opened, pid: int) -> None:

@@ -25,6 +25,7 @@ from s3_checkpoint.langgraph.home import Home
 from s3_checkpoint.langgraph.lifecycle import Lifecycle
 from s3_checkpoint.langgraph.thread_store import ThreadStore
 from s3_checkpoint.object_store import ObjectStore
+from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import Compression, S3Settings
 from s3_checkpoint.thread_keys import check_prefix
 
@@ -55,13 +56,15 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         compression: Compression | None = None,
         max_state_bytes: int | None = None,
         conditional_writes: bool | None = None,
+        on_request: OnRequest | None = None,
     ) -> None:
         """A saver on an open store, or from settings: then it opens a client on entering, or in `setup`. No request.
 
         A channel value of `inline_bytes` or more is stored once per version, and referred to; smaller ones are part of
         each checkpoint. The others are those of `S3Settings`, and given here for a store (default: no prefix, no
         compression, 64 MiB for a checkpoint or value, conditional writes). A store is used in the loop it belongs to
-        (`store.loop`), and closed by its owner. Raises `InvalidArgumentError` for a prefix of over 400 bytes.
+        (`store.loop`), and closed by its owner. `on_request`: as in `connect`; only with settings. Raises
+        `InvalidArgumentError` for a prefix of over 400 bytes and negative sizes.
         """
         super().__init__(serde=serde)
         for name, size in (("inline_bytes", inline_bytes), ("max_state_bytes", max_state_bytes)):
@@ -85,7 +88,7 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
             max_bytes=max_state_bytes,
             conditional_writes=conditional_writes,
         )
-        self._home = Home(source, make)
+        self._home = Home(source, make, on_request)
 
     @classmethod
     def from_conn_string(
@@ -94,6 +97,7 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         *,
         serde: SerializerProtocol | None = None,
         inline_bytes: int = 64 * 1024,
+        on_request: OnRequest | None = None,
         **settings: Any,
     ) -> S3Saver:
         """A saver for `s3://bucket[/prefix]`, to be entered with `with` or `async with`; or call `setup` and `close`.
@@ -101,7 +105,9 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         `settings` are those of `S3Settings`; others come from the environment (`S3_CHECKPOINT_…`). No request. Raises
         `ConfigurationError` for another form of URL, `pydantic.ValidationError` for settings out of bounds.
         """
-        return cls(S3Settings.from_url(conn_string, **settings), serde=serde, inline_bytes=inline_bytes)
+        return cls(
+            S3Settings.from_url(conn_string, **settings), serde=serde, inline_bytes=inline_bytes, on_request=on_request
+        )
 
     def put(
         self,

@@ -6,6 +6,7 @@ Knows the object store and the keys; nothing of LangGraph, and not what the payl
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
@@ -109,7 +110,7 @@ class ThreadStore:
             ]
         )
         self._found_by.update(new)
-        await self._write(keys.directory(checkpoint.id) + checkpoint.name, checkpoint.body)
+        await self._write_record(keys.directory(checkpoint.id) + checkpoint.name, checkpoint.body)
         if len(self._found_by) > _REMEMBERED:
             self._found_by.clear()
 
@@ -140,7 +141,7 @@ class ThreadStore:
         mode: PutMode = "create" if self._conditional_writes else "overwrite"
         known = self._conditional_writes
         for attempt in range(_APPENDS):
-            if known and await self._write(f"{directory}{name}", record.encode(), mode=mode):
+            if known and await self._write_record(f"{directory}{name}", record.encode(), mode=mode):
                 return
             if attempt > 1:
                 await asyncio.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311 - jitter, not a secret
@@ -222,14 +223,16 @@ class ThreadStore:
     async def _head(self, listed: ListedCheckpoint, name: str) -> tuple[tuple[object, int], str, CheckpointRecord]:
         key = listed.directory + name
         stored, body = _there(await self._open(key), key)
-        record = self._decode(key, body, CheckpointRecord)
+        record = self._decode(key, stored, body, CheckpointRecord)
         return (stored.head.last_modified, record.saved_at_ns), key, record
 
     async def _read(self, key: str, kind: type[RecordT]) -> RecordT | None:
         found = await self._open(key)
-        return None if found is None else self._decode(key, found[1], kind)
+        return None if found is None else self._decode(key, *found, kind)
 
-    def _decode(self, key: str, body: bytes | bytearray, kind: type[RecordT]) -> RecordT:
+    def _decode(self, key: str, stored: StoredObject, body: bytes | bytearray, kind: type[RecordT]) -> RecordT:
+        if hashlib.sha256(body).hexdigest() != stored.head.attributes.metadata.get("digest"):
+            raise StateDecodingError(self.objects.bucket, key, "its body does not match its digest")
         try:
             return kind.decode(body)
         except ValueError as error:
@@ -244,10 +247,19 @@ class ThreadStore:
         except ValueError as error:
             raise StateDecodingError(self.objects.bucket, key, str(error)) from error
 
+    async def _write_record(self, key: str, body: bytes, *, mode: PutMode = "overwrite") -> bool:
+        return await self._write(key, body, metadata={"digest": hashlib.sha256(body).hexdigest()}, mode=mode)
+
     async def _write(
-        self, key: str, body: bytes, content_type: str = "application/octet-stream", *, mode: PutMode = "overwrite"
+        self,
+        key: str,
+        body: bytes,
+        content_type: str = "application/octet-stream",
+        *,
+        metadata: Mapping[str, str] | None = None,
+        mode: PutMode = "overwrite",
     ) -> bool:
-        attributes = ObjectAttributes(content_type, self._compression)
+        attributes = ObjectAttributes(content_type, self._compression, metadata or {})
         if self._compression and len(body) > _INLINE_COMPRESSION:
             body = await asyncio.to_thread(compress, body, self._compression)
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from typing import get_args
 
 import ormsgpack
@@ -31,7 +33,9 @@ def one_thread(store: MemoryStore) -> None:
 
 
 async def overwrite(store: MemoryStore, key: str, body: bytes) -> None:
-    await store.put(key, body, ObjectAttributes("application/octet-stream"), mode="overwrite")
+    """Puts a body there, with the digest that belongs to it."""
+    attributes = ObjectAttributes("application/octet-stream", None, {"digest": hashlib.sha256(body).hexdigest()})
+    await store.put(key, body, attributes, mode="overwrite")
 
 
 async def test_bodies_are_msgpack_around_the_serializers_bytes_and_values_are_those_bytes() -> None:
@@ -73,6 +77,22 @@ async def test_what_has_been_tampered_with_is_an_error_that_names_the_object(
         await saver.aget_tuple(at("t"))
 
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize("part", ["/c.", "/w.", "/values/"])
+async def test_one_flipped_bit_anywhere_is_found_out(part: str) -> None:
+    store = MemoryStore()
+    one_thread(store)
+    key = find(store, part)
+    stored = store._objects[key]
+    for at_byte in range(0, len(stored.body), max(1, len(stored.body) // 25)):
+        damaged = bytearray(stored.body)
+        damaged[at_byte] ^= 1
+        store._objects[key] = replace(stored, body=bytes(damaged))
+
+        with S3Saver(store) as saver, pytest.raises(StateDecodingError, match="does not match its") as caught:
+            await saver.aget_tuple(at("t"))
+        assert caught.value.key == key
 
 
 @pytest.mark.parametrize("how", ["get_tuple", "list"])
