@@ -18,7 +18,18 @@ import pytest
 from botocore.exceptions import ClientError
 from pydantic import BaseModel
 
-from s3_checkpoint import AccessDeniedError, ActiveSnapshot, S3Checkpointer, connect
+from s3_checkpoint import (
+    END,
+    AccessDeniedError,
+    ActiveSnapshot,
+    Graph,
+    Next,
+    S3Checkpointer,
+    SyncS3Checkpointer,
+    Task,
+    connect,
+)
+from s3_checkpoint.aws_lambda import sqs_handler
 from tests.infra.conftest import Cloud
 from tests.infra.stack import ACCOUNT, INFRA, REGION, translated
 
@@ -131,6 +142,44 @@ async def test_the_deployed_role_does_the_work_of_a_worker_and_no_other(cloud: C
         sqs.purge_queue(QueueUrl=outputs["QueueUrl"])
 
     assert cloud.gate.denied == ["s3:PutObject", "sqs:SendMessage", "sqs:PurgeQueue"]
+
+
+class Invocation:
+    def get_remaining_time_in_millis(self) -> int:
+        return 60_000
+
+
+def test_the_handler_carries_a_run_on_with_what_was_deployed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function's variables and the role's credentials are all that the handler needs: it is refused nothing."""
+    outputs, names = deploy_everything(cloud)
+    functions: Any = cloud.client("lambda")
+    functions.update_event_source_mapping(UUID=names["WorkerFunctionSuperstep"], Enabled=False)
+    deployed = functions.get_function_configuration(FunctionName=outputs["WorkerFunctionName"])
+    # What stands in for AWS: its endpoints, here on loopback.
+    queue_url = f"{cloud.url}/{ACCOUNT}/{outputs['QueueUrl'].rpartition('/')[2]}"
+    here = {"S3_CHECKPOINT_ENDPOINT_URL": cloud.url, "S3_CHECKPOINT_QUEUE_URL": queue_url, "AWS_REGION": REGION}
+    keys = {name.upper(): value for name, value in assumed(cloud, outputs).items()}
+    for name, value in {**deployed["Environment"]["Variables"], **here, **keys}.items():
+        monkeypatch.setenv(name, value)
+
+    async def write(state: Note, task: Task) -> Next:
+        return Next("x", "write" if len(state.text) < 2 else END)
+
+    graph = Graph(start="write", nodes={"write": write}, apply=lambda state, update: Note(text=state.text + update))
+    handler = sqs_handler(graph, Note)
+    sqs: Any = cloud.client("sqs")
+    sqs.send_message(QueueUrl=queue_url, MessageBody=json.dumps({"run_id": str(RUN), "initial": {"text": ""}}))
+    for _ in range(4):
+        (message,) = sqs.receive_message(QueueUrl=queue_url)["Messages"]
+        record = {"messageId": message["MessageId"], "body": message["Body"], "attributes": {}}
+        assert handler({"Records": [record]}, Invocation()) == {"batchItemFailures": []}
+        sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+    handler.close()
+
+    assert "Messages" not in sqs.receive_message(QueueUrl=queue_url, WaitTimeSeconds=0)
+    with SyncS3Checkpointer(Note, cloud.settings(outputs["BucketName"], outputs["Prefix"])) as checkpointer:
+        assert checkpointer.load(RUN) == Note(text="xxx")
+    assert cloud.gate.denied == []
 
 
 def test_the_deployed_worker_is_wired_to_bucket_queue_and_log(cloud: Cloud) -> None:
