@@ -9,6 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -163,8 +164,8 @@ class Conversion:
         run_id = metadata.get("run_id")
         run = run_segment(str(run_id)) if run_id else NO_RUN
         names = tuple(dict.fromkeys(value.ref.name for value in refs.values()))
-        unseeded = bool(_delta_channels(metadata) - inline.keys() - refs.keys())
-        name = head_name(run, names, needs_ancestors=unseeded)
+        unseeded = _unseeded(metadata, checkpoint, inline.keys() | refs.keys())
+        name = head_name(run, names, needs_ancestors=bool(unseeded))
         return EncodedCheckpoint(parent.thread_id, checkpoint_id, name, body, run, new), refs
 
     def encode_writes(self, writes: Iterable[Sequence[Any]], task_path: str) -> list[WriteRow]:
@@ -234,9 +235,10 @@ class Conversion:
         ]
 
     def unseeded(self, key: str, record: CheckpointRecord) -> frozenset[str]:
-        """The delta channels that have no value of their own in this checkpoint."""
+        """The delta channels that have been written to, and have no value of their own in this checkpoint."""
+        fields = self._load(key, record.checkpoint)
         return frozenset(
-            _delta_channels(self.decode_metadata(key, record)) - record.inline.keys() - record.values.keys()
+            _unseeded(self.decode_metadata(key, record), fields, record.inline.keys() | record.values.keys())
         )
 
     def _check_size(self, path: str, size: int) -> None:
@@ -258,6 +260,7 @@ class Conversion:
             raise StateDecodingError(self.bucket, key, reason) from error
 
 
-def _delta_channels(metadata: CheckpointMetadata) -> set[str]:
+def _unseeded(metadata: CheckpointMetadata, checkpoint: Mapping[str, Any], stored: AbstractSet[str]) -> set[str]:
     counters: Any = metadata.get(DELTA_COUNTERS)
-    return set(counters or ())
+    # A channel without a version was never written: there is nothing to rebuild.
+    return {channel for channel in counters or () if channel in checkpoint["channel_versions"]} - stored

@@ -156,6 +156,17 @@ def test_pruning_at_a_snapshot_keeps_only_that(saver: S3Saver) -> None:
     assert [item.config for item in saver.list(at("t"))] == [newest]
 
 
+def test_a_delta_channel_that_was_never_written_keeps_no_ancestors(saver: S3Saver) -> None:
+    """LangGraph counts its supersteps nevertheless."""
+    config = at("t")
+    for _ in range(3):
+        config = saver.put(config, checkpoint({"plain": 1}), COUNTERS, {"plain": 1})  # type: ignore[arg-type]
+
+    saver.prune(["t"])
+
+    assert [item.config for item in saver.list(at("t"))] == [config]
+
+
 def test_the_seed_reads_back_from_a_copy(saver: S3Saver) -> None:
     configs = grow(saver, put(saver, at("t"), 1, ["seed"]), range(2, 6))
     before = saver.get_delta_channel_history(config=configs[-1], channels=["d"])

@@ -1,10 +1,13 @@
 """Real graphs, checked against what they give with LangGraph's in-memory saver."""
 
-from __future__ import annotations
-
 import asyncio
+import operator
+import os
+import subprocess
+import sys
 from collections.abc import Callable
-from typing import Any, Literal
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import pytest
@@ -13,6 +16,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command
+from typing_extensions import TypedDict
 
 from s3_checkpoint import MemoryStore
 from s3_checkpoint.langgraph import S3Saver
@@ -198,6 +202,65 @@ def test_a_message_history_grows_to_five_hundred() -> None:
         assert (store.requests["LIST"], store.rounds) == (1, 2)
 
 
+def test_a_megabyte_that_does_not_change_is_stored_once_in_a_run() -> None:
+    """However many supersteps, runs and processes there are."""
+    store, config, document = MemoryStore(), thread(), "x" * 1_000_000
+
+    class Reading(TypedDict):
+        document: str
+        trail: Annotated[list[str], operator.add]
+
+    for turn in range(3):
+        with S3Saver(store) as saver:
+            builder: Any = StateGraph(Reading)
+            builder.add_sequence([(f"step{n}", lambda _, n=n: {"trail": [f"{n}"]}) for n in range(5)])
+            builder.add_edge(START, "step0")
+            graph = builder.compile(checkpointer=saver)
+            result = graph.invoke({"trail": []} if turn else {"document": document, "trail": []}, config)
+
+    assert len(result["trail"]) == 15
+    assert result["document"] == document
+    # Three times, all in the first superstep: as the input, as the write that passes it on, and as the channel.
+    assert sum(stored.head.size for stored in store._objects.values()) < 3_050_000
+    assert sum("/values/" in key for key in store._objects) == 2
+
+
+STRICT = """
+import dataclasses, sys
+from typing import TypedDict
+from langgraph.graph import START, StateGraph
+from s3_checkpoint import MemoryStore
+from s3_checkpoint.langgraph import S3Saver
+
+@dataclasses.dataclass
+class Mine:
+    n: int
+
+class State(TypedDict):
+    mine: Mine
+
+store = MemoryStore()
+builder = StateGraph(State)
+builder.add_node("add", lambda state: {"mine": Mine(state["mine"].n + 1)})
+builder.add_edge(START, "add")
+config = {"configurable": {"thread_id": "t"}}
+with S3Saver(store) as saver:
+    builder.compile(checkpointer=saver).invoke({"mine": Mine(1)}, config)
+with S3Saver(store) as saver:
+    print(builder.compile(checkpointer=saver).get_state(config).values, saver.get(config)["channel_values"])
+"""
+
+
+def test_strict_msgpack_mode_loads_the_types_of_the_graph_and_no_others() -> None:
+    environment = {**os.environ, "LANGGRAPH_STRICT_MSGPACK": "true"}
+
+    ended = subprocess.run(
+        [sys.executable, "-c", STRICT], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert ended.stdout.strip() == "{'mine': Mine(n=2)} {'mine': {'n': 2}}"
+
+
 async def test_a_sync_subgraph_runs_inside_an_async_run(saver: S3Saver) -> None:
     """A sync node runs in a worker thread; there it finds the saver of the async run, and calls its sync methods."""
     subgraph = graphs.asking().compile(checkpointer=True)
@@ -244,8 +307,6 @@ def counter(saver: BaseCheckpointSaver[Any]) -> Any:
 
 
 def test_twenty_threads_of_twenty_runs_at_once_do_not_disturb_each_other() -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     with S3Saver(MemoryStore()) as saver, ThreadPoolExecutor(20) as pool:
         graph = counter(saver)
 

@@ -241,3 +241,11 @@ async def test_a_call_waits_in_no_loop_but_the_savers_own() -> None:
         saver.get_tuple(at("t"))
 
     assert threads == {"s3-checkpoint-langgraph"}
+
+
+def test_without_the_extra_the_import_says_what_to_install() -> None:
+    code = "import sys; sys.modules['langgraph'] = None; import s3_checkpoint.langgraph"
+
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+    assert "pip install 's3-checkpoint[langgraph]'" in ended.stderr
