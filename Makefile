@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-long test-lowest check format clean
+.PHONY: demo test test-long test-lowest check format package clean
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/s3-checkpoint demo $(ARGS)
@@ -29,6 +29,10 @@ check: $(VENV)/dev.stamp
 format: $(VENV)/dev.stamp
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+# For another runtime: make package ARGS='--python 3.12 --architecture arm64'
+package: | $(BIN)/python
+	@$(BIN)/python infra/package_worker.py $(ARGS)
 
 # Tests the lower bounds of pyproject.toml, in an environment of its own.
 test-lowest: $(VENV)/dev.stamp

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from s3_checkpoint.errors import ConfigurationError
 from s3_checkpoint.keys import MAX_STEP
@@ -33,12 +33,12 @@ class SuperstepMessage(BaseModel):
     run_id: UUID
     step: Annotated[int, Field(ge=0, le=MAX_STEP)] | None = None
     """The newest step of the run as the sender knows it; None for a run that is to begin."""
-    initial: JsonValue = None
-    """The state to begin with, as JSON."""
+    initial: Any = None
+    """The state to begin with, or its JSON value."""
     resume: bool = False
     """Whether to go on past an interrupt."""
-    update: JsonValue = None
-    """What the human who resumes has to say; merged into the state."""
+    update: Any = None
+    """What the human who resumes has to say, or its JSON value; merged into the state."""
     echo: Annotated[int, Field(ge=0)] = 0
     """How often in a row the message was sent only because nobody could know whether it had been sent."""
 

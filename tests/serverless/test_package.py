@@ -1,0 +1,154 @@
+"""The Lambda zip: small, complete, and at work with nothing but what is in it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from s3_checkpoint import S3Settings, SyncS3Checkpointer
+from s3_checkpoint.demo.graph import Census, count_identifiers
+from s3_checkpoint.superstep_queue import SuperstepMessage
+from tests.serverless.conftest import Queue
+
+ROOT = Path(__file__).parent.parent.parent
+MACHINE = {"x86_64": "x86_64", "aarch64": "arm64"}.get(os.uname().machine if hasattr(os, "uname") else "")
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux" or MACHINE is None, reason="the zip is for Lambda's machines"),
+    pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="needs pip"),
+]
+
+WORK = """
+import json, sys, time
+sys.path.insert(0, sys.argv[1])
+import app
+
+class Context:
+    ends = time.monotonic() + 60
+    def get_remaining_time_in_millis(self):
+        return int((self.ends - time.monotonic()) * 1000)
+
+for line in sys.stdin:
+    print(json.dumps(app.handler(json.loads(line), Context())), flush=True)
+app.handler.close()
+files = {getattr(module, "__file__", None) for module in sys.modules.values()} - {None}
+print(json.dumps(sorted(files)))
+"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zip, built for this very Python as `make package` builds it for Lambda's."""
+    output = tmp_path_factory.mktemp("package") / "worker.zip"
+    command = [sys.executable, "infra/package_worker.py", "--python", VERSION, "--architecture", str(MACHINE)]
+    built = subprocess.run(
+        [*command, "--output", str(output)], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    assert f"Runtime=python{VERSION} Architecture={MACHINE}" in built.stderr
+    return output
+
+
+@pytest.fixture(scope="module")
+def content(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Unpacked, as Lambda does."""
+    folder = tmp_path_factory.mktemp("task")
+    with zipfile.ZipFile(package) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def test_it_is_small_and_has_the_data_of_the_services_used_and_byte_code_for_every_module(package: Path) -> None:
+    with zipfile.ZipFile(package) as archive:
+        entries = {entry.filename: entry.file_size for entry in archive.infolist()}
+
+    services = {name.split("/")[2] for name in entries if name.startswith("botocore/data/") and name.count("/") > 2}
+    sources = [Path(name) for name in entries if name.endswith(".py")]
+    tag = sys.implementation.cache_tag
+    assert sum(entries.values()) < 30_000_000
+    assert services == {"s3", "sqs", "sso", "sso-oidc", "sts"}
+    assert "app.py" in entries
+    assert [path for path in sources if f"{path.parent / '__pycache__' / path.stem}.{tag}.pyc" not in entries] == []
+    assert not [name for name in entries if name.endswith((".pyi", ".c", ".pyx"))]
+
+
+def test_it_runs_with_nothing_else_on_the_machine(
+    content: Path,
+    settings: S3Settings,
+    queue: Queue,
+    sqs: Any,
+    tmp_path: Path,
+) -> None:
+    """A whole run of the demo's graph, imported from the zip's content and the standard library alone."""
+    files = [tmp_path / f"{name}.py" for name in ("one", "two", "three")]
+    for path in files:
+        path.write_text(f"{path.stem} = shared\n")
+    paths = [str(path) for path in files]
+    run_id = uuid4()
+    queue.send(SuperstepMessage(run_id=run_id, initial={"files": paths}).model_dump_json(exclude_defaults=True))
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "S3_CHECKPOINT_BUCKET": settings.bucket,
+        "S3_CHECKPOINT_ENDPOINT_URL": str(settings.endpoint_url),
+        "S3_CHECKPOINT_QUEUE_URL": queue.url,
+    }
+
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", "-W", "error", "-c", WORK, str(content)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        while records := queue.receive():
+            worker.stdin.write(json.dumps({"Records": records}) + "\n")
+            worker.stdin.flush()
+            assert json.loads(worker.stdout.readline()) == {"batchItemFailures": []}
+            queue.delete(records[0])
+        worker.stdin.close()
+        imported = json.loads(worker.stdout.readline())
+
+    assert worker.returncode == 0
+    allowed = (str(content), sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["platstdlib"])
+    assert [name for name in imported if not name.startswith(allowed)] == []
+    assert not [name for name in imported if "site-packages" in name]
+    with SyncS3Checkpointer(Census, settings) as checkpointer:
+        final = checkpointer.load(run_id)
+    assert final is not None
+    assert final.counts == dict(count_identifiers(paths))
+    assert final.report is not None
+    assert final.report.top[0] == ("shared", 3)
+
+
+def test_a_library_without_symbols_is_the_same_to_the_loader(content: Path) -> None:
+    """Cut behind the last segment, and loaded all the same; what is no such library stays as it is."""
+    spec = importlib.util.spec_from_file_location("package_worker", ROOT / "infra" / "package_worker.py")
+    assert spec is not None
+    assert spec.loader is not None
+    packaging = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(packaging)
+
+    libraries = sorted(content.rglob("*.so"))
+
+    assert len(libraries) >= 6
+    for library in libraries:
+        body = library.read_bytes()
+        assert packaging.without_symbols(body) == body  # cut already
+        assert body[40:48] == bytes(8)
+    assert packaging.without_symbols(b"MZ, or whatever") == b"MZ, or whatever"
