@@ -243,6 +243,8 @@ class S3ObjectStore:
                 raise error_for(operation, self.bucket, key, _code(error), _status(error), message) from error
             except _CONFIGURATION_ERRORS as error:
                 problem = "the request could not be made as configured"
+                if isinstance(error, sdk.NoCredentialsError):
+                    problem = "no credentials were found; give a profile, a role, or an access key and its secret"
                 raise ConfigurationError(problem, self.bucket, str(error)) from error
             except _EXCHANGE_ERRORS as error:
                 detail = f"{type(error).__name__}: {error}"[:300]

@@ -14,7 +14,7 @@ from s3_checkpoint.cli.bucket import StepView, opened
 from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.json_diff import Change, differences
 from s3_checkpoint.cli.look import RunArgument
-from s3_checkpoint.cli.output import Format, NamespaceOption, OutputOption, chosen, cut, write_rows
+from s3_checkpoint.cli.output import LINES_SHOWN, Format, NamespaceOption, OutputOption, chosen, cut, write_rows
 from s3_checkpoint.cli.session import Session, command
 from s3_checkpoint.read_ahead import each
 
@@ -34,6 +34,7 @@ async def diff(
     before: Annotated[int, typer.Argument(metavar="STEP", min=0, help="The earlier step.")],
     after: Annotated[int, typer.Argument(metavar="STEP", min=0, help="The later step.")],
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Leave with 1 if anything differs.")] = False,
+    full: Annotated[bool, typer.Option("--full", help=f"On a terminal, more than {LINES_SHOWN} changes.")] = False,
     namespace: NamespaceOption = "",
     output: OutputOption = None,
 ) -> ExitCode | None:
@@ -43,8 +44,11 @@ async def diff(
         old, new = await asyncio.gather(bucket.view(keys, before), bucket.view(keys, after))
     changes = changes_between(old, new)
     if chosen(session, output) == Format.TABLE:
-        for root, change in changes:
+        shown = changes if full else changes[:LINES_SHOWN]
+        for root, change in shown:
             session.out.print(_as_text(root, change), soft_wrap=True)
+        if len(shown) < len(changes):
+            session.note(f"cut: {len(shown)} of {len(changes):,} changes; --full shows all, --output jsonl writes all")
     else:
         await write_rows(session, each([change.as_row(root) for root, change in changes]), [], output)
     if not changes:

@@ -105,7 +105,12 @@ def where(session: Session) -> str:
 
 @command
 async def steps(
-    session: Session, *, run: RunArgument, namespace: NamespaceOption = "", output: OutputOption = None
+    session: Session,
+    *,
+    run: RunArgument,
+    every: Annotated[bool, typer.Option("--all", help=f"On a terminal, more than the last {LINES_SHOWN}.")] = False,
+    namespace: NamespaceOption = "",
+    output: OutputOption = None,
 ) -> None:
     """List the steps of a run, oldest first: when each was stored, and how big it is; and its subgraphs' namespaces."""
     async with opened(session.settings) as bucket:
@@ -113,6 +118,7 @@ async def steps(
         infos = await bucket.checkpointer.index.infos(keys)
         if not infos:
             raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
+        shown = infos[-LINES_SHOWN:] if session.out.is_terminal and output is None and not every else infos
         rows: list[dict[str, JsonValue]] = [
             {
                 "run_id": str(keys.run_id),
@@ -120,12 +126,14 @@ async def steps(
                 "last_modified": info.last_modified.isoformat(),
                 "size": info.size,
             }
-            for info in infos
+            for info in shown
         ]
         await write_rows(session, each(rows), [_STEP, _TIME, _SIZE], output)
         if chosen(session, output) == Format.TABLE:
             total = sum(info.size for info in infos)
             session.note(f"run {keys.run_id}: {len(infos):,} steps, {size(total)}")
+            if len(shown) < len(infos):
+                session.note(f"cut: the last {len(shown)} of {len(infos):,} steps; --all shows all")
             for name in await namespaces_of(bucket.store, keys):
                 if name != namespace:
                     session.note(

@@ -119,9 +119,10 @@ async def prune(
     async with opened(session.settings) as bucket:
         if run is not None:
             keys = await bucket.run(run)
-            one = await bucket.admin.prune(
-                keys.run_id, keep_last=keep_last, older_than=older_than, grace=grace, dry_run=dry_run
-            )
+            with session.working("pruning"):
+                one = await bucket.admin.prune(
+                    keys.run_id, keep_last=keep_last, older_than=older_than, grace=grace, dry_run=dry_run
+                )
             _report(session, one, output, f"run {one.run_id}", {"run_id": str(one.run_id), "steps": list(one.steps)})
             return
         with _progress(session) as bar:
@@ -185,7 +186,8 @@ async def delete(
     """Delete a whole run: all steps, snapshots and namespaces. Asks first. Stop the run's workers before."""
     async with opened(session.settings) as bucket:
         keys = await bucket.run(run)
-        planned = await bucket.admin.delete(keys.run_id, dry_run=True)
+        with session.working("listing"):
+            planned = await bucket.admin.delete(keys.run_id, dry_run=True)
         if not planned.states + planned.snapshots:
             raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
         if not (yes or dry_run):
@@ -198,7 +200,8 @@ async def delete(
             if not ask(question):
                 session.note("nothing was deleted")
                 return ExitCode.NO
-        deleted = planned if dry_run else await bucket.admin.delete(keys.run_id)
+        with session.working("deleting"):
+            deleted = planned if dry_run else await bucket.admin.delete(keys.run_id)
     if chosen(session, output) == Format.TABLE:
         verb = "would delete" if dry_run else "deleted"
         objects = deleted.states + deleted.snapshots

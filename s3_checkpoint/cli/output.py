@@ -67,9 +67,10 @@ async def write_rows(
             table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
             for column in columns:
                 table.add_column(column.header, justify=column.justify, style=column.style, overflow="fold")
-            async for row in rows:
-                table.add_row(*(Text(_cell(column, row)) for column in columns))
-                count += 1
+            with session.working("reading"):
+                async for row in rows:
+                    table.add_row(*(Text(_cell(column, row)) for column in columns))
+                    count += 1
             if count:
                 session.out.print(table)
         case Format.JSONL:

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Concatenate, ParamSpec, cast, get_type_hints
 
@@ -101,8 +102,10 @@ def _what_is_invalid(invalid: ValidationError) -> str:
     problems = invalid.errors(include_url=False, include_input=False)
     if any(problem["loc"] == ("bucket",) and problem["type"] == "missing" for problem in problems):
         return "no bucket is named; give --bucket NAME, or set S3_CHECKPOINT_BUCKET"
-    named = [f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}" for problem in problems]
-    return "; ".join(named)
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in problems
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,10 @@ class Session:
     """Data."""
     err: Console
     """Messages and progress."""
+
+    def working(self, text: str) -> AbstractContextManager[object]:
+        """A sign of life on stderr while the block runs, if that is a terminal."""
+        return self.err.status(text) if self.err.is_terminal else nullcontext()
 
     def note(self, text: str) -> None:
         """Writes a message to stderr."""

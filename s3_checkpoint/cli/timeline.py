@@ -69,8 +69,9 @@ async def timeline(
         numbers = await bucket.checkpointer.index.steps(keys)
         if not numbers:
             raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
-        moments = await _moments(bucket, keys, numbers[-limit:])
-        children = await _forks(session, bucket, keys.run_id) if forks else []
+        with session.working("reading"):
+            moments = await _moments(bucket, keys, numbers[-limit:])
+            children = await _forks(session, bucket, keys.run_id) if forks else []
     if len(moments) < len(numbers):
         session.note(f"the last {len(moments)} of {len(numbers):,} steps; --limit N shows more")
     if html is not None:

@@ -53,6 +53,18 @@ class Cli:
     def __call__(self, *arguments: str, stdin: str = "", **env: str) -> Result:
         return CliRunner().invoke(build(), list(arguments), input=stdin, env=self.env | env)
 
+    def settings(self) -> S3Settings:
+        """The same bucket, for calls."""
+        return S3Settings.model_validate(
+            {
+                "bucket": self.bucket,
+                "endpoint_url": self.env["S3_CHECKPOINT_ENDPOINT_URL"],
+                "region_name": "us-east-1",
+                "access_key_id": "testing",
+                "secret_access_key": "testing",
+            }
+        )
+
     def json(self, *arguments: str) -> Any:
         """What the command writes with `--output json`, read back; the command must succeed."""
         result = self(*arguments, "--output", "json")
@@ -78,16 +90,7 @@ def with_three_runs(cli: Cli) -> Cli:
     """Twelve committed steps with a gap, a fork of them, and one saved step."""
 
     async def fill() -> None:
-        settings = S3Settings.model_validate(
-            {
-                "bucket": cli.bucket,
-                "endpoint_url": cli.env["S3_CHECKPOINT_ENDPOINT_URL"],
-                "region_name": "us-east-1",
-                "access_key_id": "testing",
-                "secret_access_key": "testing",
-            }
-        )
-        async with connect(dict[str, Any], settings, schema_version=3) as checkpointer:
+        async with connect(dict[str, Any], cli.settings(), schema_version=3) as checkpointer:
             for step in (*range(7), *range(11, 16)):
                 state = {"question": "why", "notes": [f"note <{n}>" for n in range(step)], "final": step == 15}
                 tasks = [ActiveSnapshot(node_name=NODES[step % 3], payload={"section": step})]

@@ -251,6 +251,14 @@ def test_a_store_that_does_not_answer_is_exit_code_6(cli: Cli) -> None:
     assert "calling again" in result.stderr
 
 
+def test_without_credentials_it_says_what_to_give(cli: Cli) -> None:
+    """And nothing of a traceback."""
+    result = cli("runs", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+
+    assert result.exit_code == ExitCode.CONFIGURATION
+    assert "give a profile, a role, or an access key and its secret" in result.stderr
+
+
 def test_a_damaged_step_is_named(own_runs: Cli) -> None:
     """Exit code 7, with the object's key."""
     key = RunKeys("", FIRST).state(15)

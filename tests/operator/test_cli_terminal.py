@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import socket
@@ -12,8 +13,11 @@ from typing import Any
 
 import pexpect
 import pytest
+from moto.backends import get_backend
 
+from s3_checkpoint import connect
 from s3_checkpoint.cli.exit_codes import ExitCode
+from s3_checkpoint.keys import RunKeys
 from tests.operator.conftest import FIRST, FORK, SAVED, Cli
 
 COMMAND = [sys.executable, "-m", "s3_checkpoint.cli"]
@@ -49,9 +53,14 @@ def test_a_terminal_gets_a_table(three_runs: Cli) -> None:
     text, code = shown(on_terminal(three_runs, "runs", "--long"))
 
     assert code == 0
-    lines = [STYLE.sub("", line).split() for line in text.splitlines() if line.strip()]
-    assert lines[0][:3] == ["RUN", "NEWEST", "STEP"]
-    assert [line[:2] for line in lines[1:]] == [[str(FIRST), "15"], [str(FORK), "4"], [str(SAVED), "0"]]
+    lines = [STYLE.sub("", line).split() for line in text.splitlines()]
+    header = next(n for n, line in enumerate(lines) if line[:1] == ["RUN"])
+    assert lines[header][:3] == ["RUN", "NEWEST", "STEP"]
+    assert [line[:2] for line in lines[header + 1 : header + 4]] == [
+        [str(FIRST), "15"],
+        [str(FORK), "4"],
+        [str(SAVED), "0"],
+    ]
 
 
 def test_differences_are_coloured_unless_unwanted(three_runs: Cli) -> None:
@@ -77,22 +86,9 @@ def test_show_describes_the_step_and_its_state(three_runs: Cli) -> None:
 
 def test_a_long_state_is_cut_with_a_note(own_runs: Cli) -> None:
     """And all of it goes to the pager, or to a pipe."""
-    import asyncio
-
-    from s3_checkpoint import S3Settings, connect
-
-    settings = S3Settings.model_validate(
-        {
-            "bucket": own_runs.bucket,
-            "endpoint_url": own_runs.env["S3_CHECKPOINT_ENDPOINT_URL"],
-            "region_name": "us-east-1",
-            "access_key_id": "testing",
-            "secret_access_key": "testing",
-        }
-    )
 
     async def save() -> None:
-        async with connect(dict[str, Any], settings) as checkpointer:
+        async with connect(dict[str, Any], own_runs.settings()) as checkpointer:
             await checkpointer.save(SAVED, 1, {"rows": list(range(1000)), "text": "x" * 5000})
 
     asyncio.run(save())
@@ -104,6 +100,38 @@ def test_a_long_state_is_cut_with_a_note(own_runs: Cli) -> None:
     assert "999" not in text
     assert "999" in full
     assert own_runs.json("show", "bbbb")["state"]["rows"][-1] == 999
+
+
+def test_a_long_listing_is_cut_with_a_note(cli: Cli) -> None:
+    """On a terminal; a pipe gets all of it."""
+    backend, keys = get_backend("s3")["123456789012"]["aws"], RunKeys("", FIRST)
+    for step in range(300):
+        backend.put_object(cli.bucket, keys.state(step), b"{}")
+
+    text, code = shown(on_terminal(cli, "steps", str(FIRST)))
+
+    lines = STYLE.sub("", text).splitlines()
+    assert code == 0
+    assert [line.split()[0] for line in lines if line.strip().endswith("2 B")] == [str(n) for n in range(100, 300)]
+    assert "cut: the last 200 of 300 steps; --all shows all" in lines
+    assert len(cli("steps", str(FIRST)).stdout.splitlines()) == 300
+
+
+def test_many_changes_are_cut_with_a_note(cli: Cli) -> None:
+    """On a terminal; a pipe gets all of them."""
+
+    async def save() -> None:
+        async with connect(dict[str, Any], cli.settings()) as checkpointer:
+            for step in (0, 1):
+                await checkpointer.save(SAVED, step, {f"key-{n:03d}": step for n in range(300)})
+
+    asyncio.run(save())
+
+    text, _ = shown(on_terminal(cli, "diff", "bbbb", "0", "1"))
+
+    assert STYLE.sub("", text).count("~ $") == 200
+    assert "cut: 200 of 300 changes; --full shows all" in STYLE.sub("", text)
+    assert len(cli.json("diff", "bbbb", "0", "1")) == 300
 
 
 def test_delete_asks_and_takes_no_for_an_answer(own_runs: Cli) -> None:

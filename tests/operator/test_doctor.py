@@ -301,6 +301,16 @@ def test_doctor_on_a_sound_bucket_leaves_with_0(three_runs: Cli) -> None:
     assert three_runs("runs").stdout == before
 
 
+def test_doctor_on_aws_names_the_caller(three_runs: Cli) -> None:
+    """Where no endpoint is set, the credentials' ARN comes from STS (here, moto's)."""
+    url = three_runs.env["S3_CHECKPOINT_ENDPOINT_URL"]
+
+    result = three_runs("doctor", S3_CHECKPOINT_ENDPOINT_URL="", AWS_ENDPOINT_URL=url)
+
+    assert result.exit_code == 0
+    assert "arn:aws:sts::123456789012:user/moto" in result.stdout
+
+
 def test_doctor_on_a_bucket_that_is_not_there_leaves_with_1(cli: Cli) -> None:
     """And names it."""
     result = cli("doctor", "--bucket", "no-such-bucket-here")
