@@ -12,14 +12,16 @@
 SHA-256), and the empty one is `!`. `checkpoint` is the id with every UTF-8 byte complemented, in hexadecimal, ended by
 `z`: the byte order of keys is newest first, whatever the ids look like. A checkpoint's key names the large values it
 refers to. So the first LIST page of a namespace shows everything there is to read of its newest checkpoint. `run` is a
-hash of the run id, or `-`. `value` is a hash of channel, version and content. `slot` numbers the calls that wrote for
-one task; the highest holds everything of its kind.
+hash of the run id, or `-`. `value` is a hash of channel, version and content; behind a delta channel's snapshot stand
+`s` and a hash of the channel, in the checkpoint's key alone. `slot` numbers the calls that wrote for one task; the
+highest holds everything of its kind.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,12 +37,13 @@ _RUNS = "!runs"
 """No thread's segment: that of none begins so."""
 
 _THREAD_BYTES, _NAMESPACE_BYTES, _TASK_BYTES = 128, 256, 80
-_RUN_DIGITS, _VALUE_DIGITS, _SLOT_DIGITS = 24, 32, 6
+_RUN_DIGITS, _VALUE_DIGITS, _CHANNEL_DIGITS, _SLOT_DIGITS = 24, 32, 8, 6
 _COMPLEMENT = bytes(255 - byte for byte in range(256))
 
 _DIRECTORY = re.compile(r"(?P<newest_first>(?:[0-9a-f]{2})+z)/")
 _HEAD = re.compile(
-    rf"(?P<kind>[cd])\.(?P<run>-|[0-9a-f]{{{_RUN_DIGITS}}})(?P<values>(?:\.[0-9a-f]{{{_VALUE_DIGITS}}})*)"
+    rf"(?P<kind>[cd])\.(?P<run>-|[0-9a-f]{{{_RUN_DIGITS}}})"
+    rf"(?P<values>(?:\.[0-9a-f]{{{_VALUE_DIGITS}}}(?:s[0-9a-f]{{{_CHANNEL_DIGITS}}})?)*)"
 )
 _WRITES = re.compile(rf"w\.(?P<task>[^./]+)\.(?P<kind>[rs])(?P<slot>[0-9]{{{_SLOT_DIGITS}}})")
 
@@ -106,6 +109,11 @@ def value_name(channel: str, version: object, tag: str, body: bytes) -> str:
     return digest.hexdigest()[:_VALUE_DIGITS]
 
 
+def channel_segment(channel: str) -> str:
+    """A delta channel as it stands in keys. Two that share it are kept as one is: too much, never too little."""
+    return hashlib.sha256(channel.encode(errors="surrogatepass")).hexdigest()[:_CHANNEL_DIGITS]
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """What the key of a checkpoint tells without reading it."""
@@ -113,12 +121,16 @@ class Head:
     name: str
     run: str
     values: tuple[str, ...]
+    """The large values it refers to, by name."""
+    snapshots: frozenset[str]
+    """The delta channels, by segment, that have a snapshot among them."""
     needs_ancestors: bool
 
 
-def head_name(run: str, values: tuple[str, ...], *, needs_ancestors: bool) -> str:
-    """The last part of a checkpoint's key."""
-    return ".".join(("d" if needs_ancestors else "c", run, *values))
+def head_name(run: str, values: Mapping[str, str | None], *, needs_ancestors: bool) -> str:
+    """The last part of a checkpoint's key. `values`: each by name, with its channel's segment if it is a snapshot."""
+    marked = (f"{value}s{channel}" if channel else value for value, channel in values.items())
+    return ".".join(("d" if needs_ancestors else "c", run, *marked))
 
 
 def parse_head(name: str) -> Head | None:
@@ -126,7 +138,9 @@ def parse_head(name: str) -> Head | None:
     match = _HEAD.fullmatch(name)
     if match is None:
         return None
-    return Head(name, match["run"], tuple(match["values"].split(".")[1:]), match["kind"] == "d")
+    values = [value.partition("s") for value in match["values"].split(".")[1:]]
+    snapshots = frozenset(channel for _, _, channel in values if channel)
+    return Head(name, match["run"], tuple(value for value, _, _ in values), snapshots, match["kind"] == "d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +199,9 @@ class NamespaceKeys:
 
     def most_values(self, checkpoint_id: str) -> int:
         """How many large values the checkpoint's key has room to name."""
-        without = self.directory(checkpoint_id) + head_name("0" * _RUN_DIGITS, (), needs_ancestors=True)
+        without = self.directory(checkpoint_id) + head_name("0" * _RUN_DIGITS, {}, needs_ancestors=True)
         room = MAX_KEY_BYTES - len(without.encode())
-        return min(MAX_VALUES, room // (_VALUE_DIGITS + 1))
+        return min(MAX_VALUES, room // (_VALUE_DIGITS + _CHANNEL_DIGITS + 2))
 
     def parse(self, key: str) -> tuple[str, str] | None:
         """Checkpoint id and name of a key under a checkpoint of this namespace; None for any other key."""

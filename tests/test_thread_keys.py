@@ -14,6 +14,7 @@ from s3_checkpoint.thread_keys import (
     NO_RUN,
     ThreadKeys,
     WritesName,
+    channel_segment,
     check_prefix,
     head_name,
     is_hashed,
@@ -71,7 +72,7 @@ def test_no_key_is_longer_than_s3_allows() -> None:
     keys = ThreadKeys.of("p" * MAX_PREFIX_BYTES, long).namespace(long)
     checkpoint_id = "f" * MAX_CHECKPOINT_ID_BYTES
     directory = keys.directory(checkpoint_id)
-    values = tuple(value_name("c", n, "t", b"") for n in range(keys.most_values(checkpoint_id)))
+    values = {value_name("c", n, "t", b""): channel_segment("c") for n in range(keys.most_values(checkpoint_id))}
     head = head_name(run_segment("r"), values, needs_ancestors=True)
 
     assert len(values) >= 2
@@ -79,19 +80,20 @@ def test_no_key_is_longer_than_s3_allows() -> None:
         assert len(key.encode()) <= MAX_KEY_BYTES
     # Segments that just escape hashing are the longest ones.
     longest = ThreadKeys.of("p" * MAX_PREFIX_BYTES, "t" * 128).namespace("n" * 256)
-    values = tuple(value_name("c", n, "t", b"") for n in range(longest.most_values(checkpoint_id)))
+    values = {value_name("c", n, "t", b""): channel_segment("c") for n in range(longest.most_values(checkpoint_id))}
     assert len(values) >= 1
     assert len(longest.directory(checkpoint_id) + head_name(run_segment("r"), values, needs_ancestors=True)) <= 1024
 
 
 def test_heads_tell_run_values_and_need() -> None:
-    values = (value_name("a", 1, "t", b"x"), value_name("b", 1, "t", b"x"))
+    values = {value_name("a", 1, "t", b"x"): None, value_name("b", 1, "t", b"x"): channel_segment("b")}
 
     for run in (NO_RUN, run_segment("r")):
         for needs in (True, False):
             head = parse_head(head_name(run, values, needs_ancestors=needs))
             assert head is not None
-            assert (head.run, head.values, head.needs_ancestors) == (run, values, needs)
+            assert (head.run, head.values, head.needs_ancestors) == (run, tuple(values), needs)
+            assert head.snapshots == {channel_segment("b")}
 
 
 @pytest.mark.parametrize("name", ["", "c", "c.", "c.x", "c.-.", "c.-.abc", "w.a.r1", "w..r000000", "d.-/", "c.-\n"])

@@ -28,7 +28,7 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StateEncodingError
 from s3_checkpoint.langgraph.envelope import CheckpointRecord, Payload, ValueRef, WriteRow, WritesRecord
 from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, StoredCheckpoint
-from s3_checkpoint.thread_keys import NO_RUN, NamespaceKeys, head_name, run_segment, value_name
+from s3_checkpoint.thread_keys import NO_RUN, NamespaceKeys, channel_segment, head_name, run_segment, value_name
 
 DELTA_COUNTERS = "counters_since_delta_snapshot"
 
@@ -163,7 +163,7 @@ class Conversion:
         self._check_size("$", len(body))
         run_id = metadata.get("run_id")
         run = run_segment(str(run_id)) if run_id else NO_RUN
-        names = tuple(dict.fromkeys(value.ref.name for value in refs.values()))
+        names = {value.ref.name: channel_segment(channel) if value.delta else None for channel, value in refs.items()}
         unseeded = _unseeded(metadata, checkpoint, inline.keys() | refs.keys())
         name = head_name(run, names, needs_ancestors=bool(unseeded))
         return EncodedCheckpoint(parent.thread_id, checkpoint_id, name, body, run, new), refs

@@ -14,6 +14,7 @@ from s3_checkpoint.thread_keys import (
     NO_RUN,
     NamespaceKeys,
     ThreadKeys,
+    channel_segment,
     is_hashed,
     parse_head,
     parse_namespace,
@@ -121,30 +122,35 @@ async def prune_thread(threads: ThreadStore, thread_id: str, unseeded: Unseeded)
         if latest is None:
             return
         kept = {latest.id, *(checkpoint.id for checkpoint in listed if checkpoint.id > latest.id)}
-        if any(head.needs_ancestors for head in latest.heads):
-            kept |= await _chain(threads, {checkpoint.id: checkpoint for checkpoint in listed}, latest, unseeded)
+        kept |= await _chain(threads, listed, latest, unseeded)
         await _remove(threads, listed, [checkpoint for checkpoint in listed if checkpoint.id not in kept])
 
     await together(prune(namespace, members) for namespace, members in namespaces.items())
 
 
 async def _chain(
-    threads: ThreadStore, listed: dict[str, ListedCheckpoint], latest: ListedCheckpoint, unseeded: Unseeded
+    threads: ThreadStore, listed: Sequence[ListedCheckpoint], latest: ListedCheckpoint, unseeded: Unseeded
 ) -> set[str]:
-    """The ancestors back to the one where the last delta channel has its seed, or to the root."""
+    """The ancestors back to the one where the last delta channel has its seed, or to the root.
+
+    A delta channel is one that the newest checkpoint counts as such, or that has a snapshot in any checkpoint.
+    """
+    known = {channel for checkpoint in listed for head in checkpoint.heads for channel in head.snapshots}
+    here = {channel for head in latest.heads for channel in head.snapshots}
+    if known <= here and not any(head.needs_ancestors for head in latest.heads):
+        return set()
+    by_id = {checkpoint.id: checkpoint for checkpoint in listed}
     chain: set[str] = set()
     found = await _head(threads, latest)
-    missing = unseeded(*found) if found else frozenset()
-    record = found[1] if found else None
-    while record is not None and record.parent is not None and missing:
-        ancestor = listed.get(record.parent)
-        if ancestor is None or not ancestor.heads or ancestor.id in chain:
+    missing = known | {channel_segment(channel) for channel in unseeded(*found)} if found else set()
+    while found is not None:
+        record = found[1]
+        missing -= {channel_segment(channel) for channel in (*record.inline, *record.values)}
+        ancestor = by_id.get(record.parent or "")
+        if not missing or ancestor is None or not ancestor.heads or ancestor.id in chain:
             break
         chain.add(ancestor.id)
         found = await _head(threads, ancestor)
-        record = found[1] if found else None
-        if record is not None:
-            missing -= record.inline.keys() | record.values.keys()
     return chain
 
 

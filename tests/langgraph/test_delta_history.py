@@ -156,6 +156,26 @@ def test_pruning_at_a_snapshot_keeps_only_that(saver: S3Saver) -> None:
     assert [item.config for item in saver.list(at("t"))] == [newest]
 
 
+@pytest.mark.parametrize("seed_at", [0, 3])
+def test_a_snapshot_anywhere_tells_that_a_channel_is_delta(saver: S3Saver, seed_at: int) -> None:
+    """Checkpoints that neither count nor version the channel, as other writers of this data make them."""
+    config, configs = at("t"), []
+    for step in range(6):
+        snapshot = {"d": _DeltaSnapshot(step)} if step in (0, seed_at) else {}
+        new = checkpoint(snapshot)
+        config = saver.put(config, new, {}, new["channel_versions"])
+        saver.put_writes(config, [("d", step)], f"task-{step}")
+        configs.append(config)
+    before = saver.get_delta_channel_history(config=config, channels=["d"])
+
+    saver.prune(["t"])
+
+    assert saver.get_delta_channel_history(config=config, channels=["d"]) == before
+    assert before["d"]["seed"] == _DeltaSnapshot(seed_at)
+    assert [value for _, _, value in before["d"]["writes"]] == list(range(seed_at, 5))
+    assert [item.config for item in saver.list(at("t"))] == configs[: seed_at - 1 : -1] if seed_at else configs[::-1]
+
+
 def test_a_delta_channel_that_was_never_written_keeps_no_ancestors(saver: S3Saver) -> None:
     """LangGraph counts its supersteps nevertheless."""
     config = at("t")
