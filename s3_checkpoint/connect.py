@@ -42,6 +42,22 @@ class Connection(Generic[StateT]):
     async def __aenter__(self) -> S3Checkpointer[StateT]:
         if self._stack is not None:
             raise LifecycleError("this connection is open already; call connect(...) again for another one")
+        self._stack = AsyncExitStack()  # taken at once: opening may wait, and others may come meanwhile
+        try:
+            self._stack, checkpointer = await self._open()
+        except BaseException:
+            self._stack = None
+            raise
+        return checkpointer
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.__aexit__(kind, error, trace)
+
+    async def _open(self) -> tuple[AsyncExitStack, S3Checkpointer[StateT]]:
         settings = self._settings
         async with AsyncExitStack() as stack:
             with collector_paused():
@@ -64,15 +80,7 @@ class Connection(Generic[StateT]):
                     max_state_bytes=settings.max_state_bytes,
                     conditional_writes=settings.conditional_writes,
                 )
-            self._stack = stack.pop_all()
-        return checkpointer
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        stack, self._stack = self._stack, None
-        if stack is not None:
-            await stack.__aexit__(kind, error, trace)
+            return stack.pop_all(), checkpointer
 
     def __getattr__(self, name: str) -> NoReturn:
         if not hasattr(S3Checkpointer, name):

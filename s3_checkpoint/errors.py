@@ -169,7 +169,10 @@ def _rebuild_unavailable(
 
 
 class LifecycleError(CheckpointError):
-    """The checkpointer is not open here: not yet, no longer, or in another event loop. No request was sent."""
+    """The checkpointer is not open here: not yet, no longer, or in another event loop. No request was sent.
+
+    But for a call that was under way when the checkpointer was closed: whether a write took effect is unknown then.
+    """
 
     code = "lifecycle"
 

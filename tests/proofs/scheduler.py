@@ -47,6 +47,7 @@ class QuietLoop(asyncio.AbstractEventLoop):
     def __init__(self) -> None:
         self._ready: deque[tuple[asyncio.Handle, Callable[..., object], tuple[Any, ...], contextvars.Context]] = deque()
         self.complaints: list[str] = []
+        self.tasks: list[asyncio.Task[Any]] = []
 
     def run_until_quiet(self) -> None:
         asyncio._set_running_loop(self)
@@ -69,7 +70,8 @@ class QuietLoop(asyncio.AbstractEventLoop):
         return asyncio.Future(loop=self)
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        return asyncio.Task(coro, loop=self, **options)
+        self.tasks.append(asyncio.Task(coro, loop=self, **options))
+        return self.tasks[-1]
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Work for another thread is done at once: no order of threads can be seen through a store."""

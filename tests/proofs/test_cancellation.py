@@ -1,0 +1,259 @@
+"""A call cancelled at any request, and a checkpointer used when, where or while it must not be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
+
+import pytest
+
+from s3_checkpoint import LifecycleError, MemoryStore, S3Checkpointer, S3Settings, connect
+from s3_checkpoint.s3_client import client_for
+from tests.faults import SmallPages
+from tests.proofs.ledger import RUN, WORK, Work, tasks_of
+from tests.proofs.scheduler import Gate, World, at_once
+from tests.proofs.wire import wire_to
+
+Call = Callable[[S3Checkpointer[Work]], Coroutine[Any, Any, object]]
+Moment = Literal["before", "after"]
+
+CALLS: dict[str, Call] = {
+    "commit": lambda c: c.commit(RUN, 5, Work(label="new"), tasks_of("new")),
+    "save": lambda c: c.save(RUN, 5, Work(label="new")),
+    "save_active": lambda c: c.save_active(RUN, 5, tasks_of("new")),
+    "resume": lambda c: c.resume(RUN),
+    "load": lambda c: c.load(RUN),
+    "load_active": lambda c: c.load_active(RUN, 4),
+    "list": lambda c: c.list(RUN),
+}
+REQUESTS = {"commit": 2, "save": 1, "save_active": 1, "resume": 3, "load": 2, "load_active": 3, "list": 1}
+
+
+def cancelled_at(world: World, call: Coroutine[Any, Any, object], number: int, moment: Moment) -> asyncio.Task[object]:
+    """Runs `call`, and cancels it at its `number`-th request, before that takes effect or before it is answered."""
+    task = world.loop.create_task(call)
+    world.run_until_quiet()
+    for _ in range(1, number):
+        world.settle(world.waiting[0], "done")
+    if world.waiting and moment == "after":
+        at_once(world.waiting[0].send())
+    task.cancel()
+    world.run_until_quiet()
+    return task
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(
+    ("name", "number"), [(name, n) for name, count in REQUESTS.items() for n in range(1, count + 1)]
+)
+def test_a_call_cancelled_at_any_request_leaves_one_of_two_legal_states(name: str, number: int, moment: Moment) -> None:
+    """The step as it was, or the step as it should be; nothing goes on behind the caller; the next call works."""
+    world = World(MemoryStore())
+    at_once(S3Checkpointer(WORK, world.store).commit(RUN, 4, Work(label="old"), tasks_of("old")))
+    world.told.append(0)
+    checkpointer: S3Checkpointer[Work] = S3Checkpointer(WORK, Gate(world.store, world, 0))
+
+    task = cancelled_at(world, CALLS[name](checkpointer), number, moment)
+
+    assert task.cancelled()
+    assert not world.waiting, "a request goes on behind a call that has ended"
+    assert all(task.done() for task in world.loop.tasks)
+    found = at_once(S3Checkpointer(WORK, world.store).resume(RUN))
+    assert found is not None
+    whole = {"commit": ["new"], "save": []}
+    landed = moment == "after" and name in whole and number == REQUESTS[name]
+    expected = (5, "new", whole[name]) if landed else (4, "old", ["old"])
+    assert (found.step, found.state.label, [active.node_name for active in found.active]) == expected
+    again = world.loop.create_task(checkpointer.commit(RUN, 6, Work(label="next"), tasks_of("next")))
+    world.run_until_quiet()
+    while world.waiting:
+        world.settle(world.waiting[0], "done")
+    assert again.result() is None
+    assert world.loop.complaints == []
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_request_of_a_call_is_cancelled_once(name: str) -> None:
+    """The counts above are those that the calls make."""
+    world = World(MemoryStore())
+    at_once(S3Checkpointer(WORK, world.store).commit(RUN, 4, Work(label="old"), tasks_of("old")))
+    world.told.append(0)
+    gate = Gate(world.store, world, 0)
+    task = world.loop.create_task(CALLS[name](S3Checkpointer(WORK, gate)))
+    world.run_until_quiet()
+
+    while world.waiting:
+        world.settle(world.waiting[0], "done")
+
+    assert task.done()
+    assert gate.sent == REQUESTS[name]
+
+
+@pytest.mark.parametrize("number", range(1, 20))
+def test_a_search_cancelled_in_the_middle_takes_all_its_requests_with_it(number: int) -> None:
+    """The latest step of a long run is searched for by many LISTs at once."""
+    world = World(MemoryStore())
+    world.told.append(0)
+    checkpointer: S3Checkpointer[Work] = S3Checkpointer(WORK, SmallPages(Gate(world.store, world, 0), 2))
+    for step in range(9):
+        at_once(S3Checkpointer(WORK, world.store).save(RUN, step, Work(label="old")))
+
+    task = cancelled_at(world, checkpointer.load(RUN), number, "before")
+
+    assert task.cancelled() or task.result() == Work(label="old")
+    assert not world.waiting
+    assert all(task.done() for task in world.loop.tasks)
+    assert world.loop.complaints == []
+
+
+async def test_a_commit_cancelled_on_the_wire_leaves_the_checkpointer_usable(
+    settings: S3Settings, moto_url: str
+) -> None:
+    """The PUT has landed, its answer is under way: the caller hears nothing, and the same call again finds out."""
+    async with wire_to(moto_url) as wire:
+        through = settings.model_copy(update={"endpoint_url": wire.url})
+        async with connect(Work, through) as checkpointer:
+            wire.spoil("hold", "PutObject", "/steps/")
+            call = asyncio.ensure_future(checkpointer.commit(RUN, 5, Work(label="a"), tasks_of("a")))
+            await wire.held.wait()
+
+            call.cancel()
+
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            await checkpointer.commit(RUN, 5, Work(label="a"), tasks_of("a"))
+            found = await checkpointer.resume(RUN)
+            assert found is not None
+            assert (found.step, found.state.label, list(found.active)) == (5, "a", tasks_of("a"))
+
+
+async def test_a_body_cancelled_while_it_is_read_leaves_the_checkpointer_usable(
+    settings: S3Settings, moto_url: str
+) -> None:
+    """The connection with the rest of the body is not used for the next request."""
+    async with wire_to(moto_url) as wire:
+        through = settings.model_copy(update={"endpoint_url": wire.url, "max_connections": 1})
+        async with connect(Work, through) as checkpointer:
+            await checkpointer.commit(RUN, 5, Work(label="a"), tasks_of("a"))
+            wire.spoil("hold", "GetObject")
+            call = asyncio.ensure_future(checkpointer.load(RUN, 5))
+            await wire.held.wait()
+
+            call.cancel()
+
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            assert await checkpointer.load(RUN, 5) == Work(label="a")
+
+
+async def test_calls_under_way_end_when_the_checkpointer_is_closed(settings: S3Settings, moto_url: str) -> None:
+    """Story: their repeats opened connections on a client that was closed, which nobody closed again."""
+    async with wire_to(moto_url) as wire:
+        through = settings.model_copy(update={"endpoint_url": wire.url})
+        wire.spoil("hold", "PutObject", times=99)
+        async with connect(Work, through) as checkpointer:
+            calls = [asyncio.ensure_future(checkpointer.save(RUN, step, Work(label="a"))) for step in range(3)]
+            await wire.held.wait()
+
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+
+        assert [type(outcome) for outcome in outcomes] == [LifecycleError] * 3
+        assert "unknown" in str(outcomes[0])
+        assert not any(call.cancelled() for call in calls)
+        sent = len(wire.seen)
+        wire.release.set()
+        await asyncio.gather(*(_later() for _ in range(20)))
+        assert len(wire.seen) == sent, "nothing is sent behind the end"
+
+
+async def test_a_call_that_is_cancelled_and_closed_at_once_stays_cancelled(settings: S3Settings, moto_url: str) -> None:
+    """Who cancels a task must see it cancelled, whatever else happens to it."""
+    async with wire_to(moto_url) as wire:
+        wire.spoil("hold", "PutObject", times=99)
+        async with connect(Work, settings.model_copy(update={"endpoint_url": wire.url})) as checkpointer:
+            call = asyncio.ensure_future(checkpointer.save(RUN, 5, Work(label="a")))
+            await wire.held.wait()
+            call.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
+async def test_after_closing_every_call_is_a_clear_error(settings: S3Settings) -> None:
+    """Those of a namespace too: they share the client."""
+    async with connect(Work, settings) as checkpointer:
+        namespaced = checkpointer.with_namespace("research")
+
+    for closed in (checkpointer, namespaced):
+        for call in CALLS.values():
+            with pytest.raises(LifecycleError, match="closed"):
+                await call(closed)
+
+
+async def test_before_opening_every_call_is_a_clear_error(settings: S3Settings) -> None:
+    """A connection is not yet a checkpointer."""
+    connection: Any = connect(Work, settings)
+
+    for call in CALLS.values():
+        with pytest.raises(LifecycleError, match="async with connect"):
+            await call(connection)
+
+
+async def test_a_connection_is_opened_once_at_a_time_and_again_after_closing(settings: S3Settings) -> None:
+    """Story: two tasks that entered at once both got in, and one client was never closed."""
+    connection = connect(Work, settings)
+
+    first, second = await asyncio.gather(connection.__aenter__(), connection.__aenter__(), return_exceptions=True)
+
+    assert isinstance(first, S3Checkpointer)
+    assert isinstance(second, LifecycleError)
+    await connection.__aexit__(None, None, None)
+    async with connection as again:
+        await again.save(RUN, 5, Work(label="a"))
+        with pytest.raises(LifecycleError, match="open already"):
+            await connection.__aenter__()
+        assert await again.load(RUN) == Work(label="a")
+
+
+def test_a_checkpointer_used_in_another_loop_is_a_clear_error(settings: S3Settings) -> None:
+    """Whether the loop it was opened in still runs or is closed."""
+
+    async def opened(run: Callable[[S3Checkpointer[Work]], None]) -> None:
+        async with connect(Work, settings) as checkpointer:
+            await checkpointer.save(RUN, 5, Work(label="a"))
+            await asyncio.to_thread(run, checkpointer)
+
+    def elsewhere(checkpointer: S3Checkpointer[Work]) -> None:
+        for call in CALLS.values():
+            with pytest.raises(LifecycleError, match="event loop"):
+                asyncio.run(call(checkpointer))
+
+    asyncio.run(opened(elsewhere))
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["loop open", "loop closed"])
+def test_a_client_used_in_another_loop_is_a_clear_error(settings: S3Settings, closed: bool) -> None:
+    """Story: "Event loop is closed", in the disguise of a store that may be asked again."""
+    own = asyncio.new_event_loop()
+    opening = client_for(settings.model_copy(update={"max_attempts": 1}))
+    client = own.run_until_complete(opening.__aenter__())
+    own.run_until_complete(client.list_objects_v2(Bucket=settings.bucket))
+
+    async def elsewhere() -> None:
+        async with connect(Work, settings, client=client) as checkpointer:
+            for call in CALLS.values():
+                with pytest.raises(LifecycleError, match="another event loop"):
+                    await call(checkpointer)
+
+    if closed:
+        own.close()
+    asyncio.run(elsewhere())
+
+    end = asyncio.run if closed else own.run_until_complete
+    end(opening.__aexit__(None, None, None))
+    own.close()
+
+
+async def _later() -> None:
+    await asyncio.sleep(0)
