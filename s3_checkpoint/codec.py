@@ -175,7 +175,14 @@ class StateCodec(JsonCodec[StateT]):
         compression: str | None,
         max_bytes: int,
     ) -> None:
-        super().__init__(lambda: TypeAdapter(state_type), root="$", compression=compression, max_bytes=max_bytes)
+        # A caller who makes many checkpointers of one type can hand in the adapter, made once.
+        given = isinstance(state_type, TypeAdapter)
+        super().__init__(
+            lambda: state_type if given else TypeAdapter(state_type),
+            root="$",
+            compression=compression,
+            max_bytes=max_bytes,
+        )
         _ = self._adapter  # what pydantic cannot handle is found now; only the snapshots' own adapter can wait for use
         if type(schema_version) is not int or schema_version < 1:
             raise InvalidArgumentError("schema_version", repr(schema_version)[:80], "must be an int of 1 or more")
