@@ -10,7 +10,9 @@ import pytest
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 
+from s3_checkpoint.demo.graph import Census
 from s3_checkpoint.policy import iam_policy
+from s3_checkpoint.superstep_queue import SuperstepMessage
 from tests.infra.stack import ACCOUNT, INFRA, REGION, Template, read, resolved, translated
 
 KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -273,10 +275,29 @@ def test_the_costs_in_the_readme_add_up() -> None:
     assert round(sum(float(amount) for _, _, amount in lines), 2) == float(total[1])
 
 
+def test_the_readmes_message_starts_a_run() -> None:
+    """It is one that the worker understands, with a state of its graph."""
+    (body,) = re.findall(r"--message-body '([^']+)'", (INFRA / "README.md").read_text())
+
+    message = SuperstepMessage.model_validate_json(body)
+
+    assert message.step is None
+    assert Census.model_validate(message.initial) == Census()
+
+
+def test_what_is_packaged_by_default_is_what_the_template_runs(template: Template) -> None:
+    """Binary wheels fit one Python and one architecture."""
+    packager = (INFRA / "package_worker.py").read_text()
+    parameters = template["Parameters"]
+
+    assert f'"--python", default="{parameters["Runtime"]["Default"].removeprefix("python")}"' in packager
+    assert f'"--architecture", default="{parameters["Architecture"]["Default"]}"' in packager
+
+
 def test_the_readme_names_only_parameters_that_exist(template: Template) -> None:
     """A parameter in a command is one of the template's."""
     readme = (INFRA / "README.md").read_text()
-    named = set(re.findall(r"\b([A-Z][A-Za-z]+)=", readme))
+    named = set(re.findall(r"\b([A-Z][a-z][A-Za-z]+)=", readme))
 
     assert named >= {"RequireConditionalCommits", "ExpireTaggedRunsAfterDays", "WorkerTimeoutSeconds"}
     assert named <= set(template["Parameters"])
