@@ -70,6 +70,12 @@ def a_commit_of_the_next_step(
     return [worker.commit(RUN, 3, {"n": 3}, task("next")), admin.prune(RUN, keep_last=1)]
 
 
+def two_commits_of_the_next_step(
+    worker: S3Checkpointer[State], admin: RunAdmin[State]
+) -> list[Coroutine[Any, Any, object]]:
+    return [*a_commit_of_the_next_step(worker, admin), worker.commit(RUN, 3, {"n": 33}, task("other"))]
+
+
 def a_late_commit_below_the_newest(
     worker: S3Checkpointer[State], admin: RunAdmin[State]
 ) -> list[Coroutine[Any, Any, object]]:
@@ -86,6 +92,7 @@ def a_loser_whose_step_is_pruned(
     ("steps", "work", "schedules"),
     [
         ([1, 2], a_commit_of_the_next_step, 20),
+        pytest.param([1, 2], two_commits_of_the_next_step, 1000, marks=pytest.mark.long),
         ([0, 2], a_late_commit_below_the_newest, 20),
         ([0, 2], a_loser_whose_step_is_pruned, 20),
     ],
