@@ -7,6 +7,7 @@
 
 `run_id` is a canonical lower-case UUID. `step` is 0 … 2^64-1, zero-padded to 20 digits, so that S3's byte order is step
 order. `namespace` is one percent-encoded segment, `/` and `.` included. Kinds of object never share a prefix.
+Beside `runs/` stands `threads/`, the family of the LangGraph saver: `thread_keys` draws it.
 """
 
 from __future__ import annotations

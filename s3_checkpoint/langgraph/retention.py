@@ -166,16 +166,20 @@ def _sorted(keys: NamespaceKeys, members: Iterable[str]) -> list[ListedCheckpoin
 
 
 async def _remove(threads: ThreadStore, listed: Sequence[ListedCheckpoint], doomed: Sequence[ListedCheckpoint]) -> None:
-    """Deletes checkpoints of one namespace, oldest first, and then the values that no other one refers to.
+    """Deletes checkpoints of one namespace, oldest first, then the values and run entries that no other one needs.
 
     A value that nothing listed refers to stays: its checkpoint may be on its way.
     """
     gone = {checkpoint.id for checkpoint in doomed}
-    used = {value for checkpoint in listed if checkpoint.id not in gone for value in checkpoint.values}
+    stay = [checkpoint for checkpoint in listed if checkpoint.id not in gone]
+    used = {value for checkpoint in stay for value in checkpoint.values}
+    runs = {NO_RUN, *(run for checkpoint in stay for run in checkpoint.runs)}
     orphans = {
         checkpoint.keys.value(value) for checkpoint in doomed for value in checkpoint.values if value not in used
     }
-    await _delete(threads, [key for checkpoint in reversed(doomed) for key in checkpoint.object_keys] + sorted(orphans))
+    entries = {checkpoint.keys.run(run) for checkpoint in doomed for run in checkpoint.runs if run not in runs}
+    objects = [key for checkpoint in reversed(doomed) for key in checkpoint.object_keys]
+    await _delete(threads, [*objects, *sorted(orphans), *sorted(entries)])
 
 
 async def _delete(threads: ThreadStore, keys: Iterable[str]) -> None:

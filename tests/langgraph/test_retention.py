@@ -161,6 +161,21 @@ def test_pruning_keeps_the_newest_of_each_namespace_with_writes_and_values() -> 
     assert sum("/values/" in key for key in everything(store)) == 3
 
 
+def test_pruning_leaves_no_entry_of_a_run_that_has_no_checkpoint_any_more() -> None:
+    store = MemoryStore()
+    with S3Saver(store) as saver:
+        config = put(saver, at("t"), run_id="first")
+        put(saver, config, run_id="second")
+        put(saver, at("t", "inner"), run_id="first")
+        assert sum("/!runs/" in key for key in everything(store)) == 3
+
+        saver.prune(["t"])
+
+        assert sum("/!runs/" in key for key in everything(store)) == 2
+        saver.delete_thread("t")
+    assert everything(store) == []
+
+
 def test_pruning_leaves_writes_whose_checkpoint_is_still_to_come(saver: S3Saver) -> None:
     chain(saver, at("t"), 2)
     coming = checkpoint()
