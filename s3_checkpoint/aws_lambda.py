@@ -36,6 +36,7 @@ from s3_checkpoint.errors import CheckpointError, ConfigurationError, InvalidArg
 from s3_checkpoint.graph import Graph
 from s3_checkpoint.loop_thread import LoopThread
 from s3_checkpoint.models import StateT
+from s3_checkpoint.request_events import OnRequest, RequestEvent
 from s3_checkpoint.settings import S3Settings
 from s3_checkpoint.superstep import NO_STEP, Advance, Interrupted, run_superstep
 from s3_checkpoint.superstep_queue import MAX_DELAY_S, SuperstepMessage, SuperstepQueue, queue_client_for
@@ -63,12 +64,14 @@ def sqs_handler(
     migrations: Mapping[int, Migration] | None = None,
     stop_before_s: float = 2.0,
     resend_delay_s: int = 15,
+    on_request: OnRequest | None = None,
     logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
 ) -> SqsHandler[StateT]:
     """A Lambda handler for SQS events with `SuperstepMessage`s. Nothing is opened before its first invocation.
 
     `settings` and `queue_url` left out come from the environment (`S3_CHECKPOINT_BUCKET`, …, and
-    `S3_CHECKPOINT_QUEUE_URL`) when it is first called; `schema_version` and `migrations` are those of `connect`.
+    `S3_CHECKPOINT_QUEUE_URL`) when it is first called; `schema_version`, `migrations` and `on_request` are those of
+    `connect`.
     `interrupt_before` names nodes to wait for a human before; `update_type` is what a human's update is validated as.
     `stop_before_s` seconds before Lambda would end the invocation, the superstep under way is cancelled. A message in
     doubt is delayed by `resend_delay_s` (1 … 900) seconds, doubled each time in a row; choose about what a superstep
@@ -87,6 +90,7 @@ def sqs_handler(
         interrupt_before,
         stop_before_s,
         resend_delay_s,
+        on_request,
         logger or logging.getLogger(__name__),
     )
 
@@ -105,6 +109,7 @@ class SqsHandler(Generic[StateT]):
         interrupt_before: Collection[str],
         stop_before_s: float,
         resend_delay_s: int,
+        on_request: OnRequest | None,
         logger: logging.Logger | logging.LoggerAdapter[Any],
     ) -> None:
         self._graph = graph
@@ -116,6 +121,7 @@ class SqsHandler(Generic[StateT]):
         self._interrupt_before = interrupt_before
         self._stop_before_s = stop_before_s
         self._resend_delay_s = resend_delay_s
+        self._on_request_too = on_request
         self._logger = logger
         self._thread = LoopThread()
         self._stack: AsyncExitStack | None = None
@@ -143,26 +149,24 @@ class SqsHandler(Generic[StateT]):
 
     async def _open(self) -> None:
         """Opens both clients, once per process."""
-        from s3_checkpoint.s3_client import client_for
-
         started = time.monotonic()
         settings = self._settings or S3Settings()  # type: ignore[call-arg]
         url = self._queue_url or os.environ.get(QUEUE_URL_VARIABLE, "")
         if not url:
             raise ConfigurationError(f"no queue is named; set {QUEUE_URL_VARIABLE}, or give queue_url")
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(client_for(settings))
-            client.meta.events.register("before-send.s3", self._count)
             queue_client = await stack.enter_async_context(queue_client_for(url, settings))
             self._queue = SuperstepQueue(queue_client, url)
             self._checkpointer: S3Checkpointer[StateT] = await stack.enter_async_context(
-                connect(settings=settings, client=client, **self._connect_options)
+                connect(settings=settings, on_request=self._on_request, **self._connect_options)
             )
             self._stack = stack.pop_all()
         self._logger.info("opened", extra={"outcome": "opened", "duration_ms": _ms_since(started)})
 
-    def _count(self, **_: object) -> None:
-        self._request_count += 1
+    def _on_request(self, request: RequestEvent) -> None:
+        self._request_count += request.attempts
+        if self._on_request_too is not None:
+            self._on_request_too(request)
 
     async def _batch(self, records: list[Any], context: Context) -> dict[str, list[dict[str, str]]]:
         if self._stack is None:

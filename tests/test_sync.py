@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any, get_type_hints
+from typing import get_type_hints
 from uuid import uuid4
 
 import pytest
@@ -34,6 +34,7 @@ from s3_checkpoint import (
     StepConflictError,
     SyncS3Checkpointer,
     Task,
+    connect,
     run_to_end,
 )
 
@@ -74,6 +75,15 @@ def test_each_call_has_the_arguments_the_result_and_the_docstring_of_its_async_t
     assert ours.__doc__ == twin.__doc__
     assert inspect.signature(ours).parameters == inspect.signature(twin).parameters
     assert str(get_type_hints(ours)["return"]).replace(".sync.", ".checkpointer.") == result
+
+
+def test_it_is_made_with_the_arguments_of_connect() -> None:
+    ours, theirs = inspect.signature(SyncS3Checkpointer).parameters, inspect.signature(connect).parameters
+
+    assert [*ours] == [name for name in theirs if name != "client"]  # one of another loop would be of no use
+    assert [(p.kind, p.default) for p in ours.values()] == [
+        (p.kind, p.default) for name, p in theirs.items() if name != "client"
+    ]
 
 
 def test_all_calls_of_the_checkpointer(checkpointer: SyncS3Checkpointer[Count]) -> None:
@@ -304,15 +314,10 @@ def test_a_module_global_is_closed_by_the_end_of_the_process_without_a_word(sett
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "{'n': 1}\n", "")
 
 
-def test_each_call_makes_the_requests_of_its_async_twin(checkpointer: SyncS3Checkpointer[Count]) -> None:
+def test_each_call_makes_the_requests_of_its_async_twin(settings: S3Settings) -> None:
     run_id, sent = uuid4(), Counter[str]()
-
-    async def count(opened: S3Checkpointer[Count]) -> None:
-        client: Any = opened.objects.store._client  # type: ignore[attr-defined]
-        client.meta.events.register("before-send.s3", lambda event_name, **_: sent.update([event_name.split(".")[-1]]))
-
-    checkpointer.run(count)
-    checkpointer.commit(run_id, 0, Count(), [])
-    checkpointer.resume(run_id)
+    with SyncS3Checkpointer(Count, settings, on_request=lambda request: sent.update([request.operation])) as watched:
+        watched.commit(run_id, 0, Count(), [])
+        watched.resume(run_id)
 
     assert sent == {"PutObject": 2, "ListObjectsV2": 1, "GetObject": 2}
