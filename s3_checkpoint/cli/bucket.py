@@ -123,16 +123,17 @@ class OpenBucket:
     async def look(self, run: RunKeys, step: int) -> StepView | None:
         """A step of the run, or None if it is not there. 2 GETs."""
         objects = self.checkpointer.objects
-        found = await objects.get_state(run, step)
-        if found is None:
+        while (found := await objects.get_state(run, step)) is not None:
+            named = objects.snapshot_key(run, step, found.facts)
+            active = await objects.get_active(named or run.active(step), found.facts.active_digest)
+            if active is not None or named is None:
+                break
+            if await objects.head_state(run, step) == found.facts:
+                raise StateDecodingError(objects.bucket, named, "the active snapshot that the step names is gone")
+            # Removed or replaced between the two reads: look again.
+        else:
             return None
         state = self._codec.decode(objects.bucket, run.state(step), found.stored)
-        named = objects.snapshot_key(run, step, found.facts)
-        active = await objects.get_active(named or run.active(step), found.facts.active_digest)
-        if active is None and named is not None:
-            if await self.store.head(run.state(step)) is None:
-                return None
-            raise StateDecodingError(objects.bucket, named, "the active snapshot that the step names is gone")
         head = found.stored.head
         return StepView(
             step=step,

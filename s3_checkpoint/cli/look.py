@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -30,6 +31,7 @@ from s3_checkpoint.cli.output import (
     write_rows,
 )
 from s3_checkpoint.cli.session import CommandError, Session, command
+from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.keys import RunKeys
 from s3_checkpoint.read_ahead import each, read_ahead
 from s3_checkpoint.retention import namespaces_of
@@ -226,7 +228,7 @@ async def history(
     every: Annotated[bool, typer.Option("--all", help="Back to the first step.")] = False,
     namespace: NamespaceOption = "",
     output: OutputOption = None,
-) -> None:
+) -> ExitCode | None:
     """Go back through a run, newest step first: time, size, active tasks and state of each."""
     async with opened(session.settings) as bucket:
         keys = await bucket.run(run, namespace)
@@ -241,17 +243,47 @@ async def history(
             Column("active", "NEXT", lambda tasks: cut(", ".join(task["node_name"] for task in tasks) or "–", 30)),
             Column("state", "STATE", _one_line),
         ]
-        async with aclosing(_views(bucket, keys, wanted)) as rows:
-            await write_rows(session, rows, columns, output)
-        if len(wanted) < len(numbers):
-            session.note(f"{len(wanted)} of {len(numbers):,} steps; --all shows all, --limit N more")
+        damaged: list[Damaged] = []
+
+        async def rows() -> AsyncIterator[dict[str, JsonValue]]:
+            async with aclosing(views_of(bucket, keys, wanted)) as views:
+                async for view in views:
+                    if isinstance(view, Damaged):
+                        damaged.append(view)
+                    else:
+                        yield view.as_row(keys.run_id)
+
+        await write_rows(session, rows(), columns, output)
+    if len(wanted) < len(numbers):
+        session.note(f"{len(wanted)} of {len(numbers):,} steps; --all shows all, --limit N more")
+    return tell_damaged(session, damaged)
 
 
-async def _views(bucket: OpenBucket, keys: RunKeys, numbers: list[int]) -> AsyncGenerator[dict[str, JsonValue], None]:
-    async def look(step: int) -> StepView | None:
-        return await bucket.look(keys, step)
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A step that is there and cannot be trusted."""
+
+    step: int
+    error: StateDecodingError
+
+
+def tell_damaged(session: Session, damaged: list[Damaged]) -> ExitCode | None:
+    """Names the steps that were left out because they cannot be read; the exit code that says so, or None."""
+    for one in damaged:
+        session.note(f"left out step {one.step}: {one.error}")
+    return ExitCode.UNREADABLE if damaged else None
+
+
+async def views_of(bucket: OpenBucket, keys: RunKeys, numbers: list[int]) -> AsyncGenerator[StepView | Damaged, None]:
+    """The steps `numbers` of the run, in that order; one that cannot be read says so in its place."""
+
+    async def look(step: int) -> StepView | Damaged | None:
+        try:
+            return await bucket.look(keys, step)
+        except StateDecodingError as error:
+            return Damaged(step, error)
 
     async with aclosing(read_ahead(each(numbers), look, ahead=8)) as views:
         async for view in views:
             if view is not None:
-                yield view.as_row(keys.run_id)
+                yield view

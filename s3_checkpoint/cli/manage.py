@@ -123,6 +123,8 @@ async def prune(
                 one = await bucket.admin.prune(
                     keys.run_id, keep_last=keep_last, older_than=older_than, grace=grace, dry_run=dry_run
                 )
+            if not one.kept + one.states:
+                raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
             _report(session, one, output, f"run {one.run_id}", {"run_id": str(one.run_id), "steps": list(one.steps)})
             return
         with _progress(session) as bar:

@@ -19,7 +19,7 @@ from s3_checkpoint.cli.bucket import OpenBucket, StepView, no_steps, opened
 from s3_checkpoint.cli.compare import changes_between
 from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.json_diff import Change
-from s3_checkpoint.cli.look import RunArgument, where
+from s3_checkpoint.cli.look import Damaged, RunArgument, tell_damaged, views_of, where
 from s3_checkpoint.cli.output import Format, NamespaceOption, OutputOption, chosen, cut, size, write_document
 from s3_checkpoint.cli.session import CommandError, Session, command
 from s3_checkpoint.cli.timeline_page import page
@@ -62,7 +62,7 @@ async def timeline(
     forks: Annotated[bool, typer.Option(help="Look for runs forked from this one: 2 requests per run.")] = True,
     namespace: NamespaceOption = "",
     output: OutputOption = None,
-) -> None:
+) -> ExitCode | None:
     """Draw a run: its steps over time, with size, what changed, the tasks that run next, gaps and forks."""
     async with opened(session.settings) as bucket:
         keys = await bucket.run(run, namespace)
@@ -70,10 +70,13 @@ async def timeline(
         if not numbers:
             raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
         with session.working("reading"):
-            moments = await _moments(bucket, keys, numbers[-limit:])
+            moments, damaged = await _moments(bucket, keys, numbers[-limit:])
             children = await _forks(session, bucket, keys.run_id) if forks else []
-    if len(moments) < len(numbers):
-        session.note(f"the last {len(moments)} of {len(numbers):,} steps; --limit N shows more")
+    if limit < len(numbers):
+        session.note(f"the last {limit} of {len(numbers):,} steps; --limit N shows more")
+    unreadable = tell_damaged(session, damaged)
+    if not moments:
+        return unreadable
     if html is not None:
         text = page(as_document(keys, where(session), moments, children))
         try:
@@ -85,18 +88,19 @@ async def timeline(
         _draw(session, keys, moments, children)
     else:
         write_document(session, as_document(keys, where(session), moments, children), output)
+    return unreadable
 
 
-async def _moments(bucket: OpenBucket, keys: RunKeys, numbers: list[int]) -> list[Moment]:
-    async def look(step: int) -> StepView | None:
-        return await bucket.look(keys, step)
-
+async def _moments(bucket: OpenBucket, keys: RunKeys, numbers: list[int]) -> tuple[list[Moment], list[Damaged]]:
     moments: list[Moment] = []
-    async with aclosing(read_ahead(each(numbers), look, ahead=8)) as views:
+    damaged: list[Damaged] = []
+    async with aclosing(views_of(bucket, keys, numbers)) as views:
         async for view in views:
-            if view is not None:
+            if isinstance(view, Damaged):
+                damaged.append(view)
+            else:
                 moments.append(_moment(moments[-1].view if moments else None, view))
-    return moments
+    return moments, damaged
 
 
 def _moment(before: StepView | None, view: StepView) -> Moment:

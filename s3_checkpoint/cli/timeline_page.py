@@ -14,6 +14,8 @@ from pydantic_core import to_json
 
 STATE_BYTES = 256 * 1024
 """A larger state is left out of the page, with a note; so are the values of larger changes."""
+PAGE_BYTES = 16 * 1024**2
+"""Of all states together; the oldest are left out first."""
 CHANGES_SHOWN = 500
 MAX_EXACT = 2**53 - 1
 _NUMBER = "\0number:"
@@ -40,26 +42,26 @@ def _exact(value: JsonValue) -> JsonValue:
 
 
 def _fitting(document: Any) -> Any:
-    """The document with what is too large for a page cut, and how much that was."""
-    return {
-        **document,
-        "steps": [_fitting_step(step) for step in document["steps"]],
-        "forks": _exact(document["forks"]),
-    }
+    """The document with what is too large for a page left out, the oldest states first, and how much that was."""
+    room = PAGE_BYTES
+    steps = []
+    for step in reversed(document["steps"]):
+        length = len(to_json(step["state"], inf_nan_mode="constants"))
+        fits = length <= STATE_BYTES and length <= room
+        room -= length if fits else 0
+        steps.append(_fitting_step(step, 0 if fits else length))
+    return {**document, "steps": steps[::-1], "forks": _exact(document["forks"])}
 
 
-def _fitting_step(step: dict[str, Any]) -> dict[str, Any]:
-    length = len(to_json(step["state"], inf_nan_mode="constants"))
-    large = length > STATE_BYTES
-    changes = [_fitting_change(change) for change in step["changes"][:CHANGES_SHOWN]]
+def _fitting_step(step: dict[str, Any], left_out: int) -> dict[str, Any]:
     shown = {name: _exact(step[name]) for name in ("step", "active", "origin", "missing_before")}
     return (
         step
         | shown
         | {
-            "state": None if large else _exact(step["state"]),
-            "state_left_out": length if large else 0,
-            "changes": changes,
+            "state": None if left_out else _exact(step["state"]),
+            "state_left_out": left_out,
+            "changes": [_fitting_change(change) for change in step["changes"][:CHANGES_SHOWN]],
             "changes_left_out": max(0, len(step["changes"]) - CHANGES_SHOWN),
         }
     )

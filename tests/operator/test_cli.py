@@ -138,7 +138,12 @@ def test_wrong_usage_is_said_and_changes_nothing(three_runs: Cli, arguments: lis
 
 @pytest.mark.parametrize(
     "arguments",
-    [["show", "cccc"], ["show", "aaaa0", "--step", "99"], ["steps", "9" * 8 + "-0000-4000-8000-000000000000"]],
+    [
+        ["show", "cccc"],
+        ["show", "aaaa0", "--step", "99"],
+        ["prune", "9" * 8 + "-0000-4000-8000-000000000000", "--keep-last", "1"],
+        ["steps", "9" * 8 + "-0000-4000-8000-000000000000"],
+    ],
 )
 def test_what_is_not_there_is_exit_code_3(three_runs: Cli, arguments: list[str]) -> None:
     """For a run and for a step."""
@@ -260,15 +265,16 @@ def test_without_credentials_it_says_what_to_give(cli: Cli) -> None:
 
 
 def test_a_damaged_step_is_named(own_runs: Cli) -> None:
-    """Exit code 7, with the object's key."""
+    """Exit code 7, with the object's key; the steps beside it are shown."""
     key = RunKeys("", FIRST).state(15)
     bucket = get_backend("s3")["123456789012"]["aws"].get_bucket(own_runs.bucket)
     bucket.keys[key].value = b"{}"
 
-    result = own_runs("show", "aaaa0")
-
-    assert result.exit_code == ExitCode.UNREADABLE
-    assert key in result.stderr
+    for command in (["show", "aaaa0"], ["history", "aaaa0", "--all"], ["timeline", "aaaa0"]):
+        result = own_runs(*command)
+        assert result.exit_code == ExitCode.UNREADABLE
+        assert key in result.stderr
+    assert [row["step"] for row in lines(own_runs("history", "aaaa0", "--all").stdout)] == STEPS[:-1][::-1]
 
 
 def test_a_run_of_5000_steps_is_listed_and_pruned(cli: Cli) -> None:

@@ -91,6 +91,7 @@ def test_what_is_too_large_for_a_page_is_left_out_with_a_note() -> None:
 
     assert f'"state_left_out":{STATE_BYTES + 2}' in text
     assert '"changes_left_out":7' in text
+    assert page(document(*[step(n, "y" * 200_000) for n in range(100)])).count('"state":null') == 17
     assert len(text) < 200_000
 
 
