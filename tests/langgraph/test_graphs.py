@@ -46,16 +46,25 @@ def history(graph: Any, config: Any) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("name", GRAPHS)
-def test_a_graph_gives_the_result_and_the_history_it_gives_in_memory(saver: S3Saver, name: str) -> None:
+def same_as_in_memory(saver: S3Saver, name: str) -> bool:
     make, given = GRAPHS[name]
     found = []
     for one in (saver, InMemorySaver()):
         graph, config = make().compile(checkpointer=one), thread()
         result = graph.invoke(given, config, durability="sync")
         found.append((result, history(graph, config)))
+    return bool(found[0] == found[1])
 
-    assert found[0] == found[1]
+
+@pytest.mark.parametrize("name", ["nested", "map-reduce"])
+def test_a_graph_gives_the_result_and_the_history_it_gives_in_memory(saver: S3Saver, name: str) -> None:
+    assert same_as_in_memory(saver, name)
+
+
+@pytest.mark.parametrize("name", ["delta", "delta with snapshots"])
+def test_delta_channels_give_the_result_and_the_history_they_give_in_memory(name: str) -> None:
+    with S3Saver(MemoryStore()) as saver:
+        assert same_as_in_memory(saver, name)
 
 
 @pytest.mark.parametrize("durability", DURABILITIES)
