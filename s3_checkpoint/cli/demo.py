@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import random
 import sys
@@ -23,7 +24,7 @@ from rich.table import Table
 
 from s3_checkpoint.cli import session
 from s3_checkpoint.cli.exit_codes import ExitCode
-from s3_checkpoint.cli.output import Format, OutputOption, size
+from s3_checkpoint.cli.output import Format, size
 from s3_checkpoint.cli.session import CommandError
 from s3_checkpoint.models import ActiveSnapshot
 
@@ -33,9 +34,13 @@ if TYPE_CHECKING:
 _NEEDED = ("moto", "flask", "flask_cors")
 
 
+OutputOption = Annotated[Format, typer.Option("--output", "-o", help="table, json, or jsonl: json on one line.")]
+
+
 def register(app: typer.Typer) -> None:
     """Adds `demo` to `app`."""
-    app.command("demo")(demo)
+    paragraphs = inspect.cleandoc(demo.__doc__ or "").split("\n\n")
+    app.command("demo", help="\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs))(demo)
 
 
 def demo(
@@ -56,7 +61,7 @@ def demo(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Draws which supersteps are hit; else another one each time.")
     ] = None,
-    output: OutputOption = None,
+    output: OutputOption = Format.TABLE,
     bucket: session.BucketOption = None,
     prefix: session.PrefixOption = None,
     profile: session.ProfileOption = None,
@@ -79,7 +84,7 @@ def demo(
 
 
 def _demo(
-    options: session.StoreOptions, files: Sequence[str], workers: int, kills: int, seed: int, output: Format | None
+    options: session.StoreOptions, files: Sequence[str], workers: int, kills: int, seed: int, output: Format
 ) -> int:
     if any(find_spec(name) is None for name in _NEEDED):
         raise CommandError(
