@@ -20,7 +20,9 @@ from s3_checkpoint.langgraph.together import together
 from s3_checkpoint.thread_keys import NamespaceKeys, ThreadKeys
 
 FIRST_CHUNK, LARGEST_CHUNK = 8, 128
-"""Checkpoints read at once where nobody says how many are wanted: few at first, twice as many each time."""
+"""Checkpoints read at once: as many as are wanted, or few at first and twice as many each time."""
+UNASKED_CHUNK = 32
+"""The same, where nobody says how many are wanted and each comes with its large values: a bound on memory."""
 
 
 class History:
@@ -79,7 +81,7 @@ class History:
         if self._left is not None and self._keep is None:
             size = min(self._left, LARGEST_CHUNK)
         else:
-            self._chunk = min(self._chunk * 2, LARGEST_CHUNK)
+            self._chunk = min(self._chunk * 2, UNASKED_CHUNK)
         chunk: list[ListedCheckpoint] = []
         async for listed in self._found:
             chunk.append(listed)
