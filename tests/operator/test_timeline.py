@@ -213,3 +213,14 @@ def test_numbers_are_shown_as_they_are_stored(browser: webdriver.Chrome, tmp_pat
     assert "9007199254740993" in text_of(browser, "#state")
     assert [value.text for value in found(browser, "#changes .value")] == ["1", "1.0"]
     assert text_of(browser, "#where") == "step 18446744073709551615 (1 of 1)"
+
+
+def test_a_long_pause_is_marked(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """Over the step it came before."""
+    path = tmp_path / "pause.html"
+    steps = [step(n, {"n": n}, pause_s=9000.0 if n == 5 else 2.0) for n in range(9)]
+    path.write_text(page(document(*steps)), encoding="utf-8")
+
+    open_at(browser, path, 390)
+
+    assert [mark.text for mark in found(browser, "svg .pause")] == ["+2.5 h"]
