@@ -1,0 +1,137 @@
+"""A worker as it runs in production, and the store it runs against, each in a process of its own.
+
+The work is a chain of hashes: what a run ends with depends on every step, and a step done twice or left out would show.
+Who did a step stands in its state and in its tasks, so that two workers never commit the same content, as with any
+superstep that is not deterministic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid5
+
+from pydantic import BaseModel
+
+from s3_checkpoint import (  # noqa: F401 - imported once, before the workers are forked
+    ActiveSnapshot,
+    S3Checkpointer,
+    S3Settings,
+    StepConflictError,
+    StoreUnavailableError,
+    connect,
+    s3_client,
+    s3_store,
+)
+
+LAST_STEP = 11
+RUNS = UUID("6f1c1d0e-0000-4000-8000-000000000000")
+
+
+class Chain(BaseModel):
+    """The state."""
+
+    link: str
+    by: str
+
+
+def run_id(number: int) -> UUID:
+    return uuid5(RUNS, str(number))
+
+
+def links() -> list[str]:
+    """What every step of an undisturbed run holds."""
+    found = [hashlib.sha256(b"start").hexdigest()]
+    for _ in range(LAST_STEP):
+        found.append(next_link(found[-1]))
+    return found
+
+
+def next_link(link: str) -> str:
+    return hashlib.sha256(link.encode()).hexdigest()
+
+
+class Log:
+    """One JSON line per event, handed to the kernel at once: SIGKILL loses none that was written."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def write(self, event: str, number: int, step: int | None, begun: float, **more: object) -> None:
+        line = {"event": event, "run": number, "step": step, "begun": begun, "ended": time.monotonic(), **more}
+        os.write(self._file, json.dumps(line).encode() + b"\n")
+
+
+async def advance(checkpointer: S3Checkpointer[Chain], number: int, name: str, log: Log) -> bool:
+    """One superstep of the run: resume, work, commit. False if there is nothing left to do."""
+    begun = time.monotonic()
+    found = await checkpointer.resume(run_id(number))
+    by = found.state.by if found else ""
+    log.write("resumed", number, found.step if found else None, begun, by=by)
+    if found is None:
+        step, link = 0, links()[0]
+    elif found.step == LAST_STEP:
+        return False
+    else:
+        assert found.active[0].payload == {"by": found.state.by}
+        step, link = found.step + 1, next_link(found.state.link)
+    begun = time.monotonic()
+    try:
+        await checkpointer.commit(
+            run_id(number), step, Chain(link=link, by=name), [ActiveSnapshot(node_name="next", payload={"by": name})]
+        )
+    except StepConflictError as error:
+        log.write("lost", number, step, begun, winner=error.winner)
+    except StoreUnavailableError as error:
+        log.write("unavailable", number, step, begun, detail=str(error))
+    else:
+        log.write("committed", number, step, begun, by=name)
+    return True
+
+
+async def work_on(settings: S3Settings, numbers: Iterable[int], name: str, folder: Path) -> None:
+    """Finishes one run after the other, whoever else is at it."""
+    log = Log(folder / f"{name}.log")
+    async with connect(Chain, settings) as checkpointer:
+        for number in numbers:
+            done = folder / f"{number}.done"
+            if not done.exists():
+                while await advance(checkpointer, number, name, log):
+                    pass
+                done.touch()
+
+
+def work(settings: dict[str, Any], runs: int, name: str, folder: str) -> None:
+    """The whole life of a worker process."""
+    asyncio.run(work_on(S3Settings.model_validate(settings), range(runs), name, Path(folder)))
+
+
+def serve(ready: Connection) -> None:
+    """A moto server that takes one request at a time.
+
+    moto looks whether a key is there and stores it in two steps, and threads of its server can come in between: two
+    conditional PUTs would both succeed. S3 does not do that.
+    """
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    moto = DomainDispatcherApplication(create_backend_app)
+    one_at_a_time = threading.Lock()
+
+    def app(environ: Any, start_response: Any) -> Any:
+        with one_at_a_time:
+            return list(moto(environ, start_response))
+
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    ready.send(f"http://127.0.0.1:{server.server_port}")
+    server.serve_forever()

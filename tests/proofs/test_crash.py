@@ -1,0 +1,202 @@
+"""Worker processes are killed with SIGKILL at random moments; every run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.proofs.crash_worker import LAST_STEP, links, run_id, serve, work
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.proofs.crash_worker"])
+BUCKET = "crash-test"
+CREDENTIALS = {"access_key_id": "testing", "secret_access_key": "testing"}
+WORKERS = 3
+RUNS = 100_000
+"""More than can be finished in the time."""
+
+Event = dict[str, Any]
+
+
+@pytest.fixture
+def server_url() -> Iterator[str]:
+    """A moto server in a process of its own."""
+    ours, theirs = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=serve, args=(theirs,), daemon=True)
+    process.start()
+    try:
+        assert ours.poll(60), "the moto server does not start"
+        yield ours.recv()
+    finally:
+        process.kill()
+        process.join()
+        process.close()
+        ours.close()
+        theirs.close()
+
+
+@pytest.fixture
+def s3(server_url: str) -> Iterator[Any]:
+    """A plain S3 client: what is stored is judged without the library that stored it."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=server_url,
+        region_name="us-east-1",
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
+    client.create_bucket(Bucket=BUCKET)
+    yield client
+    client.close()
+
+
+class Workers:
+    """A few processes at once on the same runs; the killed are replaced."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self._settings = {"bucket": BUCKET, "endpoint_url": url, "region_name": "us-east-1", **CREDENTIALS}
+        self._folder = folder
+        self._started = 0
+        self.living: list[BaseProcess] = []
+        self.killed = 0
+
+    def start(self) -> None:
+        self._started += 1
+        name = f"worker-{self._started}"
+        process = PROCESSES.Process(target=work, args=(self._settings, RUNS, name, str(self._folder)), daemon=True)
+        process.start()
+        self.living.append(process)
+
+    def kill(self, process: BaseProcess) -> None:
+        self.living.remove(process)
+        assert process.pid is not None
+        assert process.is_alive(), f"{process} ended by itself"
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        process.close()
+        self.killed += 1
+
+    def end(self, number: int) -> None:
+        """A last one, undisturbed, finishes what the others left."""
+        settings = self._settings
+        process = PROCESSES.Process(target=work, args=(settings, number + 1, "last", str(self._folder)), daemon=True)
+        process.start()
+        process.join(120)
+        assert process.exitcode == 0
+        process.close()
+
+
+def wreak_havoc(workers: Workers, seconds: float, folder: Path) -> None:
+    """Kills at random moments, sometimes several at once; on a busy machine for longer, until workers have met."""
+    chance = random.Random()
+    for _ in range(WORKERS):
+        workers.start()
+    begun = time.monotonic()
+    while (past := time.monotonic() - begun) < seconds or (past < 3 * seconds and not workers_have_met(folder)):
+        time.sleep(chance.uniform(0.2, 1.4))
+        for process in chance.sample(workers.living, chance.choice([1, 1, 1, 2])):
+            workers.kill(process)
+            workers.start()
+    for process in list(workers.living):
+        workers.kill(process)
+
+
+def workers_have_met(folder: Path) -> bool:
+    events = read_events(folder)
+    return any(event["event"] == "lost" for event in events) and resumes_after_kills(events) > 0
+
+
+def resumes_after_kills(events: list[Event]) -> int:
+    """How many workers began their life in the middle of a run that others had worked on."""
+    first = {event["worker"]: event for event in reversed(events)}
+    return sum(
+        event["event"] == "resumed" and event["step"] is not None and event["step"] < LAST_STEP
+        for event in first.values()
+    )
+
+
+def read_events(folder: Path) -> list[Event]:
+    """What all workers wrote down, in the order in which it ended."""
+    events = []
+    for path in folder.glob("*.log"):
+        events += [{**json.loads(line), "worker": path.stem} for line in path.read_text().splitlines()]
+    return sorted(events, key=lambda event: event["ended"])
+
+
+def check_what_workers_were_told(events: list[Event]) -> None:
+    """At most one commit of a step is acknowledged, and the latest step that anybody is shown never goes back."""
+    committed = Counter((event["run"], event["step"]) for event in events if event["event"] == "committed")
+    assert set(committed.values()) <= {1}, "a step was acknowledged to two workers"
+    by_run: defaultdict[int, list[Event]] = defaultdict(list)
+    for event in events:
+        by_run[event["run"]].append(event)
+    for number, told in by_run.items():
+        certain = [(e["ended"], e["step"]) for e in told if e["event"] != "lost" and e["step"] is not None]
+        for event in told:
+            if event["event"] == "resumed":
+                floor = max((step for ended, step in certain if ended < event["begun"]), default=-1)
+                shown = -1 if event["step"] is None else event["step"]
+                assert shown >= floor, f"run {number} went back from step {floor} to {shown}"
+
+
+def check_run(s3: Any, number: int, events: list[Event]) -> None:
+    """The run's objects are what an undisturbed run leaves, each step whole and by the worker that was told so."""
+    prefix = f"runs/{run_id(number)}/"
+    listed = s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}steps/")["Contents"]
+    assert [line["Key"] for line in listed] == [f"{prefix}steps/{step:020d}.json" for step in range(LAST_STEP + 1)]
+    told = {event["step"]: event["by"] for event in events if event["event"] == "committed"}
+    lost = [event for event in events if event["event"] == "lost"]
+    for step, link in enumerate(links()):
+        stored = s3.get_object(Bucket=BUCKET, Key=f"{prefix}steps/{step:020d}.json")
+        body, facts = stored["Body"].read(), stored["Metadata"]
+        state = json.loads(body)
+        active_key = f"{prefix}active/{step:020d}.{facts['active']}.json"
+        active = json.loads(s3.get_object(Bucket=BUCKET, Key=active_key)["Body"].read())
+        assert state["link"] == link
+        assert hashlib.sha256(body).hexdigest() == facts["digest"]
+        assert active == [{"node_name": "next", "payload": {"by": state["by"]}}]
+        assert told.get(step, state["by"]) == state["by"]
+        assert {event["winner"] for event in lost if event["step"] == step} <= {facts["write-id"]}
+
+
+@pytest.mark.parametrize("seconds", [20, pytest.param(200, marks=pytest.mark.long)])
+def test_runs_survive_workers_killed_at_random_moments(
+    server_url: str, s3: Any, tmp_path: Path, seconds: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No step is lost, none is done twice, and every run ends with the result of an undisturbed run."""
+    workers = Workers(server_url, tmp_path)
+
+    wreak_havoc(workers, seconds, tmp_path)
+    workers.end(max(event["run"] for event in read_events(tmp_path)))
+
+    events = read_events(tmp_path)
+    check_what_workers_were_told(events)
+    by_run: defaultdict[int, list[Event]] = defaultdict(list)
+    for event in events:
+        by_run[event["run"]].append(event)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: check_run(s3, number, by_run[number]), by_run))
+    count = Counter(event["event"] for event in events)
+    resumes = resumes_after_kills(events)
+    with capsys.disabled():
+        print(
+            f"\n  {seconds} s: {workers.killed} workers killed, {len(by_run)} runs, {count['committed']} commits, "
+            f"{count['lost']} conflicts, {resumes} resumes by new workers in the middle of a run"
+        )
+    assert workers.killed > WORKERS
+    assert count["lost"] > 0
+    assert resumes > 0
