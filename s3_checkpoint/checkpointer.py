@@ -221,7 +221,7 @@ class S3Checkpointer(Checkpointer[StateT]):
         state_body = await self._objects.encode_state(state)
         active_body = await self._objects.encode_active(active)
         write_id = self._new_id()
-        ours = Facts(write_id, state_body.digest, write_id, active_body.digest)
+        ours = self._objects.facts(state_body, active_body, write_id)
 
         # The snapshot's key is ours alone, so writing over it can only repeat it: a lost answer needs no thought.
         await self._objects.put_active(run.committed_active(step, write_id), active_body, write_id)
@@ -278,7 +278,7 @@ class S3Checkpointer(Checkpointer[StateT]):
             return None
         if theirs.write_id == ours.write_id:
             return True
-        if theirs.active and (theirs.digest, theirs.active_digest) == (ours.digest, ours.active_digest):
+        if theirs.same_content(ours):
             return False
         raise StepConflictError(run.run_id, step, theirs.write_id)
 

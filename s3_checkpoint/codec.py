@@ -40,12 +40,25 @@ class Facts:
     digest: str
     active: str = ""
     active_digest: str = ""
+    schema_version: str = ""
 
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> Facts:
         """The facts as they stand there, unchecked."""
         get = metadata.get
-        return cls(get("write-id", ""), get("digest", ""), get("active", ""), get("active-digest", ""))
+        facts = [get(name, "") for name in ("write-id", "digest", "active", "active-digest", "schema-version")]
+        return cls(*facts)
+
+    def same_content(self, other: Facts) -> bool:
+        """Whether both are commits of the same state and tasks, by whatever call.
+
+        The same JSON under another schema version is another state: it would be migrated when read.
+        """
+        return bool(self.active and other.active) and self._content == other._content
+
+    @property
+    def _content(self) -> tuple[str, str, str]:
+        return self.digest, self.active_digest, self.schema_version
 
 
 @dataclass(frozen=True, slots=True)

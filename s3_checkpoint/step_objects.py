@@ -70,6 +70,10 @@ class StepObjects(Generic[StateT]):
         """The tasks as a body. No request; `StateEncodingError` if a payload would not come back as it is."""
         return await off_loop(is_large(active), self._active.encode, active)
 
+    def facts(self, state: Body, active: Body, write_id: str) -> Facts:
+        """What the state object of a commit will say of itself."""
+        return Facts(write_id, state.digest, write_id, active.digest, str(self._state.schema_version))
+
     async def put_state(
         self, run: RunKeys, step: int, body: Body, write_id: str, *, mode: PutMode, active_digest: str = ""
     ) -> Written | Refused:
