@@ -135,7 +135,7 @@ def as_document(keys: RunKeys, place: str, moments: list[Moment], forks: list[Fo
         "steps": [
             {
                 **moment.view.as_row(keys.run_id),
-                "changes": [change.as_row(root) for root, change in moment.changes],
+                "changes": [_change(root, change) for root, change in moment.changes],
                 "missing_before": list(moment.missing) if moment.missing else None,
                 "pause_s": moment.pause.total_seconds(),
             }
@@ -143,6 +143,12 @@ def as_document(keys: RunKeys, place: str, moments: list[Moment], forks: list[Fo
         ],
         "forks": [{"run_id": str(fork.run_id), "step": fork.step} for fork in forks],
     }
+
+
+def _change(root: str, change: Change) -> dict[str, JsonValue]:
+    """A change; one of the state with its path as keys too, which for odd keys are surer than text."""
+    row = change.as_row(root)
+    return row | {"at": list(change.path)} if root == "$" else row
 
 
 def _draw(session: Session, keys: RunKeys, moments: list[Moment], forks: list[Fork]) -> None:

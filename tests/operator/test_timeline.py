@@ -197,6 +197,20 @@ def test_the_page_asks_the_network_for_nothing_and_runs_nothing_of_the_states(
     assert len(asked) == 1
 
 
+def test_what_changed_is_marked_in_the_state_whatever_its_key(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """Keys with dots, quotes and brackets included; what did not change is folded."""
+    path = tmp_path / "keys.html"
+    state = {"a.b": {"x]": 1}, "a": {"b": {"x]": 2}}, "it's": [1, [2]]}
+    at: list[list[Any]] = [["a.b", "x]"], ["it's", 1, 0]]
+    changes = [{"path": "$…", "change": "changed", "before": 0, "after": 1, "at": keys} for keys in at]
+    path.write_text(page(document(step(0, state, changes))), encoding="utf-8")
+
+    open_at(browser, path, 1280)
+
+    assert [mark.text for mark in found(browser, "#state .touched")] == ["1", "2"]
+    assert [folded.text for folded in found(browser, "#state details:not([open])")] == ["a: {1}"]
+
+
 def test_numbers_are_shown_as_they_are_stored(browser: webdriver.Chrome, tmp_path: Path) -> None:
     """A browser's numbers end at 2^53, and 1.0 is not 1."""
     path = tmp_path / "numbers.html"

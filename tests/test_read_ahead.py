@@ -1,0 +1,84 @@
+"""Calls some way ahead of who reads them: in order, bounded, and ended when nobody reads on."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from s3_checkpoint.read_ahead import each, read_ahead
+
+
+async def test_results_come_in_order_whichever_call_ends_first() -> None:
+    """The first may be the slowest."""
+    last_done = asyncio.Event()
+
+    async def call(item: int) -> int:
+        if item == 0:
+            await last_done.wait()
+        if item == 3:
+            last_done.set()
+        return item * 10
+
+    assert [result async for result in read_ahead(each(range(4)), call, ahead=4)] == [0, 10, 20, 30]
+
+
+@pytest.mark.parametrize("ahead", [1, 3, 100])
+async def test_no_more_than_the_bound_are_under_way_or_unread(ahead: int) -> None:
+    """A reader that stops reading stops the calls."""
+    begun = 0
+
+    async def call(item: int) -> int:
+        nonlocal begun
+        begun += 1
+        return item
+
+    async with aclosing(read_ahead(each(range(50)), call, ahead=ahead)) as results:
+        read = [await anext(results), await anext(results)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+        assert read == [0, 1]
+        assert begun <= ahead + 2
+
+
+async def test_an_error_comes_in_its_place() -> None:
+    """After the results before it, and nothing after it; the calls under way are ended."""
+
+    async def call(item: int) -> int:
+        if item == 2:
+            raise ValueError("two")
+        if item > 2:
+            await asyncio.Event().wait()
+        return item
+
+    seen: list[int] = []
+
+    async def read() -> None:
+        async for result in read_ahead(each(range(9)), call, ahead=5):
+            seen.append(result)
+
+    with pytest.raises(ValueError, match="two"):
+        await read()
+
+    assert seen == [0, 1]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_closing_ends_the_calls_under_way() -> None:
+    """And waits for their end."""
+    ended: list[int] = []
+
+    async def call(item: int) -> int:
+        try:
+            if item:
+                await asyncio.Event().wait()
+        finally:
+            ended.append(item)
+        return item
+
+    async with aclosing(read_ahead(each(range(9)), call, ahead=3)) as results:
+        await anext(results)
+
+    assert sorted(ended) == [0, 1, 2]
