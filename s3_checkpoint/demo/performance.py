@@ -69,9 +69,10 @@ async def perform(
         queue, queue_url = await stack.enter_async_context(local_queue(url))
         watcher.line(f"S3 and SQS at {url}" if local else f"bucket {settings.bucket}; SQS at {url}")
         stage = Stage(queue, queue_url, settings, plan, watcher)
+        checkpointer = await stack.enter_async_context(connect(Census, settings))
+        await checkpointer.resume(stage.run_id)  # a bucket that cannot be used is told here, before any worker starts
         await stage.play(files, workers)
 
-        checkpointer = await stack.enter_async_context(connect(Census, settings))
         steps = [entry async for entry in RunAdmin(checkpointer).history(stage.run_id)][::-1]
         run = RunKeys(settings.prefix, stage.run_id)
         page = await checkpointer.objects.store.list(run.run)

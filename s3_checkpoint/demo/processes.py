@@ -31,7 +31,6 @@ def environment(settings: S3Settings) -> dict[str, str]:
     if settings.access_key_id is not None:
         variables |= {"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo"}
         variables.pop("AWS_PROFILE", None)
-    variables["NO_PROXY"] = variables["no_proxy"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
     return variables
 
 

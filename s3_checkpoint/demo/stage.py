@@ -20,6 +20,8 @@ from s3_checkpoint.superstep_queue import SuperstepMessage, SuperstepQueue
 
 SILENCE_S = 60
 """If nothing at all happens for so long, something is broken."""
+FAILURES = 5
+"""So many supersteps that fail by themselves are too many."""
 
 
 class Watcher(Protocol):
@@ -84,6 +86,7 @@ class Stage:
         """By step of `plan.twice`: workers that wait for the other one to be there."""
         self._met: set[int] = set()
         self._finished = False
+        self._failures = 0
 
     async def play(self, files: Sequence[str], workers: int) -> None:
         """Begins the run, and returns when it is finished and every duplicate has been dealt with."""
@@ -197,4 +200,7 @@ class Stage:
                 self._watcher.line("a message of long ago is delivered once more")
                 await self._send_again(0)
         else:
+            self._failures += 1
+            if self._failures == FAILURES:
+                raise RuntimeError(f"supersteps fail: {event['text']}")
             self._watcher.line(f"worker {worker.number}: {event['text']}")

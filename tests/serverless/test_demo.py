@@ -160,6 +160,23 @@ def test_a_file_that_is_not_there_is_wrong_usage() -> None:
     assert "no-such-file.py" in ended.stderr
 
 
+def test_a_bucket_that_is_not_there_is_told_at_once(settings: S3Settings) -> None:
+    environment = {
+        **os.environ,
+        "S3_CHECKPOINT_ENDPOINT_URL": str(settings.endpoint_url),
+        "S3_CHECKPOINT_ACCESS_KEY_ID": "testing",
+        "S3_CHECKPOINT_SECRET_ACCESS_KEY": "testing",
+    }
+
+    ended = subprocess.run(
+        [*COMMAND, "--bucket", "not-there"], capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
+
+    assert ended.returncode == 5
+    assert "bucket=`not-there`" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize("files", [1, 3, 8, 9, 24, 500])
 @pytest.mark.parametrize("seed", range(5))
 def test_every_plan_kills_in_a_fan_out_first_and_hits_each_superstep_once(files: int, seed: int) -> None:
