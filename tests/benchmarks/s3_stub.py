@@ -4,6 +4,7 @@ It checks no signature and keeps no metadata but what it was sent. A request cos
 is measured is the client. Run as a program it prints its port and serves until its standard input is closed.
 
     GET /-/set?latency_ms=20      every request from now on is answered that much later, and counts start from zero
+    GET /-/copy?bucket=b&key=k&count=9   the object at `k`, whose name holds a 20-digit number, also at 0 … 8
     GET /-/counts                 {"requests": {"PutObject": 2, …}, "round_trips": 2}
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import sys
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
@@ -102,6 +104,13 @@ class Stub:
         self.requests: Counter[str] = Counter()
         self.round_trips = 0
 
+    def copy(self, bucket: str, key: str, count: str) -> None:
+        """Makes a long history of one object, faster than any client could put it there."""
+        held = self.buckets[bucket]
+        made = [re.sub(r"[0-9]{20}", f"{number:020d}", key) for number in range(int(count))]
+        held.objects |= dict.fromkeys(made, held.objects[key])
+        held.keys = sorted(held.objects)
+
     def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[str, Answer]:
         """The operation's name, and its answer."""
         path, _, raw_query = target.partition("?")
@@ -177,6 +186,9 @@ class Connection(asyncio.Protocol):
         stub = self._stub
         if target.startswith("/-/set"):
             stub.reset(float(target.partition("latency_ms=")[2]) / 1000)
+            return self._send(method, (200, {}, b""))
+        if target.startswith("/-/copy"):
+            stub.copy(**dict(parse_qsl(target.partition("?")[2])))
             return self._send(method, (200, {}, b""))
         if target == "/-/counts":
             counts = {"requests": stub.requests, "round_trips": stub.round_trips}

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 
 class StubProcess:
@@ -22,6 +23,10 @@ class StubProcess:
     def set(self, *, latency_ms: float = 0) -> None:
         """From now on answers take this long, and counts start from zero."""
         self._get(f"/-/set?latency_ms={latency_ms}")
+
+    def copy(self, bucket: str, key: str, count: int) -> None:
+        """The object at `key`, whose name holds a 20-digit number, is also there with the numbers below `count`."""
+        self._get(f"/-/copy?{urlencode({'bucket': bucket, 'key': key, 'count': count})}")
 
     def counts(self) -> tuple[dict[str, int], int]:
         """Requests by operation, and round trips that waited for one another, since `set`."""

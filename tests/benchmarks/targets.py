@@ -1,0 +1,204 @@
+"""What this library sets itself, against the bare client in the same process, in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from itertools import count
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from s3_checkpoint import S3Checkpointer, connect
+from s3_checkpoint.keys import RunKeys
+from s3_checkpoint.s3_client import client_for
+from s3_checkpoint.s3_store import S3ObjectStore
+from tests.benchmarks.contestants import BUCKET, BareClient, Library, State
+from tests.benchmarks.measuring import COUNTING_MS
+from tests.benchmarks.stub_process import StubProcess
+
+STATE = State(text="x" * 4096)
+RUN = UUID(int=1)
+LONG = 100_000
+STEPS = 1_000
+"""Keys that requests go around: each is a new one to whatever the SDK remembers."""
+
+Row = tuple[str, str, float, str]
+"""What is claimed, its bound, what was measured, and its unit."""
+
+
+async def requests_cost(stub: StubProcess, library: Library, bare: BareClient, say: Callable[[str], None]) -> list[Row]:
+    """CPU of save and load, and the rate of 64 saves at once, beside a tuned and a default client."""
+    rows: list[Row] = []
+    stub.set()
+    async with client_for(library.settings()) as tuned:
+        body = STATE.model_dump_json().encode()
+        number, keys = count(), RunKeys("ours", RUN)
+
+        metadata = {"format": "1", "schema-version": "1", "write-id": "0" * 32, "digest": "0" * 64}
+
+        async def put_same_request() -> None:
+            await tuned.put_object(
+                Bucket=BUCKET,
+                Key=RunKeys("cost", RUN).state(next(number)),
+                Body=body,
+                ContentType="application/json",
+                Metadata=metadata,
+            )
+
+        def put(client: object) -> Callable[[], Awaitable[object]]:
+            return lambda: client.put_object(Bucket=BUCKET, Key=f"cost/{next(number):020d}.json", Body=body)  # type: ignore[attr-defined]
+
+        async def get(client: object) -> None:
+            answer = await client.get_object(Bucket=BUCKET, Key=keys.state(next(number) % STEPS))  # type: ignore[attr-defined]
+            async with answer["Body"] as stream:
+                await stream.read()
+
+        checkpointer = library.checkpointer
+        await checkpointer.save(RUN, 0, STATE)
+        stub.copy(BUCKET, keys.state(0), STEPS)
+        cpu = await _least_cpu(
+            {
+                "save": lambda: checkpointer.save(RUN, next(number), STATE),
+                "tuned put": put(tuned),
+                "default put": put(bare.client),
+                "same put": put_same_request,
+                "load": lambda: checkpointer.load(RUN, next(number) % STEPS),
+                "tuned get": lambda: get(tuned),
+                "default get": lambda: get(bare.client),
+            }
+        )
+        say("CPU ms: " + ", ".join(f"{name} {ms:.3f}" for name, ms in cpu.items()))
+        rows += [
+            ("CPU of save 4 KB / put_object of the tuned client", "≤ 1.15", cpu["save"] / cpu["tuned put"], ""),
+            ("CPU of save 4 KB / the same, with the metadata that save sends", "", cpu["save"] / cpu["same put"], ""),
+            ("CPU of load 4 KB / get_object of the tuned client", "≤ 1.15", cpu["load"] / cpu["tuned get"], ""),
+            ("CPU of save 4 KB / put_object of aioboto3's default client", "≤ 1", cpu["save"] / cpu["default put"], ""),
+            ("CPU of load 4 KB / get_object of aioboto3's default client", "≤ 1", cpu["load"] / cpu["default get"], ""),
+        ]
+        rates = await _rates(
+            {
+                "save": lambda: checkpointer.save(RUN, next(number), STATE),
+                "tuned put": put(tuned),
+                "default put": put(bare.client),
+            }
+        )
+        say("64 at once, per second: " + ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items()))
+        rows += [
+            ("64 saves at once / tuned client's rate", "≥ 0.9", rates["save"] / rates["tuned put"], ""),
+            ("64 saves at once / aioboto3's default client's rate", "≥ 0.9", rates["save"] / rates["default put"], ""),
+        ]
+    return rows
+
+
+async def long_run(stub: StubProcess, library: Library, say: Callable[[str], None]) -> list[Row]:
+    """Listing and latest of 100,000 steps at 20 ms for each request."""
+    run = RunKeys("ours", UUID(int=2))
+    store = library.checkpointer.objects.store
+    assert isinstance(store, S3ObjectStore)
+    await library.checkpointer.save(run.run_id, 0, STATE)
+    stub.copy(BUCKET, run.state(0), LONG)
+    fresh = S3Checkpointer(State, store, prefix="ours")
+
+    async def page_by_page() -> None:
+        token = None
+        while True:
+            page = await store.list(run.steps, token=token)
+            token = page.next_token
+            if token is None:
+                return
+
+    async def list_all() -> None:
+        assert len(await fresh.list(run.run_id)) == LONG
+
+    stub.set()
+    used = time.process_time()
+    await page_by_page()
+    page_cpu = (time.process_time() - used) * 1000 / (LONG / 1000)
+    stub.set(latency_ms=20)
+    turns, parallel = [], []
+    for _ in range(3):
+        turns.append(await _wall(page_by_page))
+        parallel.append(await _wall(list_all))
+    latest = await _wall(lambda: S3Checkpointer(State, store, prefix="ours").load(run.run_id))
+    stub.set(latency_ms=COUNTING_MS)
+    await S3Checkpointer(State, store, prefix="ours").load(run.run_id)
+    requests, trips = stub.counts()
+    stub.set()
+    say(
+        f"100,000 steps at 20 ms: page by page {min(turns):.2f} s, in parallel {min(parallel):.2f} s; "
+        f"latest {latest * 1000:.0f} ms, {requests}, {trips} round trips"
+    )
+    return [
+        ("list 100,000 steps: page by page with our parser / in parallel", "≥ 5", min(turns) / min(parallel), ""),
+        ("list 100,000 steps in parallel", "", min(parallel) * 1000, "ms"),
+        ("CPU of a LIST page of 1,000", "≤ 5", page_cpu, "ms"),
+        ("load() of 100,000 steps: LISTs", "≤ 60", requests["ListObjectsV2"], ""),
+        ("load() of 100,000 steps: round trips", "≤ 7", trips, ""),
+        ("load() of 100,000 steps", "", latest * 1000, "ms"),
+    ]
+
+
+async def large_states(library: Library, say: Callable[[str], None]) -> list[Row]:
+    """For how long at a time the event loop stands still while 20 MB are saved and loaded."""
+    shapes: dict[str, dict[str, JsonValue]] = {
+        "20 MB of text": {str(n): "x" * 100_000 for n in range(200)},
+        "20 MB in 250,000 small items": {"items": [{"id": n, "text": "t" * 40, "tags": ["a"]} for n in range(250_000)]},
+    }
+    rows: list[Row] = []
+    for name, state in shapes.items():
+        async with connect(dict[str, JsonValue], library.settings()) as checkpointer:
+            for call in ("save", "load"):
+                held = []
+                for _ in range(3):
+                    work = checkpointer.save(RUN, 0, state) if call == "save" else checkpointer.load(RUN, 0)
+                    held.append(await _longest_standstill(work))
+                rows.append((f"{call} {name}: longest standstill of the event loop", "≤ 50", min(held) * 1000, "ms"))
+                say(f"{call} {name}: the loop stood still for {min(held) * 1000:.0f} ms at most")
+    return rows
+
+
+async def _least_cpu(calls: dict[str, Callable[[], Awaitable[object]]]) -> dict[str, float]:
+    """Milliseconds for each, the least of many short turns: what else the machine does only ever adds."""
+    spent: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(25):
+        for name, call in calls.items():
+            used = time.process_time()
+            for _ in range(40):
+                await call()
+            spent[name].append((time.process_time() - used) * 1000 / 40)
+    return {name: min(times) for name, times in spent.items()}
+
+
+async def _rates(calls: dict[str, Callable[[], Awaitable[object]]]) -> dict[str, float]:
+    """Calls a second with 64 under way; the best of turns taken in turn."""
+    rates: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(7):
+        for name, call in calls.items():
+            left = iter(range(640))
+
+            async def worker(call: Callable[[], Awaitable[object]] = call, left: object = left) -> None:
+                for _ in left:  # type: ignore[attr-defined]
+                    await call()
+
+            wall = await _wall(lambda worker=worker: asyncio.gather(*(worker() for _ in range(64))))  # type: ignore[misc]
+            rates[name].append(640 / wall)
+    return {name: max(found) for name, found in rates.items()}
+
+
+async def _wall(call: Callable[[], Awaitable[object]]) -> float:
+    started = time.perf_counter()
+    await call()
+    return time.perf_counter() - started
+
+
+async def _longest_standstill(work: Awaitable[object]) -> float:
+    task = asyncio.ensure_future(work)
+    longest, last = 0.0, time.perf_counter()
+    while not task.done():
+        await asyncio.sleep(0.001)
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    await task
+    return longest
