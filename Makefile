@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-long test-lowest check format package clean
+.PHONY: bench demo test test-long test-lowest check format package clean
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/s3-checkpoint demo $(ARGS)
@@ -25,6 +25,9 @@ check: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+bench: $(VENV)/bench.stamp
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 format: $(VENV)/dev.stamp
 	@$(BIN)/ruff format .
@@ -55,6 +58,11 @@ $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	@echo "setting up $(VENV) for development (once) ..." >&2
 	@$(PIP) install -e '.[dev]'
 	@touch $@ $(VENV)/demo.stamp
+
+$(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
+	@echo "setting up $(VENV) for benchmarks (once) ..." >&2
+	@$(PIP) install -e '.[bench]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) $(VENV)-lowest infra/build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
