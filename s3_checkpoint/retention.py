@@ -17,6 +17,7 @@ next call removes the rest. Keys that are not of this layout are never touched b
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -24,7 +25,7 @@ from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.keys import RunKeys, decode_segment
 from s3_checkpoint.models import StepInfo
 from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore
-from s3_checkpoint.read_ahead import each, read_ahead
+from s3_checkpoint.read_ahead import ReadAhead, each
 
 GRACE = timedelta(hours=1)
 """How old a snapshot that nothing names must be before it counts as left behind by a crash."""
@@ -148,10 +149,11 @@ async def plan_removal(
         head = await store.head(keys.state(step))
         return step, head.attributes.metadata.get("active") if head else None, head is not None
 
-    async for step, named, present in read_ahead(each(unsure), named_by, ahead=HEADS_AT_ONCE):
-        for write_id, listed in unsure[step]:
-            if present and (write_id == named) == (step in gone_steps):
-                removal.add_snapshot(listed)
+    async with aclosing(ReadAhead(each(unsure), named_by, ahead=HEADS_AT_ONCE)) as heads:
+        async for step, named, present in heads:
+            for write_id, listed in unsure[step]:
+                if present and (write_id == named) == (step in gone_steps):
+                    removal.add_snapshot(listed)
     return removal
 
 

@@ -17,7 +17,7 @@ from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError
 from s3_checkpoint.keys import RunKeys, check_run_id, check_step, parse_run_prefix, runs_prefix
 from s3_checkpoint.lineage import Origin, fork_to_known, fork_to_new
 from s3_checkpoint.models import StateT
-from s3_checkpoint.read_ahead import each, read_ahead
+from s3_checkpoint.read_ahead import ReadAhead, each
 from s3_checkpoint.retention import (
     GRACE,
     Retention,
@@ -90,7 +90,7 @@ class RunAdmin(Generic[StateT]):
 
         Per run, what finding the latest step takes (1 LIST up to 1,000 steps), and 1 HEAD; 16 runs at a time.
         """
-        async with aclosing(read_ahead(self.runs(), self._activity, ahead=16)) as found:
+        async with aclosing(ReadAhead(self.runs(), self._activity, ahead=16)) as found:
             async for activity in found:
                 yield activity
 
@@ -114,7 +114,7 @@ class RunAdmin(Generic[StateT]):
             return await self._entry(run, step)
 
         steps = await self._checkpointer.list(run_id)
-        async with aclosing(read_ahead(each(reversed(steps)), entry, ahead=ENTRIES_AHEAD)) as entries:
+        async with aclosing(ReadAhead(each(reversed(steps)), entry, ahead=ENTRIES_AHEAD)) as entries:
             async for found in entries:
                 if found is not None:
                     yield found
@@ -222,7 +222,7 @@ class RunAdmin(Generic[StateT]):
             return await self.prune(run_id, keep_last=keep_last, older_than=older_than, dry_run=dry_run, grace=grace)
 
         total = PrunedRuns(0, 0, 0, 0, 0, dry_run)
-        async with aclosing(read_ahead(self.runs(), one, ahead=runs_at_once)) as done:
+        async with aclosing(ReadAhead(self.runs(), one, ahead=runs_at_once)) as done:
             async for pruned in done:
                 total = total.plus(pruned)
                 if on_run is not None:

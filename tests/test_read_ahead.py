@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from s3_checkpoint.read_ahead import each, read_ahead
+from s3_checkpoint.read_ahead import ReadAhead, each
 
 
 async def test_results_come_in_order_whichever_call_ends_first() -> None:
@@ -21,7 +21,7 @@ async def test_results_come_in_order_whichever_call_ends_first() -> None:
             last_done.set()
         return item * 10
 
-    assert [result async for result in read_ahead(each(range(4)), call, ahead=4)] == [0, 10, 20, 30]
+    assert [result async for result in ReadAhead(each(range(4)), call, ahead=4)] == [0, 10, 20, 30]
 
 
 @pytest.mark.parametrize("ahead", [1, 3, 100])
@@ -34,7 +34,7 @@ async def test_no_more_than_the_bound_are_under_way_or_unread(ahead: int) -> Non
         begun += 1
         return item
 
-    async with aclosing(read_ahead(each(range(50)), call, ahead=ahead)) as results:
+    async with aclosing(ReadAhead(each(range(50)), call, ahead=ahead)) as results:
         read = [await anext(results), await anext(results)]
         for _ in range(10):
             await asyncio.sleep(0)
@@ -56,7 +56,7 @@ async def test_an_error_comes_in_its_place() -> None:
     seen: list[int] = []
 
     async def read() -> None:
-        async for result in read_ahead(each(range(9)), call, ahead=5):
+        async for result in ReadAhead(each(range(9)), call, ahead=5):
             seen.append(result)
 
     with pytest.raises(ValueError, match="two"):
@@ -78,7 +78,7 @@ async def test_closing_ends_the_calls_under_way() -> None:
             ended.append(item)
         return item
 
-    async with aclosing(read_ahead(each(range(9)), call, ahead=3)) as results:
+    async with aclosing(ReadAhead(each(range(9)), call, ahead=3)) as results:
         await anext(results)
 
     assert sorted(ended) == [0, 1, 2]

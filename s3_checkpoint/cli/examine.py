@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from uuid import uuid4
 
@@ -48,16 +48,17 @@ async def doctor(session: Session, *, output: OutputOption = None) -> ExitCode |
         _explain(session, findings)
     else:
 
-        async def rows() -> AsyncIterator[dict[str, JsonValue]]:
-            async for finding in _findings(session):
-                findings.append(finding)
-                yield {
-                    "probe": finding.probe,
-                    "status": finding.status.value,
-                    "found": finding.found,
-                    "means": finding.means,
-                    "fix": finding.fix,
-                }
+        async def rows() -> AsyncGenerator[dict[str, JsonValue], None]:
+            async with aclosing(_findings(session)) as found:
+                async for finding in found:
+                    findings.append(finding)
+                    yield {
+                        "probe": finding.probe,
+                        "status": finding.status.value,
+                        "found": finding.found,
+                        "means": finding.means,
+                        "fix": finding.fix,
+                    }
 
         await write_rows(session, rows(), [], output)
     broken = [finding.probe for finding in findings if finding.status == Status.FAIL]
@@ -69,7 +70,7 @@ async def doctor(session: Session, *, output: OutputOption = None) -> ExitCode |
     return ExitCode.NO
 
 
-async def _findings(session: Session) -> AsyncIterator[Finding]:
+async def _findings(session: Session) -> AsyncGenerator[Finding, None]:
     from s3_checkpoint.s3_client import client_for
     from s3_checkpoint.s3_store import S3ObjectStore
 

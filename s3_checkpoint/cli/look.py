@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from pydantic import JsonValue
@@ -33,8 +33,9 @@ from s3_checkpoint.cli.output import (
 from s3_checkpoint.cli.session import CommandError, Session, command
 from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.keys import RunKeys
-from s3_checkpoint.read_ahead import each, read_ahead
+from s3_checkpoint.read_ahead import ReadAhead, each
 from s3_checkpoint.retention import namespaces_of
+from s3_checkpoint.run_records import RunActivity
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, or the beginning of one.")]
 StepOption = Annotated[
@@ -88,16 +89,18 @@ async def _runs(bucket: OpenBucket, *, long: bool, limit: int | None) -> AsyncGe
             if count == limit:
                 return
         return
-    async for activity in bucket.admin.activity():
-        stored = activity.last_modified
-        yield {
-            "run_id": str(activity.run_id),
-            "newest_step": activity.newest_step,
-            "last_modified": stored.isoformat() if stored else None,
-        }
-        count += 1
-        if count == limit:
-            return
+    activities = cast("AsyncGenerator[RunActivity, None]", bucket.admin.activity())
+    async with aclosing(activities):
+        async for activity in activities:
+            stored = activity.last_modified
+            yield {
+                "run_id": str(activity.run_id),
+                "newest_step": activity.newest_step,
+                "last_modified": stored.isoformat() if stored else None,
+            }
+            count += 1
+            if count == limit:
+                return
 
 
 def where(session: Session) -> str:
@@ -245,7 +248,7 @@ async def history(
         ]
         damaged: list[Damaged] = []
 
-        async def rows() -> AsyncIterator[dict[str, JsonValue]]:
+        async def rows() -> AsyncGenerator[dict[str, JsonValue], None]:
             async with aclosing(views_of(bucket, keys, wanted)) as views:
                 async for view in views:
                     if isinstance(view, Damaged):
@@ -283,7 +286,7 @@ async def views_of(bucket: OpenBucket, keys: RunKeys, numbers: list[int]) -> Asy
         except StateDecodingError as error:
             return Damaged(step, error)
 
-    async with aclosing(read_ahead(each(numbers), look, ahead=8)) as views:
+    async with aclosing(ReadAhead(each(numbers), look, ahead=8)) as views:
         async for view in views:
             if view is not None:
                 yield view

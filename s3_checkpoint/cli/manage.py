@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
@@ -238,7 +238,7 @@ async def usage(
     total = {"runs": 0, "objects": 0, "bytes": 0}
     async with opened(session.settings) as bucket:
 
-        async def rows() -> AsyncIterator[dict[str, JsonValue]]:
+        async def rows() -> AsyncGenerator[dict[str, JsonValue], None]:
             async for one in bucket.admin.usage():
                 total["runs"] += 1
                 total["objects"] += one.objects

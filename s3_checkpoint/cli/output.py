@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -54,34 +55,35 @@ def chosen(session: Session, output: Format | None, *, in_pipe: Format = Format.
 
 async def write_rows(
     session: Session,
-    rows: AsyncIterator[dict[str, JsonValue]],
+    rows: AsyncGenerator[dict[str, JsonValue], None],
     columns: Sequence[Column],
     output: Format | None,
     *,
     title: str | None = None,
 ) -> int:
-    """Writes rows to stdout and returns how many there were. JSON goes out as the rows come in."""
+    """Writes rows to stdout, closes them, and returns how many there were. JSON goes out as the rows come in."""
     count = 0
-    match chosen(session, output):
-        case Format.TABLE:
-            table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-            for column in columns:
-                table.add_column(column.header, justify=column.justify, style=column.style, overflow="fold")
-            with session.working("reading"):
+    async with aclosing(rows):
+        match chosen(session, output):
+            case Format.TABLE:
+                table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+                for column in columns:
+                    table.add_column(column.header, justify=column.justify, style=column.style, overflow="fold")
+                with session.working("reading"):
+                    async for row in rows:
+                        table.add_row(*(Text(_cell(column, row)) for column in columns))
+                        count += 1
+                if count:
+                    session.out.print(table)
+            case Format.JSONL:
                 async for row in rows:
-                    table.add_row(*(Text(_cell(column, row)) for column in columns))
+                    write_line(session, to_json(row, inf_nan_mode="constants").decode())
                     count += 1
-            if count:
-                session.out.print(table)
-        case Format.JSONL:
-            async for row in rows:
-                write_line(session, to_json(row, inf_nan_mode="constants").decode())
-                count += 1
-        case Format.JSON:
-            async for row in rows:
-                write_line(session, ("[" if not count else ",") + to_json(row, inf_nan_mode="constants").decode())
-                count += 1
-            write_line(session, "]" if count else "[]")
+            case Format.JSON:
+                async for row in rows:
+                    write_line(session, ("[" if not count else ",") + to_json(row, inf_nan_mode="constants").decode())
+                    count += 1
+                write_line(session, "]" if count else "[]")
     return count
 
 

@@ -25,7 +25,7 @@ from s3_checkpoint.cli.session import CommandError, Session, command
 from s3_checkpoint.cli.timeline_page import page
 from s3_checkpoint.keys import RunKeys
 from s3_checkpoint.lineage import Fork, fork_of
-from s3_checkpoint.read_ahead import each, read_ahead
+from s3_checkpoint.read_ahead import ReadAhead, each
 
 STEPS_SHOWN = 200
 RUNS_SEARCHED = 500
@@ -122,7 +122,7 @@ async def _forks(session: Session, bucket: OpenBucket, parent: UUID) -> list[For
     async def one(run_id: UUID) -> Fork | None:
         return await fork_of(bucket.store, RunKeys(bucket.checkpointer.prefix, run_id), parent)
 
-    async with aclosing(read_ahead(each(runs), one, ahead=16)) as found:
+    async with aclosing(ReadAhead(each(runs), one, ahead=16)) as found:
         return [fork async for fork in found if fork is not None]
 
 
