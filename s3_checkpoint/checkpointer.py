@@ -69,9 +69,9 @@ class S3Checkpointer(Checkpointer[StateT]):
     `connect` makes one on S3; construct it yourself on a `MemoryStore` for tests. `new_id` gives write ids (letters,
     digits, `-` and `_`; unique in the world), `sleep` and `jitter` the pauses between repeats of a refused commit.
 
-    Every call raises `InvalidArgumentError` for a `run_id` that is no UUID or a `step` that is not an int of
-    0 … 2^64-1, before any request; and `AccessDeniedError`, `ConfigurationError`, `StoreUnavailableError`,
-    `LifecycleError` or `StoreError` when the store does not do as asked. Below, only what is particular is named.
+    Every call raises `InvalidArgumentError` for a `run_id` that is no UUID or a `step` that is not an int of 0 … 2^64-1,
+    before any request; and `AccessDeniedError`, `ConfigurationError`, `StoreUnavailableError`, `LifecycleError` or
+    `StoreError` when the store does not do as asked. Leave a state unchanged until the call returns.
     """
 
     def __init__(
@@ -151,8 +151,8 @@ class S3Checkpointer(Checkpointer[StateT]):
     async def load(self, run_id: UUID, step: int | None = None) -> StateT | None:
         """The state of `step`, or of the latest step if None; None if there is none.
 
-        1 GET with a step; without, the LISTs that find the latest (1 up to 1,000 steps) and 1 GET. A step deleted
-        between the two is searched for again. `StateDecodingError` if what is stored cannot be trusted.
+        1 GET; without a step, before it the LISTs that find the latest: 1 up to 1,000 steps, or where this checkpointer
+        has seen a recent one; else up to 60. `StateDecodingError` if what is stored cannot be trusted.
         """
         run = self._run(run_id)
         if step is None:
@@ -191,7 +191,7 @@ class S3Checkpointer(Checkpointer[StateT]):
         raise self._snapshot_gone(key)
 
     async def list(self, run_id: UUID) -> builtins.list[int]:
-        """The steps of the run, ascending; empty for an unknown run. About n/1000 LISTs for n steps."""
+        """The steps of the run, ascending; empty for an unknown run. n/1000 LISTs; beyond 4,000 steps up to 20 more."""
         return await self._index.steps(self._run(run_id))
 
     async def commit(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> None:
