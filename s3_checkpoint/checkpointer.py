@@ -69,7 +69,7 @@ class S3Checkpointer(Checkpointer[StateT]):
     `connect` makes one on S3; construct it yourself on a `MemoryStore` for tests. `new_id` gives write ids (letters,
     digits, `-` and `_`; unique in the world), `sleep` and `jitter` the pauses between repeats of a refused commit.
 
-    Every call raises `InvalidArgumentError` for a `run_id` that is no UUID or a `step` that is not an int of 0 … 2^64-1,
+    Every call raises `InvalidArgumentError` for a `run_id` that is no UUID or a `step` that is no int of 0 … 2^64-1,
     before any request; and `AccessDeniedError`, `ConfigurationError`, `StoreUnavailableError`, `LifecycleError` or
     `StoreError` when the store does not do as asked. Leave a state unchanged until the call returns.
     """

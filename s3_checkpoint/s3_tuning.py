@@ -15,7 +15,7 @@ from pydantic_core import to_json
 
 from s3_checkpoint.s3_listing import take_lines_out
 
-ASKS_FIRST_BYTES = 1024**2
+ASKS_FIRST_BYTES = 2 * 1024**2
 """A larger body asks before it is sent (`Expect: 100-continue`): there, a refusal saves more than a round trip."""
 KEY_PARAMETERS = frozenset({"Key", "Prefix", "CopySource"})
 """Parameters of the endpoint rules that differ from request to request."""
