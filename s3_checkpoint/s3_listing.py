@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 LINES = "s3_checkpoint_lines"
-"""The entry of a parsed answer that holds the lines taken out before: (key, size, last modified) each."""
+"""The entry of a parsed answer that holds the lines taken out before: all keys, all sizes, all times."""
 
-Line = tuple[str, int, datetime]
+Lines = tuple[list[str], list[int], list[datetime]]
 
 _KEY = re.compile(rb"<Key>([^<&]+)</Key>")
 _SIZE = re.compile(rb"<Size>([0-9]+)</Size>")
@@ -30,22 +30,26 @@ def take_lines_out(response_dict: dict[str, Any], customized_response_dict: dict
         customized_response_dict[LINES], response_dict["body"] = split
 
 
-def split_listing(body: bytes) -> tuple[list[Line], bytes] | None:
+def split_listing(body: bytes) -> tuple[Lines, bytes] | None:
     """The lines of the listing, and the answer without them; None if it has none or is not written as expected."""
-    head, *blocks = body.split(b"<Contents>")
-    if not blocks or b"<ListBucketResult" not in head or b"<!" in body:
+    count = body.count(b"<Contents>")
+    start, end = body.find(b"<Contents>"), body.rfind(b"</Contents>")
+    if not count or end < start or b"<ListBucketResult" not in body[:start] or b"<!" in body:
         return None
-    ends = [block.partition(b"</Contents>") for block in blocks]
-    rest = head + b"".join(behind for _, _, behind in ends)
+    rest = body[:start] + body[end + len(b"</Contents>") :]
+    if body.count(b"</Contents><Contents>") != count - 1:  # white space, or other elements, stand between them
+        head, *blocks = body.split(b"<Contents>")
+        ends = [block.partition(b"</Contents>") for block in blocks]
+        rest = head + b"".join(behind for _, _, behind in ends)
     # Each element once per line, whatever their order; entities, empty keys and other forms of time match nothing.
     keys, sizes, times = _KEY.findall(body), _SIZE.findall(body), _TIME.findall(body)
-    if not (all(end for _, end, _ in ends) and len(blocks) == len(keys) == len(sizes) == len(times)):
+    if not count == body.count(b"</Contents>") == len(keys) == len(sizes) == len(times):
         return None
     try:
         names = b"\n".join(keys).decode().split("\n")
-        moments = map(datetime.fromisoformat, b"\n".join(times).decode().split("\n"))
-        if b"<EncodingType>url</EncodingType>" in rest:
-            names = [unquote_plus(name, errors="strict") if "%" in name or "+" in name else name for name in names]
-        return list(zip(names, map(int, sizes), moments, strict=True)), rest
+        moments = list(map(datetime.fromisoformat, b"\n".join(times).decode().split("\n")))
+        if b"<EncodingType>url</EncodingType>" in rest and (b"%" in body or b"+" in body):
+            names = [unquote_plus(name, errors="strict") for name in names]
     except ValueError:
         return None
+    return ((names, list(map(int, sizes)), moments), rest) if len(names) == len(moments) == count else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _EACH_ATTEMPT = "before-send.s3"
 _COUNTER = "s3-checkpoint-attempts"
 _CHUNK = 256 * 1024
+_listed: Callable[[tuple[Any, ...]], ListedObject] = partial(tuple.__new__, ListedObject)
+"""What `ListedObject._make` does, without a frame for each of a page's thousand lines."""
 
 
 class S3ObjectStore:
@@ -163,9 +166,10 @@ class S3ObjectStore:
             next_token = answer["NextContinuationToken"] if answer.get("IsTruncated") else None
         lines: Any = answer.get(LINES)
         if lines is None:
-            lines = [(line["Key"], line["Size"], line["LastModified"]) for line in answer.get("Contents", ())]
+            contents = answer.get("Contents", ())
+            lines = ([line[name] for line in contents] for name in ("Key", "Size", "LastModified"))
         return Page(
-            list(map(ListedObject._make, lines)),
+            list(map(_listed, zip(*lines, strict=True))),
             [group["Prefix"] for group in answer.get("CommonPrefixes", ())],
             next_token,
         )

@@ -32,6 +32,7 @@ _CUTS = 6
 """How often the range whose end is unknown is cut before an answer must have come."""
 _CUT_GROWTH = 8
 
+_STEP_LINE = re.compile(rf"^([0-9]{{{STEP_DIGITS}}})\.json$", re.MULTILINE)
 _DIGITS = re.compile(f"[0-9]{{0,{STEP_DIGITS}}}")
 
 
@@ -70,11 +71,17 @@ async def page_from(
 def steps_among(run: RunKeys, lines: Sequence[ListedObject]) -> tuple[list[int], list[ListedObject]]:
     """The steps that stand in `lines`, in their order, and their lines."""
     cut = len(run.steps)
-    parsed = [parse_step_name(line.key[cut:]) for line in lines]
-    if None not in parsed:
-        return parsed, list(lines)  # type: ignore[return-value]  # mypy does not see that no None is left
-    both = [(step, line) for step, line in zip(parsed, lines, strict=True) if step is not None]
-    return [step for step, _ in both], [line for _, line in both]
+    names = [line.key[cut:] for line in lines]
+    text = "\n".join(names)
+    numbers = _STEP_LINE.findall(text)
+    if len(numbers) == len(names) == text.count("\n") + 1:  # each a step, as nearly always: read all at once
+        steps = list(map(int, numbers))
+        if max(steps) <= MAX_STEP:
+            return steps, list(lines)
+    found = [
+        (step, line) for name, line in zip(names, lines, strict=True) if (step := parse_step_name(name)) is not None
+    ]
+    return [step for step, _ in found], [line for _, line in found]
 
 
 async def all_pages(
