@@ -77,6 +77,9 @@ def sqs_handler(
     doubt is delayed by `resend_delay_s` (1 … 900) seconds, doubled each time in a row; choose about what a superstep
     takes. `logger` may be Powertools' as well.
     """
+    # Lambda starts a function on a whole processor: the SDK is imported now, not by the first invocation.
+    import s3_checkpoint.s3_client  # noqa: F401
+
     graph.check(interrupt_before, "interrupt_before names")
     if not 1 <= resend_delay_s <= MAX_DELAY_S:
         raise InvalidArgumentError("resend_delay_s", str(resend_delay_s), "must be of 1 … 900 seconds")

@@ -10,7 +10,9 @@ state: whatever is lost with a queue, the run is in the bucket, and a message wi
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -19,10 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from s3_checkpoint.errors import ConfigurationError
 from s3_checkpoint.keys import MAX_STEP
+from s3_checkpoint.s3_models import read_faster
 from s3_checkpoint.settings import S3Settings
 
 MAX_DELAY_S = 900
 """The longest SQS holds a message back, in seconds."""
+
+
+_REGION = re.compile(r"(?:sqs|sqs-fips|[a-z0-9-]+\.sqs)\.([a-z]{2,}-[a-z-]+-[0-9]+)\.")
 
 
 class SuperstepMessage(BaseModel):
@@ -84,35 +90,43 @@ class SuperstepQueue:
         )
 
 
-def queue_client_for(url: str, settings: S3Settings) -> AbstractAsyncContextManager[Any]:
-    """An SQS client to be entered: with the AWS chain, and the time-outs and attempts of `settings`. No request.
+@asynccontextmanager
+async def queue_client_for(url: str, settings: S3Settings) -> AsyncIterator[Any]:
+    """An SQS client for the queue at `url`, open inside the block. No request but what the credential chain needs.
 
-    A queue URL that is not of AWS is its own endpoint. Raises `ConfigurationError` if no client can be made.
+    Endpoint and region are those of the URL; credentials come from the AWS chain, time-outs and attempts from
+    `settings`. Raises `ConfigurationError` if no client can be made.
     """
-    import aioboto3
     from aiobotocore.config import AioConfig
+    from aiobotocore.session import AioSession
     from botocore.exceptions import BotoCoreError
 
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError("the queue URL must begin with https://", detail=url[:200])
-    of_aws = host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
     config = AioConfig(
         connect_timeout=settings.connect_timeout_s,
         read_timeout=settings.read_timeout_s,
         retries={"mode": "standard", "total_max_attempts": settings.max_attempts},
     )
-    try:
-        session = aioboto3.Session(profile_name=settings.profile_name)
-        # A queue stands in the region that its URL names, wherever the bucket is.
-        region = host.split(".")[1] if of_aws and host.startswith("sqs.") else None
-        client: AbstractAsyncContextManager[Any] = session.client(
-            "sqs",
-            region_name=region or session.region_name or settings.region_name or (None if of_aws else "us-east-1"),
-            endpoint_url=None if of_aws else f"{parts.scheme}://{parts.netloc}",
-            config=config,
-        )
-    except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(f"no SQS client can be made: {error}", detail=url[:200]) from error
-    return client
+    async with AsyncExitStack() as stack:
+        try:
+            session = AioSession(profile=settings.profile_name)
+            read_faster(session.get_component("data_loader"))
+            # A queue is in the region that its URL names, wherever the bucket is; one that is not of AWS is in none.
+            named = _REGION.match(host)
+            region = named[1] if named else session.get_config_variable("region") or settings.region_name
+            if not region and ".amazonaws." not in host:
+                region = "us-east-1"
+            client = await stack.enter_async_context(
+                session.create_client(
+                    "sqs",
+                    region_name=region,
+                    endpoint_url=f"{parts.scheme}://{parts.netloc}",
+                    config=config,
+                )
+            )
+        except (BotoCoreError, ValueError) as error:
+            raise ConfigurationError(f"no SQS client can be made: {error}", detail=url[:200]) from error
+        yield client

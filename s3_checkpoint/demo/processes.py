@@ -88,11 +88,11 @@ def local_settings(url: str) -> S3Settings:
 @asynccontextmanager
 async def local_queue(url: str) -> AsyncIterator[tuple[SuperstepQueue, str]]:
     """A new queue on the server at `url`, and its own URL."""
-    import aioboto3
+    from aiobotocore.session import AioSession
 
-    key = {"aws_access_key_id": "demo", "aws_secret_access_key": "demo"}  # it takes any
-    session = aioboto3.Session(**key, region_name="us-east-1")
-    async with session.client("sqs", endpoint_url=url) as client:
+    session = AioSession()
+    session.set_credentials("demo", "demo")  # it takes any
+    async with session.create_client("sqs", region_name="us-east-1", endpoint_url=url) as client:
         answer = await client.create_queue(
             QueueName=f"s3-checkpoint-demo-{uuid4().hex}", Attributes={"VisibilityTimeout": str(QUEUE_VISIBILITY_S)}
         )
