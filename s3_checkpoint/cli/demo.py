@@ -196,7 +196,7 @@ def _events(performance: Performance) -> dict[str, JsonValue]:
         "workers started": tally.workers,
         "workers killed in the middle of a superstep": len(tally.kills),
         "messages handled": tally.deliveries,
-        "redeliveries of a killed worker's message": tally.redeliveries,
+        "redeliveries after a visibility time-out": tally.redeliveries,
         "duplicates injected": tally.duplicates,
         "deliveries superseded": tally.superseded,
         "snapshots of losers, which no step names": snapshots - len(performance.steps),

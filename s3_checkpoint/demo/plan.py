@@ -31,7 +31,7 @@ class Tally:
     """Commits, each of another step; that of the initial state is not counted."""
     deliveries: int = 0
     redeliveries: int = 0
-    """Deliveries of a message that an earlier worker had taken and not finished."""
+    """Deliveries of a message that a worker had taken before and not finished in time: killed, or slow."""
     duplicates: int = 0
     """Messages sent a second time on purpose."""
     superseded: int = 0

@@ -141,7 +141,7 @@ class Stage:
             if step in self._killed:
                 self._killed.discard(step)
                 self._watcher.line(
-                    f"worker {worker.number} (pid {worker.pid}) gets the message again and resumes from step {step - 1}"
+                    f"worker {worker.number} (pid {worker.pid}) takes the message over and resumes from step {step - 1}"
                 )
         worker.done += 1
         if step in self._to_kill and worker.done >= self._to_kill[step]:

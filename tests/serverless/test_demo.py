@@ -66,7 +66,7 @@ def test_a_run_whose_workers_are_killed_gives_the_result_of_a_direct_count(tmp_p
     assert facts["steps"][8]["active"] == ["__end__"]
     assert facts["duplicates"] == 3
     assert facts["superseded"] >= 3
-    assert facts["redeliveries"] >= 3
+    assert facts["redeliveries"] >= 1
     assert facts["requests_per_superstep"] == [5] * 8
     states = [key["key"] for key in facts["keys"] if "/steps/" in key["key"]]
     assert states == [f"runs/{facts['run_id']}/steps/{step:020}.json" for step in range(9)]
