@@ -7,6 +7,9 @@ from types import ModuleType
 from s3_checkpoint.errors import ConfigurationError
 
 _CHUNK = 256 * 1024
+_PART = 16 * 1024
+_GZIP_MEMBERS = 1000
+"""Honest data has one. Millions of empty ones would cost minutes before they came to one byte."""
 _GZIP_WINDOW = 31
 """zlib's way to say: gzip framing, 32 KiB window."""
 _ZSTD_WINDOW = 8 * 1024 * 1024
@@ -48,22 +51,28 @@ def _gunzip(body: bytes, limit: int) -> bytearray:
     import zlib
 
     out = bytearray()
-    member = zlib.decompressobj(_GZIP_WINDOW)
-    data = body
+    rest = memoryview(body)
+    member, data, members = zlib.decompressobj(_GZIP_WINDOW), b"", 1
     try:
         while True:
-            out += member.decompress(data, min(_CHUNK, limit + 1 - len(out)))
+            if not data:
+                # In small parts, because zlib hands back a copy of whatever it has not used yet.
+                data, rest = bytes(rest[:_PART]), rest[_PART:]
+            chunk = member.decompress(data, min(_CHUNK, limit + 1 - len(out)))
+            out += chunk
             if len(out) > limit:
                 raise ValueError(_too_large(limit))
-            data = member.unconsumed_tail
             if member.eof:
                 data = member.unused_data
-                if not data:
+                if not data and not rest:
                     return out
+                members += 1
+                if members > _GZIP_MEMBERS:
+                    raise ValueError(f"its gzip data has more than {_GZIP_MEMBERS} members")
                 member = zlib.decompressobj(_GZIP_WINDOW)
-            elif not data:
-                out += member.flush(1)
-                if not member.eof:
+            else:
+                data = member.unconsumed_tail
+                if not (data or rest or chunk):
                     raise ValueError("its gzip data ends too early")
     except zlib.error as error:
         raise ValueError(f"its gzip data is damaged: {error}") from error

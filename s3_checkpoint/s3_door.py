@@ -14,7 +14,13 @@ import aiohttp
 from botocore import exceptions as sdk
 from botocore.exceptions import BotoCoreError, ClientError
 
-from s3_checkpoint.errors import ConfigurationError, LifecycleError, StoreError, StoreUnavailableError
+from s3_checkpoint.errors import (
+    CheckpointError,
+    ConfigurationError,
+    LifecycleError,
+    StoreError,
+    StoreUnavailableError,
+)
 from s3_checkpoint.request_events import Exchange, RequestObserver
 from s3_checkpoint.s3_errors import WRITES, error_for
 
@@ -90,10 +96,14 @@ class S3Door:
                 raise StoreUnavailableError(
                     operation, self._bucket, key, outcome_unknown=operation in WRITES, detail=detail
                 ) from error
-            except RuntimeError as error:
-                raise LifecycleError(_FOREIGN_CLIENT) from error
-            except KeyError as error:
-                raise StoreError(operation, self._bucket, key, f"its answer lacks {error}") from error
+            except CheckpointError:
+                raise
+            except Exception as error:
+                if type(error) is RuntimeError:
+                    raise LifecycleError(_FOREIGN_CLIENT) from error
+                # The SDK's parsers let through what they stumble over: a date that is none is a bare ValueError.
+                detail = f"its answer cannot be understood: {type(error).__name__}: {error}"[:300]
+                raise StoreError(operation, self._bucket, key, detail) from error
 
     @contextmanager
     def _until_closed(self) -> Iterator[None]:

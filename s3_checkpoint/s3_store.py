@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 from botocore.exceptions import ClientError
 
-from s3_checkpoint.errors import StateDecodingError
+from s3_checkpoint.errors import StateDecodingError, StoreError, StoreUnavailableError
 from s3_checkpoint.object_store import (
     PAGE_KEYS,
     ListedObject,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _EACH_ATTEMPT = "before-send.s3"
 _COUNTER = "s3-checkpoint-attempts"
 _CHUNK = 256 * 1024
+_OF_A_LISTING = frozenset({"IsTruncated", "KeyCount", "Name", "MaxKeys", "Contents"})
 _listed: Callable[[tuple[Any, ...]], ListedObject] = partial(tuple.__new__, ListedObject)
 """What `ListedObject._make` does, without a frame for each of a page's thousand lines."""
 
@@ -141,7 +142,10 @@ class S3ObjectStore:
                     exchange.answer, exchange.outcome = error.response, "refused"
                     return Refused(code_of(error))
                 raise
-        return Written(answer.get("ETag", ""))
+            if "ETag" not in answer:
+                problem = "its answer has no ETag; is something else than an S3 answering there?"
+                raise StoreUnavailableError("PutObject", self.bucket, key, outcome_unknown=True, detail=problem)
+        return Written(answer["ETag"])
 
     async def list(
         self,
@@ -162,17 +166,19 @@ class S3ObjectStore:
             options["Delimiter"] = delimiter
         with self._door.request("ListObjectsV2", prefix) as exchange:
             exchange.answer = answer = await self._client.list_objects_v2(**self._common, **options)
-            # A page that is not the last and has no way on would make all that follows vanish.
+            # What is no listing must not pass for an empty one, nor a page that is not the last for the last.
+            if not _OF_A_LISTING & answer.keys():
+                raise StoreError("ListObjectsV2", self.bucket, prefix, "its answer is not a listing")
             next_token = answer["NextContinuationToken"] if answer.get("IsTruncated") else None
-        lines: Any = answer.get(LINES)
-        if lines is None:
-            contents = answer.get("Contents", ())
-            lines = ([line[name] for line in contents] for name in ("Key", "Size", "LastModified"))
-        return Page(
-            list(map(_listed, zip(*lines, strict=True))),
-            [group["Prefix"] for group in answer.get("CommonPrefixes", ())],
-            next_token,
-        )
+            lines: Any = answer.get(LINES)
+            if lines is None:
+                contents = answer.get("Contents", ())
+                lines = ([line[name] for line in contents] for name in ("Key", "Size", "LastModified"))
+            return Page(
+                list(map(_listed, zip(*lines, strict=True))),
+                [group["Prefix"] for group in answer.get("CommonPrefixes", ())],
+                next_token,
+            )
 
     async def delete(self, keys: Sequence[str]) -> None:
         """See `ObjectStore.delete`. The first key that S3 refuses is raised; the others of its batch are gone."""
