@@ -142,7 +142,7 @@ class S3ObjectStore:
                     exchange.answer, exchange.outcome = error.response, "refused"
                     return Refused(code_of(error))
                 raise
-            if "ETag" not in answer:
+            if not answer.get("ETag"):
                 problem = "its answer has no ETag; is something else than an S3 answering there?"
                 raise StoreUnavailableError("PutObject", self.bucket, key, outcome_unknown=True, detail=problem)
         return Written(answer["ETag"])
