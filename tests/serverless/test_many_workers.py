@@ -126,11 +126,11 @@ def test_every_run_comes_out_right_and_every_superstep_is_committed_once(server:
                 unfinished.discard(run_id)
                 if not unfinished:
                     break
-            if chance.random() < 0.1:
+            if chance.random() < 0.08:
                 fleet.kill(chance.choice(fleet.living))
                 fleet.start_worker()
                 kills += 1
-            if chance.random() < 0.2:
+            if chance.random() < 0.12:
                 step = chance.randint(0, facts["step"])
                 queue.send(SuperstepMessage(run_id=run_id, step=step).model_dump_json(exclude_defaults=True))
                 duplicates += 1
