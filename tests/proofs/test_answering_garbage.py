@@ -110,7 +110,10 @@ def calls(c: S3Checkpointer[Work]) -> dict[str, Callable[[], Awaitable[object]]]
 
 
 async def test_whatever_a_server_answers_nothing_but_our_errors_comes_out() -> None:
-    """And nothing is ever taken for a state or for tasks that is none."""
+    """And nothing is taken for a state, for an empty run or for a success that is none.
+
+    Story: a date that is none came out as the SDK's bare ValueError, and a page of `<Other/>` was a run without steps.
+    """
     current = b""
 
     async def serve(writer: asyncio.StreamWriter) -> None:

@@ -289,7 +289,10 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
 @pytest.mark.parametrize("key", [KEYS.state(7), KEYS.committed_active(7, "w1")], ids=["state", "active"])
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_refused_within_the_bound(name: str, key: str) -> None:
-    """It is found out before `max_state_bytes` of it are held: the bound, and a constant."""
+    """It is found out before `max_state_bytes` of it are held: the bound, and a constant.
+
+    Story: a megabyte of empty gzip members kept the reader busy for hours, each one copying all that were left.
+    """
     encoding, make = BOMBS[name]
     store, body = committed(), make()
     stored = store._objects[key]
