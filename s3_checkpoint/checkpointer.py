@@ -191,7 +191,7 @@ class S3Checkpointer(Checkpointer[StateT]):
         raise self._snapshot_gone(key)
 
     async def list(self, run_id: UUID) -> builtins.list[int]:
-        """The steps of the run, ascending; empty for an unknown run. n/1000 LISTs; beyond 4,000 steps up to 20 more."""
+        """The steps of the run, ascending; empty for an unknown run. n/1000 LISTs; beyond 2,000 steps up to 20 more."""
         return await self._index.steps(self._run(run_id))
 
     async def commit(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> None:

@@ -58,7 +58,7 @@ class StepIndex:
         return found
 
     async def steps(self, run: RunKeys) -> list[int]:
-        """All steps of the run, ascending. n/1000 LISTs, and about 20 more from 4,000 steps on; 16 at a time."""
+        """All steps of the run, ascending. n/1000 LISTs, and up to 20 more beyond 2,000 steps; 16 at a time."""
         if not self._store.ordered:
             return sorted(steps_among(run, await self._every_line(run))[0])
         steps = await all_pages(self._store, run, lambda page, count: page.steps[:count])

@@ -26,7 +26,7 @@ END = MAX_STEP + 1
 """Behind every step."""
 PARALLEL = 16
 """LISTs of one listing under way at a time."""
-_PAGES_IN_TURN = 4
+_PAGES_IN_TURN = 2
 """Pages read one after another before a listing counts as long."""
 _CUTS = 6
 """How often the range whose end is unknown is cut before an answer must have come."""
@@ -89,7 +89,7 @@ async def all_pages(
 ) -> list[T]:
     """All steps of the run, as `pick(page, n)` gives the first `n` of each page; ascending.
 
-    n/1000 LISTs for n steps, and about 20 more for a long run, at most `parallel` at a time. Needs an ordered store.
+    n/1000 LISTs for n steps, and up to 20 more beyond 2,000, at most `parallel` at a time. Needs an ordered store.
     """
     found: list[T] = []
     parts: list[tuple[int, list[T]]] = []
