@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -200,9 +201,15 @@ async def test_before_opening_every_call_is_a_clear_error(settings: S3Settings) 
             await call(connection)
 
 
-async def test_a_connection_is_opened_once_at_a_time_and_again_after_closing(settings: S3Settings) -> None:
-    """Story: two tasks that entered at once both got in, and one client was never closed."""
-    connection = connect(Work, settings)
+async def test_a_connection_is_opened_once_at_a_time_and_again_after_closing(
+    settings: S3Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Story: two tasks that entered while credentials were fetched both got in; one client was never closed."""
+    answer = '{"Version": 1, "AccessKeyId": "x", "SecretAccessKey": "y"}'
+    (tmp_path / "credentials.json").write_text(answer)
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = cat {tmp_path / 'credentials.json'}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    connection = connect(Work, settings.model_copy(update={"access_key_id": None, "secret_access_key": None}))
 
     first, second = await asyncio.gather(connection.__aenter__(), connection.__aenter__(), return_exceptions=True)
 

@@ -230,6 +230,7 @@ def step_of(name: str) -> int | None:
 @given(st.lists(looks_like_a_step, max_size=40), st.integers(1, 5), st.booleans())
 @example(["00000000000000000001.json", *(f"{'9' * 20}{n}" for n in range(9))], 2, True)
 @example([f"{step:020d}.json" for step in (0, 1, 2, MAX_STEP)], 1, True)
+@example(["000000000000000000007.json", "0000000000000000007.json"], 2, True)
 def test_keys_that_look_like_steps_but_are_not_are_skipped(found: list[str], page: int, ordered: bool) -> None:
     """The list and the latest step are those that the key grammar says, on pages of any size and in any order."""
     store = MemoryStore(ordered=ordered)
