@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 
@@ -34,8 +35,9 @@ async def test_two_reads_that_fail_at_once_leave_no_failure_behind(
     """Story: of two requests sent together, the second one's failure was never read, and the event loop complained."""
     checkpointer = S3Checkpointer(Work, SlowDown503(store, Aim(times=99)))
 
-    with caplog.at_level(logging.ERROR), pytest.raises(StoreUnavailableError):
-        await checkpointer.load_active(RUN, 5)
-    gc.collect()
+    with caplog.at_level(logging.ERROR):
+        with contextlib.suppress(StoreUnavailableError):  # kept by nobody, so that what it holds is collected
+            await checkpointer.load_active(RUN, 5)
+        gc.collect()
 
     assert caplog.records == []
