@@ -124,7 +124,7 @@ class StepObjects(Generic[StateT]):
         finally:
             saved.cancel()
             facts.cancel()
-            # Waited for, so that nothing goes on behind a call that has ended, and neither failure is left unread.
+            # Waited for, so that nothing goes on behind a call that has ended.
             await asyncio.gather(saved, facts, return_exceptions=True)
 
     def snapshot_key(self, run: RunKeys, step: int, facts: Facts) -> str | None:

@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import logging
+import asyncio
+from typing import TypeVar
 
 import pytest
 
 from s3_checkpoint import S3Checkpointer, StepConflictError, StoreUnavailableError
 from s3_checkpoint.object_store import ObjectStore
-from tests.faults import Aim, SlowDown503
+from tests.faults import Aim, Request, Send, SlowDown503, Wrapper
 from tests.proofs.ledger import RUN, Work, tasks_of
+
+T = TypeVar("T")
 
 
 async def test_the_same_json_under_another_schema_version_is_a_conflict(store: ObjectStore) -> None:
@@ -29,15 +30,26 @@ async def test_the_same_json_under_another_schema_version_is_a_conflict(store: O
     assert await new.load(RUN, 5) == Work(label="a!")
 
 
-async def test_two_reads_that_fail_at_once_leave_no_failure_behind(
-    store: ObjectStore, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Story: of two requests sent together, the second one's failure was never read, and the event loop complained."""
-    checkpointer = S3Checkpointer(Work, SlowDown503(store, Aim(times=99)))
+class HeadHangs(Wrapper):
+    """The HEAD is never answered; `under_way` says whether it still waits."""
 
-    with caplog.at_level(logging.ERROR):
-        with contextlib.suppress(StoreUnavailableError):  # kept by nobody, so that what it holds is collected
-            await checkpointer.load_active(RUN, 5)
-        gc.collect()
+    under_way = False
 
-    assert caplog.records == []
+    async def around(self, request: Request, send: Send[T]) -> T:
+        if request.verb == "HeadObject":
+            self.under_way = True
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.under_way = False
+        return await send()
+
+
+async def test_nothing_goes_on_behind_a_call_that_has_failed(store: ObjectStore) -> None:
+    """Story: of two requests sent together one failed, and the other was still under way when the caller was told."""
+    hanging = HeadHangs(SlowDown503(store, Aim("GetObject")))
+
+    with pytest.raises(StoreUnavailableError):
+        await S3Checkpointer(Work, hanging).load_active(RUN, 5)
+
+    assert not hanging.under_way
