@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import boto3
 import pytest
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 from s3_checkpoint import MemoryStore, S3Settings
@@ -40,7 +40,7 @@ def moto_url() -> Iterator[str]:
     """An S3 that lives as long as the test session, on a free loopback port."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     application = OneS3RequestAtATime(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
+    server = make_server("127.0.0.1", 0, application, threaded=True)
     serving = threading.Thread(target=server.serve_forever, daemon=True)
     serving.start()
     yield f"http://127.0.0.1:{server.server_port}"

@@ -13,6 +13,7 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from s3_checkpoint import MemoryStore
 from s3_checkpoint.langgraph import S3Saver
 from tests.langgraph.counting import Counting, at, checkpoint, id_of
+from tests.langgraph.reference import ordered_reference
 
 COUNTERS = {"counters_since_delta_snapshot": {"d": (1, 1)}}
 
@@ -74,6 +75,7 @@ def test_of_a_fork_only_its_own_branch_counts(saver: S3Saver) -> None:
     assert {value for _, _, value in history["d"]["writes"]} == {"2a", "2b", "3a", "3b"}
 
 
+@ordered_reference
 @pytest.mark.parametrize("target", [0, 1, 7, 20, 21])
 def test_the_history_is_that_of_the_in_memory_saver(saver: S3Saver, target: int) -> None:
     """Target by target, with a snapshot on the way."""

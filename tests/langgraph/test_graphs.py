@@ -22,6 +22,7 @@ from s3_checkpoint import MemoryStore
 from s3_checkpoint.langgraph import S3Saver
 from tests.langgraph import graphs
 from tests.langgraph.counting import Counting, id_of
+from tests.langgraph.reference import ordered_reference
 
 Durability = Literal["sync", "async", "exit"]
 DURABILITIES: list[Durability] = ["sync", "async", "exit"]
@@ -61,6 +62,7 @@ def test_a_graph_gives_the_result_and_the_history_it_gives_in_memory(saver: S3Sa
     assert same_as_in_memory(saver, name)
 
 
+@ordered_reference
 @pytest.mark.parametrize("name", ["delta", "delta with snapshots"])
 def test_delta_channels_give_the_result_and_the_history_they_give_in_memory(name: str) -> None:
     with S3Saver(MemoryStore()) as saver:
@@ -68,7 +70,9 @@ def test_delta_channels_give_the_result_and_the_history_they_give_in_memory(name
 
 
 @pytest.mark.parametrize("durability", DURABILITIES)
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[ordered_reference] if "delta" in name else []) for name in GRAPHS]
+)
 async def test_every_durability_gives_the_same_result_async_and_sync(name: str, durability: Durability) -> None:
     make, given = GRAPHS[name]
     expected = make().compile(checkpointer=InMemorySaver()).invoke(given, thread())
@@ -142,6 +146,7 @@ def test_time_travel_replays_from_any_checkpoint_and_forks_leave_the_old_branch(
     assert len(list(graph.get_state_history(config))) > len(states)
 
 
+@ordered_reference
 @pytest.mark.parametrize("durability", DURABILITIES)
 def test_delta_channels_are_rebuilt_by_another_process_after_forks_and_pruning(durability: Durability) -> None:
     store, config = MemoryStore(), thread()
