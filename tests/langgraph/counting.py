@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint
 from langgraph.checkpoint.base.id import uuid6
 
-from s3_checkpoint.object_store import (
-    PAGE_KEYS,
-    ObjectAttributes,
-    ObjectHead,
-    ObjectStore,
-    Page,
-    PutMode,
-    Refused,
-    StoredObject,
-    Written,
-)
+from s3_checkpoint.object_store import PAGE_KEYS, ObjectStore
+from tests.faults import Request, Send, T, Wrapper
 
-T = TypeVar("T")
+VERBS = {
+    "GetObject": "GET",
+    "HeadObject": "HEAD",
+    "PutObject": "PUT",
+    "ListObjectsV2": "LIST",
+    "DeleteObjects": "DELETE",
+    "CopyObject": "COPY",
+}
 
 
-class Counting:
+class Counting(Wrapper):
     """Passes every call on. Calls made before any of them is answered are one round trip."""
 
     def __init__(self, store: ObjectStore) -> None:
-        self.store = store
+        super().__init__(store)
         self.requests: Counter[str] = Counter()
         self.rounds = 0
         self._round: asyncio.Future[None] | None = None
@@ -40,49 +38,17 @@ class Counting:
         self.requests.clear()
         self.rounds = 0
 
-    @property
-    def bucket(self) -> str:
-        return self.store.bucket
-
-    @property
-    def ordered(self) -> bool:
-        return self.store.ordered
-
-    async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
-        return await self._call("GET", self.store.get(key, max_bytes=max_bytes))
-
-    async def head(self, key: str) -> ObjectHead | None:
-        return await self._call("HEAD", self.store.head(key))
-
-    async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
-        return await self._call("PUT", self.store.put(key, body, attributes, mode=mode))
-
-    async def list(
-        self,
-        prefix: str,
-        *,
-        start_after: str = "",
-        token: str | None = None,
-        delimiter: str = "",
-        limit: int = PAGE_KEYS,
-    ) -> Page:
-        listing = self.store.list(prefix, start_after=start_after, token=token, delimiter=delimiter, limit=limit)
-        return await self._call("LIST", listing)
-
     async def delete(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), PAGE_KEYS):
-            await self._call("DELETE", self.store.delete(keys[start : start + PAGE_KEYS]))
+            await super().delete(keys[start : start + PAGE_KEYS])
 
-    async def copy(self, source: str, target: str, *, attributes: ObjectAttributes | None = None) -> bool:
-        return await self._call("COPY", self.store.copy(source, target, attributes=attributes))
-
-    async def _call(self, verb: str, request: Coroutine[Any, Any, T]) -> T:
-        self.requests[verb] += 1
+    async def around(self, request: Request, send: Send[T]) -> T:
+        self.requests[VERBS[request.verb]] += 1
         if self._round is None:
             self.rounds += 1
             self._round = asyncio.ensure_future(self._gather())
         await asyncio.shield(self._round)
-        return await request
+        return await send()
 
     async def _gather(self) -> None:
         for _ in range(50):  # turns of the loop, in which calls that depend on no answer have been made

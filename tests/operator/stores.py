@@ -4,77 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from s3_checkpoint.object_store import (
-    PAGE_KEYS,
-    ObjectAttributes,
-    ObjectHead,
-    ObjectStore,
-    Page,
-    PutMode,
-    Refused,
-    StoredObject,
-    Written,
-)
+from s3_checkpoint.object_store import ObjectStore
+from tests.faults import Request, Send, T, Wrapper
+
+VERBS = {
+    "GetObject": "get",
+    "HeadObject": "head",
+    "PutObject": "put",
+    "ListObjectsV2": "list",
+    "DeleteObjects": "delete",
+    "CopyObject": "copy",
+}
 
 
-class Around:
+class Around(Wrapper):
     """A store around another; `before` is awaited ahead of every call."""
-
-    def __init__(self, inner: ObjectStore) -> None:
-        self.inner = inner
 
     async def before(self, verb: str) -> None:
         """Nothing, here."""
 
-    @property
-    def bucket(self) -> str:
-        return self.inner.bucket
-
-    @property
-    def ordered(self) -> bool:
-        return self.inner.ordered
-
-    async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
-        await self.before("get")
-        return await self.inner.get(key, max_bytes=max_bytes)
-
-    async def head(self, key: str) -> ObjectHead | None:
-        await self.before("head")
-        return await self.inner.head(key)
-
-    async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
-        await self.before("put")
-        return await self.inner.put(key, body, attributes, mode=mode)
-
-    async def list(
-        self,
-        prefix: str,
-        *,
-        start_after: str = "",
-        token: str | None = None,
-        delimiter: str = "",
-        limit: int = PAGE_KEYS,
-    ) -> Page:
-        await self.before("list")
-        return await self.inner.list(prefix, start_after=start_after, token=token, delimiter=delimiter, limit=limit)
-
-    async def delete(self, keys: Sequence[str]) -> None:
-        await self.before("delete")
-        await self.inner.delete(keys)
-
-    async def copy(self, source: str, target: str, *, attributes: ObjectAttributes | None = None) -> bool:
-        await self.before("copy")
-        return await self.inner.copy(source, target, attributes=attributes)
+    async def around(self, request: Request, send: Send[T]) -> T:
+        await self.before(VERBS[request.verb])
+        return await send()
 
 
 class Counted(Around):
     """Counts the calls it passes on."""
 
-    def __init__(self, inner: ObjectStore) -> None:
-        super().__init__(inner)
+    def __init__(self, store: ObjectStore) -> None:
+        super().__init__(store)
         self.calls: Counter[str] = Counter()
 
     async def before(self, verb: str) -> None:
@@ -89,8 +50,8 @@ class Counted(Around):
 class Turns(Around):
     """Holds every call until it is chosen: `choose(n)` says which of the n that wait goes next."""
 
-    def __init__(self, inner: ObjectStore, choose: Callable[[int], int]) -> None:
-        super().__init__(inner)
+    def __init__(self, store: ObjectStore, choose: Callable[[int], int]) -> None:
+        super().__init__(store)
         self._choose = choose
         self._waiting: list[asyncio.Future[None]] = []
 

@@ -48,7 +48,7 @@ class IgnoresConditions(Around):
     """As stores do that do not know If-None-Match: every write is taken."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
-        return await self.inner.put(key, body, attributes, mode="overwrite")
+        return await self.store.put(key, body, attributes, mode="overwrite")
 
 
 class RefusesConditions(Around):
@@ -57,14 +57,14 @@ class RefusesConditions(Around):
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
         if mode != "overwrite":
             raise ConfigurationError("the store does not implement this", "memory", "NotImplemented")
-        return await self.inner.put(key, body, attributes, mode=mode)
+        return await self.store.put(key, body, attributes, mode=mode)
 
 
 class ReordersListings(Around):
     """Lists as a dictionary sorts: capitals beside small letters."""
 
     async def list(self, prefix: str, **options: Any) -> Page:
-        page = await self.inner.list(prefix, **options)
+        page = await self.store.list(prefix, **options)
         return replace(page, objects=sorted(page.objects, key=lambda listed: listed.key.casefold()))
 
 
@@ -72,21 +72,21 @@ class IgnoresStartAfter(Around):
     """Lists from the beginning, whatever it is asked."""
 
     async def list(self, prefix: str, **options: Any) -> Page:
-        return await self.inner.list(prefix, **options | {"start_after": ""})
+        return await self.store.list(prefix, **options | {"start_after": ""})
 
 
 class RepeatsPages(Around):
     """Gives the same page whatever the token."""
 
     async def list(self, prefix: str, **options: Any) -> Page:
-        return await self.inner.list(prefix, **options | {"token": None})
+        return await self.store.list(prefix, **options | {"token": None})
 
 
 class ForgetsDelimiter(Around):
     """Lists everything, in no groups."""
 
     async def list(self, prefix: str, **options: Any) -> Page:
-        return await self.inner.list(prefix, **options | {"delimiter": ""})
+        return await self.store.list(prefix, **options | {"delimiter": ""})
 
 
 class ListsLate(Around):
@@ -98,10 +98,10 @@ class ListsLate(Around):
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
         self._last = key
-        return await self.inner.put(key, body, attributes, mode=mode)
+        return await self.store.put(key, body, attributes, mode=mode)
 
     async def list(self, prefix: str, **options: Any) -> Page:
-        page = await self.inner.list(prefix, **options)
+        page = await self.store.list(prefix, **options)
         seen: list[ListedObject] = [listed for listed in page.objects if listed.key != self._last]
         self._last = ""
         return replace(page, objects=seen)
@@ -111,21 +111,21 @@ class DropsMetadata(Around):
     """As a gateway does that passes only the headers it knows."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
-        return await self.inner.put(key, body, replace(attributes, metadata={}), mode=mode)
+        return await self.store.put(key, body, replace(attributes, metadata={}), mode=mode)
 
 
 class DropsEncoding(Around):
     """As a proxy does that means to unpack what passes."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
-        return await self.inner.put(key, body, replace(attributes, content_encoding=None), mode=mode)
+        return await self.store.put(key, body, replace(attributes, content_encoding=None), mode=mode)
 
 
 class DeniesAbsence(Around):
     """As S3 does without s3:ListBucket on the key."""
 
     async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
-        found = await self.inner.get(key, max_bytes=max_bytes)
+        found = await self.store.get(key, max_bytes=max_bytes)
         if found is None:
             raise AccessDeniedError("memory", key, "s3:GetObject")
         return found
@@ -157,13 +157,13 @@ class SaysNothing(Around):
 
 class WrongClock(Around):
     async def head(self, key: str) -> ObjectHead | None:
-        found = await self.inner.head(key)
+        found = await self.store.head(key)
         return found and replace(found, last_modified=found.last_modified.replace(year=2020))
 
 
 class CopiesNothingBeside(Around):
     async def copy(self, source: str, target: str, *, attributes: ObjectAttributes | None = None) -> bool:
-        return await self.inner.copy(source, target)
+        return await self.store.copy(source, target)
 
 
 async def findings(store: ObjectStore, settings: S3Settings = SETTINGS) -> dict[str, Finding]:
