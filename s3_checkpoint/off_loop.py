@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import ParamSpec, TypeVar
@@ -24,7 +24,9 @@ LARGE_BYTES = 128 * 1024
 """From here on it takes milliseconds, and a thread is worth its 0.1 ms."""
 _NODE_BYTES = 8
 """What a value inside a state counts beside the length of its text."""
-_ENOUGH = LARGE_BYTES // _NODE_BYTES
+_SAMPLE = 8
+"""Of a container with more parts than twice this, so many are looked at, and stand for the others."""
+_DEPTH = 12
 
 _pauses = 0
 _enabled_before = False
@@ -53,22 +55,44 @@ def collector_paused() -> Iterator[None]:
 
 
 def is_large(value: object) -> bool:
-    """Whether `value` is likely to take `LARGE_BYTES` of JSON or more. Looks at no more of it than it needs to know."""
-    size = 0
-    rest = [value]
-    while rest and size < LARGE_BYTES:
-        value = rest.pop()
-        size += _NODE_BYTES
-        if isinstance(value, str | bytes | bytearray):
-            size += len(value)
-        elif isinstance(value, dict):
-            size += _NODE_BYTES * len(value)
-            rest.extend(islice(value.values(), _ENOUGH))
-        elif isinstance(value, list | tuple | set | frozenset):
-            rest.extend(islice(value, _ENOUGH))
-        elif inside := getattr(value, "__dict__", None):
-            rest.extend(islice(inside.values(), _ENOUGH))
-    return size >= LARGE_BYTES
+    """Whether `value` is likely to take `LARGE_BYTES` of JSON or more, by a look at some of it.
+
+    An estimate: a wrong one costs time, never correctness. Long texts and long containers are seen wherever they are
+    but in the parts of a long container that are not looked at.
+    """
+    return _size(value, _DEPTH) >= LARGE_BYTES
+
+
+def _size(value: object, depth: int) -> int:
+    if isinstance(value, str | bytes | bytearray):
+        return _NODE_BYTES + len(value)
+    parts: Collection[object]
+    if isinstance(value, dict):
+        parts = value.values()
+    elif isinstance(value, list | tuple | set | frozenset):
+        parts = value
+    else:
+        inside = getattr(value, "__dict__", None)
+        if not inside:
+            return _NODE_BYTES
+        parts = inside.values()
+    count = len(parts)
+    least = _NODE_BYTES * (1 + count)
+    if not count or not depth or least >= LARGE_BYTES:
+        return least
+    if count <= 2 * _SAMPLE:
+        looked_at: Iterable[object] = parts
+    elif isinstance(parts, list | tuple):
+        looked_at = parts[:: count // _SAMPLE]
+    else:
+        looked_at = islice(parts, _SAMPLE)
+    size = seen = 0
+    for part in looked_at:
+        size += _size(part, depth - 1)
+        seen += 1
+        if size >= LARGE_BYTES:
+            return size
+    return _NODE_BYTES + size * count // seen
 
 
 async def off_loop(large: bool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
