@@ -140,7 +140,10 @@ ENDLESS.append(ENDLESS)
         ({str(n): n for n in range(LARGE_BYTES)}, True),
         (Watched.model_construct(text="x" * LARGE_BYTES), True),
         (Plain(Plain("x" * LARGE_BYTES)), True),
-        (ENDLESS, True),
+        (ENDLESS, False),  # is refused whatever its size
+        ([ENDLESS] * 16, False),
+        ([{"a": n, "b": [n]} for n in range(10_000)], True),
+        ([{"a": n, "b": [n]} for n in range(100)], False),
         (None, False),
         (7, False),
         ([1.5] * 100, False),
