@@ -193,7 +193,7 @@ BUCKET = (
         "public-access",
         public_access,
         "a policy or ACL can make states readable to everybody",
-        "aws s3api put-public-access-block --bucket BUCKET --public-access-block-configuration "
+        "aws s3api put-public-access-block --bucket {bucket} --public-access-block-configuration "
         "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true",
     ),
 )

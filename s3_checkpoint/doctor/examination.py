@@ -67,6 +67,7 @@ async def run_probe(probe: Probe, patient: Patient) -> Finding:
     except CheckpointError as error:
         verdict = Verdict(Status.FAIL, str(error))
     fix = "" if verdict.status in (Status.PASS, Status.SKIP) else verdict.fix or probe.fix
+    fix = fix.replace("{bucket}", patient.store.bucket)
     return Finding(probe.name, verdict.status, verdict.found, probe.means, fix)
 
 

@@ -72,6 +72,7 @@ class Probe:
     check: Callable[[Patient], Awaitable[Verdict]]
     means: str
     fix: str
+    """`{bucket}` in it stands for the bucket's name."""
     when_denied: Status = Status.FAIL
     """How bad it is if the credentials may not even try."""
 

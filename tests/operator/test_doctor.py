@@ -349,3 +349,14 @@ async def test_the_bucket_probes_see_how_it_is_set_up(settings: S3Settings) -> N
     assert (expiring["versioning"], expiring["lifecycle"], expiring["public-access"]) == ("warn", "warn", "warn")
     assert frozen["lifecycle"] == Status.FAIL
     assert (tidy["versioning"], tidy["lifecycle"], tidy["public-access"]) == ("pass", "pass", "pass")
+
+
+async def test_a_fix_names_the_bucket_it_is_for(settings: S3Settings) -> None:
+    """It can be pasted as it stands."""
+    async with client_for(settings) as client:
+        patient = Patient(S3ObjectStore(client, settings), RunKeys("", UUID(int=9)), settings, client)
+        [public_access] = [probe for probe in BUCKET if probe.name == "public-access"]
+
+        finding = await run_probe(public_access, patient)
+
+    assert f"--bucket {settings.bucket} " in finding.fix
