@@ -85,13 +85,14 @@ class Library(Contestant):
     """`S3Checkpointer`, opened by `connect`."""
 
     name = "s3_checkpoint"
+    prefix = "ours"
 
     async def open(self) -> None:
         self.checkpointer: S3Checkpointer[State] = await self.stack.enter_async_context(connect(State, self.settings()))
 
     def settings(self) -> S3Settings:
         """For the stub."""
-        return S3Settings.from_url(f"s3://{BUCKET}/ours", endpoint_url=self.url, region_name="us-east-1")
+        return S3Settings.from_url(f"s3://{BUCKET}/{self.prefix}", endpoint_url=self.url, region_name="us-east-1")
 
     async def save(self, thread: str, step: int, text: str) -> None:
         await self.checkpointer.save(run_of(thread), step, State(text=text))
@@ -109,17 +110,18 @@ class Library(Contestant):
 
     def run(self, thread: str) -> RunKeys:
         """Where the thread's steps stand."""
-        return RunKeys("ours", run_of(thread))
+        return RunKeys(self.prefix, run_of(thread))
 
     def _new_process(self) -> S3Checkpointer[State]:
         """A checkpointer that has seen no step yet, on the same client."""
-        return S3Checkpointer(State, self.checkpointer.objects.store, prefix="ours")
+        return S3Checkpointer(State, self.checkpointer.objects.store, prefix=self.prefix)
 
 
 class LibraryWithHint(Library):
     """The same, in a process that has seen a recent step."""
 
     name = "s3_checkpoint, step seen"
+    prefix = "seen"
 
     def _new_process(self) -> S3Checkpointer[State]:
         return self.checkpointer
