@@ -23,12 +23,13 @@ import builtins
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from secrets import token_hex
 from typing import Generic
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from s3_checkpoint.codec import Facts, Migration
 from s3_checkpoint.errors import ConfigurationError, StateDecodingError, StepConflictError, StoreUnavailableError
-from s3_checkpoint.keys import RunKeys, check_run_id, check_step
+from s3_checkpoint.keys import RunKeys, check_run_id, check_step, run_keys
 from s3_checkpoint.models import ActiveSnapshot, Checkpoint, StateT
 from s3_checkpoint.object_store import ObjectStore, Written
 from s3_checkpoint.step_index import StepIndex
@@ -86,7 +87,7 @@ class S3Checkpointer(Checkpointer[StateT]):
         compression: str | None = None,
         max_state_bytes: int = 64 * 1024**2,
         conditional_writes: bool = True,
-        new_id: Callable[[], str] = lambda: uuid4().hex,
+        new_id: Callable[[], str] = lambda: token_hex(16),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -263,7 +264,7 @@ class S3Checkpointer(Checkpointer[StateT]):
         raise self._snapshot_gone(key)
 
     def _run(self, run_id: UUID) -> RunKeys:
-        return RunKeys(self._prefix, check_run_id(run_id), self._namespace)
+        return run_keys(self._prefix, check_run_id(run_id), self._namespace)
 
     async def _stands(self, run: RunKeys, step: int, ours: Facts) -> bool | None:
         """Whether what stands there, having our content, is our own write; None if nothing stands there."""

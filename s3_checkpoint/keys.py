@@ -13,7 +13,8 @@ Beside `runs/` stands `threads/`, the family of the LangGraph saver: `thread_key
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import quote, unquote
 from uuid import UUID
 
@@ -24,6 +25,8 @@ MAX_STEP = 2**64 - 1
 MAX_KEY_BYTES = 1024
 """S3's own bound on a key, in UTF-8 bytes."""
 
+_LONGEST_NAME = len(f"{MAX_STEP}.{'f' * 32}.json")
+"""Of an object under a run, that of a snapshot of a commit."""
 _STEP_KEY = re.compile(rf"([0-9]{{{STEP_DIGITS}}})\.json")
 _ACTIVE_KEY = re.compile(rf"([0-9]{{{STEP_DIGITS}}})(?:\.([0-9A-Za-z_-]{{1,64}}))?\.json")
 _WRITE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -108,8 +111,21 @@ class RunKeys:
     run_id: UUID
     namespace: str = ""
 
+    run: str = field(init=False, repr=False, compare=False)
+    """Everything of this run, whatever its namespaces, begins with this."""
+    root: str = field(init=False, repr=False, compare=False)
+    """What belongs to this namespace alone begins with this."""
+    steps: str = field(init=False, repr=False, compare=False)
+    """The states of this namespace stand under this, and nothing else."""
+    actives: str = field(init=False, repr=False, compare=False)
+    """The active snapshots of this namespace stand under this, and nothing else."""
+
     def __post_init__(self) -> None:
-        longest = len(self.committed_active(MAX_STEP, "f" * 32).encode())
+        run = f"{runs_prefix(self.prefix)}{self.run_id}/"
+        root = f"{run}namespaces/{encode_segment(self.namespace)}/" if self.namespace else run
+        for name, value in (("run", run), ("root", root), ("steps", f"{root}steps/"), ("actives", f"{root}active/")):
+            object.__setattr__(self, name, value)
+        longest = len(self.actives.encode()) + _LONGEST_NAME
         if longest > MAX_KEY_BYTES:
             raise InvalidArgumentError(
                 "prefix and namespace",
@@ -118,29 +134,9 @@ class RunKeys:
             )
 
     @property
-    def run(self) -> str:
-        """Everything of this run, whatever its namespaces, begins with this."""
-        return f"{runs_prefix(self.prefix)}{self.run_id}/"
-
-    @property
     def namespaces(self) -> str:
         """The namespaces of the run stand under this."""
         return f"{self.run}namespaces/"
-
-    @property
-    def root(self) -> str:
-        """What belongs to this namespace alone begins with this."""
-        return f"{self.namespaces}{encode_segment(self.namespace)}/" if self.namespace else self.run
-
-    @property
-    def steps(self) -> str:
-        """The states of this namespace stand under this, and nothing else."""
-        return f"{self.root}steps/"
-
-    @property
-    def actives(self) -> str:
-        """The active snapshots of this namespace stand under this, and nothing else."""
-        return f"{self.root}active/"
 
     def state(self, step: int) -> str:
         """The state object of `step`."""
@@ -168,6 +164,10 @@ class RunKeys:
         if match is None or int(match[1]) > MAX_STEP:
             return None
         return int(match[1]), match[2]
+
+
+run_keys = lru_cache(maxsize=1024)(RunKeys)
+"""`RunKeys(…)`, for the run that is asked about again and again made once."""
 
 
 def parse_step_name(name: str) -> int | None:

@@ -82,13 +82,15 @@ class RequestObserver:
         self._bucket = bucket
         self._on_request = on_request
 
+    @property
+    def watches(self) -> bool:
+        """Whether anybody is told of requests."""
+        return self._on_request is not None or logger.isEnabledFor(logging.INFO)
+
     @contextmanager
     def exchange(self, operation: str, key: str) -> Iterator[Exchange]:
         """Around one request: whoever makes it notes what it learns in the `Exchange`."""
         exchange = Exchange()
-        if self._on_request is None and not logger.isEnabledFor(logging.INFO):
-            yield exchange
-            return
         token = _under_way.set(exchange)
         started_at, begin = time.time(), time.perf_counter()
         try:

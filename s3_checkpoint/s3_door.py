@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import aiohttp
 from botocore import exceptions as sdk
@@ -67,8 +67,7 @@ class S3Door:
             task.cancel()
             self._sent_away.add(task)
 
-    @contextmanager
-    def request(self, operation: str, key: str) -> Iterator[Exchange]:
+    def request(self, operation: str, key: str) -> AbstractContextManager[Exchange]:
         """Around one request. Raises our errors only, and what the block itself raises of them."""
         if self.closed:
             raise LifecycleError("this checkpointer is closed; use it inside its `async with connect(...)` block")
@@ -77,60 +76,78 @@ class S3Door:
                 "this checkpointer was opened in another event loop; open one inside this loop with "
                 "`async with connect(...)`, or use SyncS3Checkpointer, which has a loop of its own"
             )
-        with self._observer.exchange(operation, key) as exchange, self._until_closed():
-            try:
-                yield exchange
-            except ClientError as error:
-                exchange.answer = error.response
-                message = str(error.response.get("Error", {}).get("Message", ""))
-                raise error_for(operation, self._bucket, key, code_of(error), status_of(error), message) from error
-            except _CONFIGURATION_ERRORS as error:
-                problem = "the request could not be made as configured"
-                if isinstance(error, sdk.NoCredentialsError):
-                    problem = "no credentials were found; give a profile, a role, or an access key and its secret"
-                raise ConfigurationError(problem, self._bucket, str(error)) from error
-            except EXCHANGE_ERRORS as error:
-                if _is_of_the_loop(error):
-                    raise LifecycleError(_FOREIGN_CLIENT) from error
-                detail = f"{type(error).__name__}: {error}"[:300]
-                raise StoreUnavailableError(
-                    operation, self._bucket, key, outcome_unknown=operation in WRITES, detail=detail
-                ) from error
-            except CheckpointError:
-                raise
-            except Exception as error:
-                if type(error) is RuntimeError:
-                    raise LifecycleError(_FOREIGN_CLIENT) from error
-                # The SDK's parsers let through what they stumble over: a date that is none is a bare ValueError.
-                detail = f"its answer cannot be understood: {type(error).__name__}: {error}"[:300]
-                raise StoreError(operation, self._bucket, key, detail) from error
+        if self._observer.watches:
+            return self._watched(operation, key)
+        return _Visit(self, operation, key, Exchange())
 
     @contextmanager
-    def _until_closed(self) -> Iterator[None]:
-        task = asyncio.current_task()
-        if task is None:  # driven by hand: there is nothing to cancel
-            yield
-            return
-        cancelled_before = task.cancelling()
-        self._inside.add(task)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if task in self._sent_away and task.uncancel() <= cancelled_before:
+    def _watched(self, operation: str, key: str) -> Iterator[Exchange]:
+        with self._observer.exchange(operation, key) as exchange, _Visit(self, operation, key, exchange):
+            yield exchange
+
+    def enter(self, task: asyncio.Task[object] | None) -> None:
+        """`task` is inside; None if what is inside is driven by hand: then there is nothing to cancel."""
+        if task is not None:
+            self._inside.add(task)
+
+    def leave(self, task: asyncio.Task[object] | None) -> bool:
+        """`task` is no longer inside; whether it was sent away."""
+        sent_away = task in self._sent_away
+        if task is not None:
+            self._inside.discard(task)
+            self._sent_away.discard(task)
+        return sent_away
+
+    def ours(self, error: Exception, operation: str, key: str, exchange: Exchange) -> CheckpointError:
+        """The error of ours that stands for one of the SDK, the HTTP library or the event loop."""
+        if isinstance(error, ClientError):
+            exchange.answer = error.response
+            message = str(error.response.get("Error", {}).get("Message", ""))
+            return error_for(operation, self._bucket, key, code_of(error), status_of(error), message)
+        if isinstance(error, _CONFIGURATION_ERRORS):
+            problem = "the request could not be made as configured"
+            if isinstance(error, sdk.NoCredentialsError):
+                problem = "no credentials were found; give a profile, a role, or an access key and its secret"
+            return ConfigurationError(problem, self._bucket, str(error))
+        if type(error) is RuntimeError or _is_of_the_loop(error):
+            return LifecycleError(
+                "the client cannot be used here: it was opened in another event loop, or is closed; "
+                "open it, and the checkpointer with it, inside this loop"
+            )
+        if isinstance(error, EXCHANGE_ERRORS):
+            detail = f"{type(error).__name__}: {error}"[:300]
+            return StoreUnavailableError(
+                operation, self._bucket, key, outcome_unknown=operation in WRITES, detail=detail
+            )
+        # The SDK's parsers let through what they stumble over: a date that is none is a bare ValueError.
+        detail = f"its answer cannot be understood: {type(error).__name__}: {error}"[:300]
+        return StoreError(operation, self._bucket, key, detail)
+
+
+class _Visit:
+    """One request on its way through the door. A class, as a generator for each request costs more than it explains."""
+
+    __slots__ = ("_cancelled_before", "_door", "_exchange", "_key", "_operation", "_task")
+
+    def __init__(self, door: S3Door, operation: str, key: str, exchange: Exchange) -> None:
+        self._door, self._operation, self._key, self._exchange = door, operation, key, exchange
+
+    def __enter__(self) -> Exchange:
+        self._task = asyncio.current_task()
+        self._cancelled_before = self._task.cancelling() if self._task else 0
+        self._door.enter(self._task)
+        return self._exchange
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        sent_away = self._door.leave(self._task)
+        if isinstance(error, asyncio.CancelledError):
+            if sent_away and self._task and self._task.uncancel() <= self._cancelled_before:
                 raise LifecycleError(
                     "this checkpointer was closed while the call was under way; whether a write took effect is "
                     "unknown. Wait for all calls before leaving the `async with connect(...)` block"
                 ) from None
-            raise
-        finally:
-            self._inside.discard(task)
-            self._sent_away.discard(task)
-
-
-_FOREIGN_CLIENT = (
-    "the client cannot be used here: it was opened in another event loop, or is closed; "
-    "open it, and the checkpointer with it, inside this loop"
-)
+        elif isinstance(error, Exception) and not isinstance(error, CheckpointError):
+            raise self._door.ours(error, self._operation, self._key, self._exchange) from error
 
 
 def _is_of_the_loop(error: BaseException) -> bool:

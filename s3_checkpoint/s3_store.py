@@ -27,6 +27,8 @@ from s3_checkpoint.request_events import Exchange, OnRequest, RequestObserver, c
 from s3_checkpoint.s3_door import EXCHANGE_ERRORS, S3Door, code_of, status_of
 from s3_checkpoint.s3_errors import ABSENT_CODES, error_for, is_refusal
 from s3_checkpoint.s3_listing import LINES
+from s3_checkpoint.s3_requests import PreparedRequests, SdkRequests
+from s3_checkpoint.s3_tuning import is_tuned
 from s3_checkpoint.settings import S3Settings
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ class S3ObjectStore:
         self._door = S3Door(settings.bucket, RequestObserver(settings.bucket, on_request))
         client.meta.events.register(_EACH_ATTEMPT, count_attempt, unique_id=_COUNTER, unique_id_uses_count=True)
         self._settings = settings
+        prepared = is_tuned(client) and self.ordered  # a directory bucket's requests have a session of its own
+        self._requests = PreparedRequests(client) if prepared else SdkRequests(client)
         self._common: dict[str, Any] = {"Bucket": settings.bucket}
         if settings.expected_bucket_owner:
             self._common["ExpectedBucketOwner"] = settings.expected_bucket_owner
@@ -91,7 +95,7 @@ class S3ObjectStore:
         with self._door.request("GetObject", key) as exchange:
             for attempt in range(1, self._settings.max_attempts + 1):
                 try:
-                    exchange.answer = answer = await self._client.get_object(**self._common, Key=key)
+                    exchange.answer = answer = await self._requests.send("GetObject", self._common, key)
                 except ClientError as error:
                     if _is_absent(error, exchange):
                         return None
@@ -111,7 +115,7 @@ class S3ObjectStore:
         """See `ObjectStore.head`. S3 answers alike for a missing key and a missing bucket: None for both."""
         with self._door.request("HeadObject", key) as exchange:
             try:
-                exchange.answer = answer = await self._client.head_object(**self._common, Key=key)
+                exchange.answer = answer = await self._requests.send("HeadObject", self._common, key)
             except ClientError as error:
                 if _is_absent(error, exchange):
                     return None
@@ -125,17 +129,18 @@ class S3ObjectStore:
             precondition["IfNoneMatch"] = "*"
         elif isinstance(mode, Match):
             precondition["IfMatch"] = mode.etag
+        options = {
+            **self._common,
+            **self._encryption,
+            **self._tagging,
+            **precondition,
+            **_content_headers(attributes),
+        }
         with self._door.request("PutObject", key) as exchange:
             exchange.bytes = len(body)
             try:
-                exchange.answer = answer = await self._client.put_object(
-                    **self._common,
-                    **self._encryption,
-                    **self._tagging,
-                    **precondition,
-                    **_headers(attributes),
-                    Key=key,
-                    Body=body,
+                exchange.answer = answer = await self._requests.send(
+                    "PutObject", options, key, body=body, metadata=attributes.metadata
                 )
             except ClientError as error:
                 if precondition and (is_refusal(code_of(error), status_of(error)) or code_of(error) in ABSENT_CODES):
@@ -157,15 +162,15 @@ class S3ObjectStore:
         limit: int = PAGE_KEYS,
     ) -> Page:
         """See `ObjectStore.list`."""
-        options: dict[str, Any] = {"Prefix": prefix, "MaxKeys": limit}
+        query: dict[str, Any] = {"Prefix": prefix, "MaxKeys": limit}
         if token is not None:
-            options["ContinuationToken"] = token
+            query["ContinuationToken"] = token
         elif start_after and self.ordered:
-            options["StartAfter"] = start_after
+            query["StartAfter"] = start_after
         if delimiter:
-            options["Delimiter"] = delimiter
+            query["Delimiter"] = delimiter
         with self._door.request("ListObjectsV2", prefix) as exchange:
-            exchange.answer = answer = await self._client.list_objects_v2(**self._common, **options)
+            exchange.answer = answer = await self._requests.send("ListObjectsV2", self._common, query=query)
             # What is no listing must not pass for an empty one, nor a page that is not the last for the last.
             if not _OF_A_LISTING & answer.keys():
                 raise StoreError("ListObjectsV2", self.bucket, prefix, "its answer is not a listing")
@@ -197,7 +202,8 @@ class S3ObjectStore:
         """See `ObjectStore.copy`."""
         options: dict[str, Any] = {"MetadataDirective": "COPY"}
         if attributes is not None:
-            options = {"MetadataDirective": "REPLACE", **_headers(attributes)}
+            options = {"MetadataDirective": "REPLACE", "Metadata": dict(attributes.metadata)}
+            options |= _content_headers(attributes)
         if "ExpectedBucketOwner" in self._common:
             options["ExpectedSourceBucketOwner"] = self._common["ExpectedBucketOwner"]
         with self._door.request("CopyObject", target) as exchange:
@@ -240,8 +246,8 @@ def _is_absent(error: ClientError, exchange: Exchange) -> bool:
     return True
 
 
-def _headers(attributes: ObjectAttributes) -> dict[str, Any]:
-    headers: dict[str, Any] = {"ContentType": attributes.content_type, "Metadata": dict(attributes.metadata)}
+def _content_headers(attributes: ObjectAttributes) -> dict[str, str]:
+    headers = {"ContentType": attributes.content_type}
     if attributes.content_encoding:
         headers["ContentEncoding"] = attributes.content_encoding
     return headers

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from io import BytesIO
 from typing import Any
+from weakref import WeakSet
 
 from botocore.handlers import add_expect_header
 from pydantic_core import to_json
@@ -21,6 +22,7 @@ KEY_PARAMETERS = frozenset({"Key", "Prefix", "CopySource"})
 """Parameters of the endpoint rules that differ from request to request."""
 
 _NAMES_KEY = re.compile(rb'"ref":"(?:%b)"|\{(?:%b)[}#]' % ((b"|".join(map(str.encode, sorted(KEY_PARAMETERS))),) * 2))
+_tuned: WeakSet[Any] = WeakSet()
 
 
 def tune(client: Any, endpoint_rules: object) -> None:
@@ -31,6 +33,12 @@ def tune(client: Any, endpoint_rules: object) -> None:
     events.unregister("before-call.s3", add_expect_header)
     events.register("before-call.s3", _ask_first_when_large)
     _share_endpoints(client, endpoint_rules)
+    _tuned.add(client)
+
+
+def is_tuned(client: Any) -> bool:
+    """Whether it has been made here, and nobody else counts on how it works inside."""
+    return client in _tuned
 
 
 def rules_name_keys(rules: object) -> bool:

@@ -26,6 +26,7 @@ ROWS = {
     "s3_errors": 2,
     "s3_listing": 1,
     "s3_models": 1,
+    "s3_requests": 1,
     "s3_tuning": 2,
     "codec": 3,
     "memory_store": 3,

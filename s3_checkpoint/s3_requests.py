@@ -1,0 +1,189 @@
+"""Requests through an SDK client: by its methods, or prepared.
+
+For each call of a method the SDK walks through its descriptions of S3 and works out a request, of which only the key,
+the body, the metadata or the place in a listing are new. `PreparedRequests` has it do so once for each kind of request,
+in a rehearsal that is not sent, and goes on from there: the SDK signs, sends, repeats, redirects, reads and judges as
+ever. What is sent is the same, but for the body of a small PUT, which goes out together with its headers.
+
+This reaches into the SDK, so it is for clients made here, of the one version that aioboto3 pins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from aiobotocore.httpchecksum import apply_request_checksum
+from botocore.utils import percent_encode, percent_encode_sequence
+
+PREPARED_BYTES = 64 * 1024
+"""A larger body goes by the SDK's method: that makes a file of it, which is sent in pieces."""
+_METHODS = {
+    "GetObject": "get_object",
+    "HeadObject": "head_object",
+    "PutObject": "put_object",
+    "ListObjectsV2": "list_objects_v2",
+}
+_NO_METADATA: Mapping[str, str] = {}
+_PLACE = "key"
+"""The key of rehearsals."""
+_rehearsed: ContextVar[dict[str, Any] | None] = ContextVar("s3_checkpoint_rehearsed", default=None)
+
+
+class SdkRequests:
+    """Requests by the client's own methods."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def send(
+        self,
+        operation: str,
+        options: Mapping[str, Any],
+        key: str | None = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: bytes | None = None,
+        metadata: Mapping[str, str] = _NO_METADATA,
+    ) -> Any:
+        """The parsed answer to one request; raises what the SDK raises.
+
+        All are parameters of the SDK: `options` those that many requests share, `query` those of a listing that are new
+        each time, `body` and `metadata` those of a PUT.
+        """
+        parameters = {**options, **(query or {})}
+        if key is not None:
+            parameters["Key"] = key
+        if body is not None:
+            parameters["Body"] = body
+        if metadata:
+            parameters["Metadata"] = dict(metadata)
+        return await getattr(self._client, _METHODS[operation])(**parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A kind of request as the SDK makes it, short of what is new each time."""
+
+    model: Any
+    request: dict[str, Any]
+    url: str
+    """Up to the key, or to the query that every listing has."""
+    query_names: Mapping[str, str]
+    """What the parameters of the query are called on the wire."""
+
+    def with_(
+        self, key: str | None, query: Mapping[str, Any], body: bytes | None, metadata: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """A whole request: nothing that the SDK will write in is shared with another."""
+        request = dict(self.request)
+        request["context"] = {
+            name: dict(fact) if type(fact) is dict else fact for name, fact in request["context"].items()
+        }
+        request["headers"] = dict(request["headers"])
+        for name, value in metadata.items():
+            request["headers"][f"x-amz-meta-{name}"] = value
+        if body is not None:
+            request["body"] = body
+        if key is not None:
+            request["url"] = self.url + percent_encode(key, safe="/~")
+        else:
+            parts = dict(request["query_string"])
+            for name, value in query.items():
+                parts[self.query_names[name]] = str(value)
+            request["url"] = self.url + percent_encode_sequence(parts)
+        return request
+
+
+class PreparedRequests(SdkRequests):
+    """The same requests, for less CPU."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(client)
+        self._prepared: dict[tuple[object, ...], _Prepared | None] = {}
+
+    async def send(
+        self,
+        operation: str,
+        options: Mapping[str, Any],
+        key: str | None = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: bytes | None = None,
+        metadata: Mapping[str, str] = _NO_METADATA,
+    ) -> Any:
+        """See `SdkRequests.send`."""
+        prepared = None
+        # A kind for each ETag would be one too many; what is not ASCII, the SDK refuses where it looks at it.
+        if "IfMatch" not in options and len(body or b"") <= PREPARED_BYTES and "".join(metadata.values()).isascii():
+            kind = (operation, *options.items())
+            if kind not in self._prepared:
+                self._prepared[kind] = await self._rehearse(operation, options, key, body)
+            prepared = self._prepared[kind]
+        if prepared is None:
+            return await super().send(operation, options, key, query=query, body=body, metadata=metadata)
+        return await self._go_on(operation, prepared.model, prepared.with_(key, query or {}, body, metadata))
+
+    async def _go_on(self, operation: str, model: Any, request: dict[str, Any]) -> Any:
+        """What the SDK's client does once a request is worked out."""
+        client, context = self._client, request["context"]
+        _, answer = await client.meta.events.emit_until_response(
+            f"before-call.s3.{operation}",
+            model=model,
+            params=request,
+            request_signer=client._request_signer,
+            context=context,
+        )
+        if answer is None:
+            apply_request_checksum(request)
+            answer = await client._make_request(model, request, context)
+        http, parsed = answer
+        await client.meta.events.emit(
+            f"after-call.s3.{operation}", http_response=http, parsed=parsed, model=model, context=context
+        )
+        if context.get("s3_redirect", {}).get("redirected"):
+            self._prepared.clear()  # the bucket is in another region, as the SDK knows from now on
+        if http.status_code >= 300:
+            code = context.get("error_code_override") or parsed.get("Error", {}).get("Code")
+            raise client.exceptions.from_code(code)(parsed, operation)
+        return parsed
+
+    async def _rehearse(
+        self, operation: str, options: Mapping[str, Any], key: str | None, body: bytes | None
+    ) -> _Prepared | None:
+        """The kind of request that these options make; None if what is new does not stand at its end."""
+        noted: dict[str, Any] = {}
+
+        def note(model: Any, params: dict[str, Any], **_: Any) -> object:
+            if _rehearsed.get() is not noted:
+                return None  # another task's request
+            noted.update(params, model=model)
+            return _NotSent(), {}
+
+        event = f"before-call.s3.{operation}"
+        place = None if key is None else _PLACE
+        before = _rehearsed.set(noted)
+        self._client.meta.events.register_first(event, note)
+        try:
+            await super().send(operation, options, place, body=None if body is None else b"")
+        finally:
+            self._client.meta.events.unregister(event, note)
+            _rehearsed.reset(before)
+        model, url = noted.pop("model"), noted.pop("url")
+        if key is not None:
+            return _Prepared(model, noted, url.removesuffix(_PLACE), {}) if url.endswith("/" + _PLACE) else None
+        always = percent_encode_sequence(noted["query_string"])
+        names = {
+            name: member.serialization["name"]
+            for name, member in model.input_shape.members.items()
+            if member.serialization.get("location") == "querystring"
+        }
+        return _Prepared(model, noted, url.removesuffix(always), names) if always and url.endswith(always) else None
+
+
+class _NotSent:
+    """Stands for the answer to a rehearsal."""
+
+    status_code = 200
