@@ -23,13 +23,12 @@ import builtins
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from secrets import token_hex
 from typing import Generic
 from uuid import UUID
 
 from s3_checkpoint.codec import Facts, Migration
 from s3_checkpoint.errors import ConfigurationError, StateDecodingError, StepConflictError, StoreUnavailableError
-from s3_checkpoint.keys import RunKeys, check_run_id, check_step, run_keys
+from s3_checkpoint.keys import RunKeys, check_run_id, check_step, new_write_id, run_keys
 from s3_checkpoint.models import ActiveSnapshot, Checkpoint, StateT
 from s3_checkpoint.object_store import ObjectStore, Written
 from s3_checkpoint.step_index import StepIndex
@@ -87,7 +86,7 @@ class S3Checkpointer(Checkpointer[StateT]):
         compression: str | None = None,
         max_state_bytes: int = 64 * 1024**2,
         conditional_writes: bool = True,
-        new_id: Callable[[], str] = lambda: token_hex(16),
+        new_id: Callable[[], str] = new_write_id,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:

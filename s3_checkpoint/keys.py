@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
+from secrets import token_hex
 from urllib.parse import quote, unquote
 from uuid import UUID
 
@@ -96,6 +97,11 @@ def parse_run_prefix(prefix: str, common_prefix: str) -> UUID | None:
     except ValueError:
         return None
     return run_id if str(run_id) == text else None
+
+
+def new_write_id() -> str:
+    """A write id that nobody else has: 128 random bits, as 32 hexadecimal digits."""
+    return token_hex(16)
 
 
 def is_write_id(text: str) -> bool:

@@ -7,10 +7,10 @@ wrappers around either.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, overload
 
 PAGE_KEYS = 1000
 """The most keys a LIST page or a batch delete holds; S3's own bound."""
@@ -80,6 +80,38 @@ class ListedObject(NamedTuple):
     last_modified: datetime
 
 
+class ListedLines(Sequence[ListedObject]):
+    """The lines of a listing in columns, as a store that has them so may give them: each is made when it is asked for.
+
+    Most of who lists want the keys alone, and a thousand lines take longer to make than to read.
+    """
+
+    __slots__ = ("_sizes", "_times", "keys")
+
+    def __init__(self, keys: Sequence[str], sizes: Sequence[int], times: Sequence[datetime]) -> None:
+        self.keys, self._sizes, self._times = keys, sizes, times
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @overload
+    def __getitem__(self, index: int) -> ListedObject: ...
+    @overload
+    def __getitem__(self, index: slice) -> ListedLines: ...
+    def __getitem__(self, index: int | slice) -> ListedObject | ListedLines:
+        if isinstance(index, slice):
+            return ListedLines(self.keys[index], self._sizes[index], self._times[index])
+        return ListedObject(self.keys[index], self._sizes[index], self._times[index])
+
+    def __iter__(self) -> Iterator[ListedObject]:
+        return map(ListedObject, self.keys, self._sizes, self._times)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as of a list
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One LIST answer: objects ascending by key, common prefixes (only with a delimiter), and how to go on."""
@@ -88,6 +120,11 @@ class Page:
     prefixes: Sequence[str] = ()
     next_token: str | None = None
     """Pass it as `token` for the next page; None when this was the last one."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """The keys of `objects`."""
+        return self.objects.keys if isinstance(self.objects, ListedLines) else [line.key for line in self.objects]
 
 
 class ObjectStore(Protocol):

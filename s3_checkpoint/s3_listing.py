@@ -18,7 +18,7 @@ LINES = "s3_checkpoint_lines"
 
 Lines = tuple[list[str], list[int], list[datetime]]
 
-_KEY = re.compile(rb"<Key>([^<&]+)</Key>")
+_KEY = re.compile(rb"<Key>([^<]+)</Key>")
 _SIZE = re.compile(rb"<Size>([0-9]+)</Size>")
 _TIME = re.compile(rb"<LastModified>([0-9T:.-]+Z)</LastModified>")
 
@@ -34,22 +34,32 @@ def split_listing(body: bytes) -> tuple[Lines, bytes] | None:
     """The lines of the listing, and the answer without them; None if it has none or is not written as expected."""
     count = body.count(b"<Contents>")
     start, end = body.find(b"<Contents>"), body.rfind(b"</Contents>")
-    if not count or end < start or b"<ListBucketResult" not in body[:start] or b"<!" in body:
+    if not count or end < start or b"<ListBucketResult" not in body[:start]:
+        return None
+    if b"!" in body and b"<!" in body:  # looked for in this order, as brackets are everywhere
         return None
     rest = body[:start] + body[end + len(b"</Contents>") :]
     if body.count(b"</Contents><Contents>") != count - 1:  # white space, or other elements, stand between them
         head, *blocks = body.split(b"<Contents>")
         ends = [block.partition(b"</Contents>") for block in blocks]
         rest = head + b"".join(behind for _, _, behind in ends)
+        if body.count(b"</Contents>") != count:
+            return None
     # Each element once per line, whatever their order; entities, empty keys and other forms of time match nothing.
     keys, sizes, times = _KEY.findall(body), _SIZE.findall(body), _TIME.findall(body)
-    if not count == body.count(b"</Contents>") == len(keys) == len(sizes) == len(times):
+    if not count == len(keys) == len(sizes) == len(times):
+        return None
+    joined = b"\n".join(keys)
+    if b"&" in joined or joined.count(b"\n") != count - 1:  # an entity, or a line break that is not encoded
         return None
     try:
-        names = b"\n".join(keys).decode().split("\n")
+        text = joined.decode()
+        names = text.split("\n")
+        if b"<EncodingType>url</EncodingType>" in rest and ("%" in text or "+" in text):
+            decoded = unquote_plus(text, errors="strict").split("\n")
+            # A key with a line break in it is rare, and worth decoding each for itself.
+            names = decoded if len(decoded) == count else [unquote_plus(name, errors="strict") for name in names]
         moments = list(map(datetime.fromisoformat, b"\n".join(times).decode().split("\n")))
-        if b"<EncodingType>url</EncodingType>" in rest and (b"%" in body or b"+" in body):
-            names = [unquote_plus(name, errors="strict") for name in names]
     except ValueError:
         return None
-    return ((names, list(map(int, sizes)), moments), rest) if len(names) == len(moments) == count else None
+    return (names, list(map(int, sizes)), moments), rest

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -13,7 +12,7 @@ from botocore.exceptions import ClientError
 from s3_checkpoint.errors import StateDecodingError, StoreError, StoreUnavailableError
 from s3_checkpoint.object_store import (
     PAGE_KEYS,
-    ListedObject,
+    ListedLines,
     Match,
     ObjectAttributes,
     ObjectHead,
@@ -38,8 +37,6 @@ _EACH_ATTEMPT = "before-send.s3"
 _COUNTER = "s3-checkpoint-attempts"
 _CHUNK = 256 * 1024
 _OF_A_LISTING = frozenset({"IsTruncated", "KeyCount", "Name", "MaxKeys", "Contents"})
-_listed: Callable[[tuple[Any, ...]], ListedObject] = partial(tuple.__new__, ListedObject)
-"""What `ListedObject._make` does, without a frame for each of a page's thousand lines."""
 
 
 class S3ObjectStore:
@@ -175,15 +172,12 @@ class S3ObjectStore:
             if not _OF_A_LISTING & answer.keys():
                 raise StoreError("ListObjectsV2", self.bucket, prefix, "its answer is not a listing")
             next_token = answer["NextContinuationToken"] if answer.get("IsTruncated") else None
-            lines: Any = answer.get(LINES)
-            if lines is None:
+            columns: Any = answer.get(LINES)
+            if columns is None:
                 contents = answer.get("Contents", ())
-                lines = ([line[name] for line in contents] for name in ("Key", "Size", "LastModified"))
-            return Page(
-                list(map(_listed, zip(*lines, strict=True))),
-                [group["Prefix"] for group in answer.get("CommonPrefixes", ())],
-                next_token,
-            )
+                columns = ([line[name] for line in contents] for name in ("Key", "Size", "LastModified"))
+            groups = [group["Prefix"] for group in answer.get("CommonPrefixes", ())]
+            return Page(ListedLines(*columns), groups, next_token)
 
     async def delete(self, keys: Sequence[str]) -> None:
         """See `ObjectStore.delete`. The first key that S3 refuses is raised; the others of its batch are gone."""

@@ -11,6 +11,8 @@ where to look next: gaps, other keys and steps that come while it searches make 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from s3_checkpoint.keys import RunKeys
 from s3_checkpoint.models import StepInfo
 from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore
@@ -60,7 +62,7 @@ class StepIndex:
     async def steps(self, run: RunKeys) -> list[int]:
         """All steps of the run, ascending. n/1000 LISTs, and up to 20 more beyond 2,000 steps; 16 at a time."""
         if not self._store.ordered:
-            return sorted(steps_among(run, await self._every_line(run))[0])
+            return sorted((await self._unordered(run))[0])
         steps = await all_pages(self._store, run, lambda page, count: page.steps[:count])
         if steps:
             self.seen(run, steps[-1])
@@ -69,8 +71,7 @@ class StepIndex:
     async def infos(self, run: RunKeys) -> list[StepInfo]:
         """As `steps`, with size and time."""
         if not self._store.ordered:
-            steps, lines = steps_among(run, await self._every_line(run))
-            return sorted(_infos(steps, lines), key=lambda info: info.step)
+            return sorted(_infos(*await self._unordered(run)), key=lambda info: info.step)
         return await all_pages(self._store, run, lambda page, count: _infos(page.steps[:count], page.lines))
 
     async def _search(self, run: RunKeys, first: int) -> int | None:
@@ -87,16 +88,19 @@ class StepIndex:
             bracket.narrow(starts, pages)
         return bracket.best
 
-    async def _every_line(self, run: RunKeys) -> list[ListedObject]:
-        """Every line of the run's listing, page by page, in whatever order they come."""
+    async def _unordered(self, run: RunKeys) -> tuple[list[int], list[ListedObject]]:
+        """Every step of the run and its line, page by page, in whatever order they come."""
+        steps: list[int] = []
         lines: list[ListedObject] = []
         token: str | None = None
         while True:
             page = await self._store.list(run.steps, token=token)
-            lines += page.objects
+            found, of_found = steps_among(run, page)
+            steps += found
+            lines += of_found
             token = page.next_token
             if token is None:
-                return lines
+                return steps, lines
 
 
 class _Bracket:
@@ -149,5 +153,5 @@ class _Bracket:
                 self._origin = self.best
 
 
-def _infos(steps: list[int], lines: list[ListedObject]) -> list[StepInfo]:
+def _infos(steps: Sequence[int], lines: Sequence[ListedObject]) -> list[StepInfo]:
     return [StepInfo(step, line.size, line.last_modified) for step, line in zip(steps, lines, strict=False)]

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from s3_checkpoint.errors import StoreError
-from s3_checkpoint.keys import MAX_STEP, STEP_DIGITS, RunKeys, parse_step_name
-from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore
+from s3_checkpoint.keys import MAX_STEP, STEP_DIGITS, RunKeys
+from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore, Page
 
 T = TypeVar("T")
 
@@ -32,7 +32,8 @@ _CUTS = 6
 """How often the range whose end is unknown is cut before an answer must have come."""
 _CUT_GROWTH = 8
 
-_STEP_LINE = re.compile(rf"^([0-9]{{{STEP_DIGITS}}})\.json$", re.MULTILINE)
+_STEP_LINE = re.compile(rf"/([0-9]{{{STEP_DIGITS}}})\.json$", re.MULTILINE)
+_NAME = STEP_DIGITS + len(".json")
 _DIGITS = re.compile(f"[0-9]{{0,{STEP_DIGITS}}}")
 
 
@@ -41,7 +42,7 @@ class StepPage:
     """The steps of one LIST answer, ascending, and the line of the listing each stands in."""
 
     steps: list[int]
-    lines: list[ListedObject]
+    lines: Sequence[ListedObject]
     reached: int
     """From where the page began up to here, exclusive, no other step exists; `END` if the listing ended."""
 
@@ -55,32 +56,30 @@ async def page_from(
     """
     after = f"{run.steps}{first:0{STEP_DIGITS}d}" if first else ""
     page = await store.list(run.steps, start_after=after, limit=limit)
-    if page.objects and page.objects[0].key <= after:
+    if page.keys and page.keys[0] <= after:
         detail = "the store does not honour StartAfter, which finding steps relies on"
         raise StoreError("ListObjectsV2", store.bucket, run.steps, detail)
     while True:
-        steps, lines = steps_among(run, page.objects)
+        steps, lines = steps_among(run, page)
         reached = END
         if page.next_token is not None:
-            reached = _next_step(page.objects[-1].key[len(run.steps) :]) if page.objects else first
+            reached = _next_step(page.keys[-1][len(run.steps) :]) if page.keys else first
         if steps or reached >= stop or page.next_token is None:
             return StepPage(steps, lines, reached)
         page = await store.list(run.steps, token=page.next_token)
 
 
-def steps_among(run: RunKeys, lines: Sequence[ListedObject]) -> tuple[list[int], list[ListedObject]]:
-    """The steps that stand in `lines`, in their order, and their lines."""
-    cut = len(run.steps)
-    names = [line.key[cut:] for line in lines]
-    text = "\n".join(names)
+def steps_among(run: RunKeys, page: Page) -> tuple[list[int], Sequence[ListedObject]]:
+    """The steps that stand in a page of the listing of `run.steps`, in its order, and their lines."""
+    keys = page.keys
+    text = "\n".join(keys)
     numbers = _STEP_LINE.findall(text)
-    if len(numbers) == len(names) == text.count("\n") + 1:  # each a step, as nearly always: read all at once
+    whole = len(text) == len(keys) * (len(run.steps) + _NAME + 1) - 1
+    if whole and len(numbers) == len(keys) == text.count("\n") + 1:  # each a step, as nearly always: read at once
         steps = list(map(int, numbers))
         if max(steps) <= MAX_STEP:
-            return steps, list(lines)
-    found = [
-        (step, line) for name, line in zip(names, lines, strict=True) if (step := parse_step_name(name)) is not None
-    ]
+            return steps, page.objects
+    found = [(step, line) for line in page.objects if (step := run.parse_state(line.key)) is not None]
     return [step for step, _ in found], [line for _, line in found]
 
 
