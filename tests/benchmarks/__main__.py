@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from tests.benchmarks import cold_start, report, side_by_side, targets
-from tests.benchmarks.contestants import CONTESTANTS, BareClient, Library
+from tests.benchmarks.contestants import CONTESTANTS, Library
 from tests.benchmarks.growth_plot import Point, growth_svg
 from tests.benchmarks.measuring import LATENCY_MS, Measured
 from tests.benchmarks.stub_process import StubProcess, running_stub
@@ -26,12 +26,11 @@ def say(text: str) -> None:
 
 
 async def library_targets(stub: StubProcess, scratch: Path) -> list[targets.Row]:
-    """This library beside the bare clients."""
-    library, bare = Library(stub.url, scratch), BareClient(stub.url, scratch)
-    async with library.stack, bare.stack:
+    """This library beside clients that are used bare."""
+    library = Library(stub.url, scratch)
+    async with library.stack:
         await library.open()
-        await bare.open()
-        rows = await targets.requests_cost(stub, library, bare, say)
+        rows = await targets.requests_cost(stub, library, say)
         rows += await targets.long_run(stub, library, say)
         return rows + await targets.large_states(library, say)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.contestants import (
-    BareClient,
+    Bare,
     Contestant,
     Library,
     LibrarySaver,
@@ -70,9 +70,9 @@ def _saver(imported: str, opened: str) -> str:
 
 _AT = 'endpoint_url="URL", region_name="us-east-1"'
 PROGRAMS: dict[str, tuple[type[Contestant] | None, str]] = {
-    "bare aioboto3": (BareClient, BARE),
+    "bare aioboto3": (Bare, BARE),
     "s3_checkpoint": (Library, OURS),
-    "bare aioboto3, and a pydantic model": (BareClient, MODEL + BARE),
+    "bare aioboto3, and a pydantic model": (Bare, MODEL + BARE),
     "s3_checkpoint.langgraph": (LibrarySaver, _saver(
         "from s3_checkpoint.langgraph import S3Saver",
         f'async with S3Saver.from_conn_string("s3://cold/p", {_AT}) as saver:\n        await saver.a{_PUT}')),

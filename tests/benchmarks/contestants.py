@@ -18,9 +18,8 @@ from pydantic import BaseModel
 
 from s3_checkpoint import S3Checkpointer, S3Settings, connect
 from s3_checkpoint.keys import RunKeys
+from tests.benchmarks.bare_clients import BUCKET, default_client
 from tests.benchmarks.postgres_server import postgres_url, server_available
-
-BUCKET = "bench"
 
 
 class State(BaseModel):
@@ -127,20 +126,14 @@ class LibraryWithHint(Library):
         return self.checkpointer
 
 
-class BareClient(Contestant):
+class Bare(Contestant):
     """aioboto3's default client, kept open: put_object, get_object, and every page of a listing."""
 
     name = "bare aioboto3"
     package = "aioboto3"
 
     async def open(self) -> None:
-        import aioboto3
-        from aiobotocore.config import AioConfig
-
-        client = aioboto3.Session().client(
-            "s3", endpoint_url=self.url, region_name="us-east-1", config=AioConfig(max_pool_connections=64)
-        )
-        self.client: Any = await self.stack.enter_async_context(client)
+        self.client: Any = await self.stack.enter_async_context(default_client(self.url))
 
     async def save(self, thread: str, step: int, text: str) -> None:
         body = State(text=text).model_dump_json().encode()
@@ -306,7 +299,7 @@ CONTESTANTS: list[type[Contestant]] = [
     Library,
     LibraryWithHint,
     LibrarySaver,
-    BareClient,
+    Bare,
     ObjectStorage,
     TigrisSync,
     TigrisAsync,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from itertools import count
 from uuid import UUID
 
@@ -14,7 +15,8 @@ from s3_checkpoint import S3Checkpointer, connect
 from s3_checkpoint.keys import RunKeys
 from s3_checkpoint.s3_client import client_for
 from s3_checkpoint.s3_store import S3ObjectStore
-from tests.benchmarks.contestants import BUCKET, BareClient, Library, State
+from tests.benchmarks.bare_clients import BUCKET, BareClient, default_client, tuned_client
+from tests.benchmarks.contestants import Library, State
 from tests.benchmarks.measuring import COUNTING_MS
 from tests.benchmarks.stub_process import StubProcess
 
@@ -24,72 +26,45 @@ LONG = 100_000
 STEPS = 1_000
 """Keys that requests go around: each is a new one to whatever the SDK remembers."""
 
+Call = Callable[[], Awaitable[object]]
 Row = tuple[str, str, float, str]
 """What is claimed, its bound, what was measured, and its unit."""
 
 
-async def requests_cost(stub: StubProcess, library: Library, bare: BareClient, say: Callable[[str], None]) -> list[Row]:
-    """CPU of save and load, and the rate of 64 saves at once, beside a tuned and a default client."""
-    rows: list[Row] = []
+async def requests_cost(stub: StubProcess, library: Library, say: Callable[[str], None]) -> list[Row]:
+    """CPU of save and load, and the rate of 64 saves at once, beside clients that are used bare."""
     stub.set()
-    async with client_for(library.settings()) as tuned:
-        body = STATE.model_dump_json().encode()
-        number, keys = count(), RunKeys("ours", RUN)
+    checkpointer, number, keys = library.checkpointer, count(STEPS), RunKeys("ours", RUN)
+    body = STATE.model_dump_json().encode()
+    await checkpointer.save(RUN, 0, STATE)
+    stub.copy(BUCKET, keys.state(0), STEPS)
+    async with AsyncExitStack() as stack:
+        clients = {
+            "a tuned client": await stack.enter_async_context(tuned_client(stub.url)),
+            "our own client": await stack.enter_async_context(client_for(library.settings())),
+            "aioboto3's default client": await stack.enter_async_context(default_client(stub.url)),
+        }
 
-        metadata = {"format": "1", "schema-version": "1", "write-id": "0" * 32, "digest": "0" * 64}
+        def put(client: BareClient) -> Call:
+            return lambda: client.put(f"cost/{RunKeys('', RUN).state(next(number))}", body)
 
-        async def put_same_request() -> None:
-            await tuned.put_object(
-                Bucket=BUCKET,
-                Key=RunKeys("cost", RUN).state(next(number)),
-                Body=body,
-                ContentType="application/json",
-                Metadata=metadata,
-            )
+        def get(client: BareClient) -> Call:
+            return lambda: client.get(keys.state(next(number) % STEPS))
 
-        def put(client: object) -> Callable[[], Awaitable[object]]:
-            return lambda: client.put_object(Bucket=BUCKET, Key=f"cost/{next(number):020d}.json", Body=body)  # type: ignore[attr-defined]
-
-        async def get(client: object) -> None:
-            answer = await client.get_object(Bucket=BUCKET, Key=keys.state(next(number) % STEPS))  # type: ignore[attr-defined]
-            async with answer["Body"] as stream:
-                await stream.read()
-
-        checkpointer = library.checkpointer
-        await checkpointer.save(RUN, 0, STATE)
-        stub.copy(BUCKET, keys.state(0), STEPS)
-        cpu = await _least_cpu(
-            {
-                "save": lambda: checkpointer.save(RUN, next(number), STATE),
-                "tuned put": put(tuned),
-                "default put": put(bare.client),
-                "same put": put_same_request,
-                "load": lambda: checkpointer.load(RUN, next(number) % STEPS),
-                "tuned get": lambda: get(tuned),
-                "default get": lambda: get(bare.client),
-            }
-        )
-        say("CPU ms: " + ", ".join(f"{name} {ms:.3f}" for name, ms in cpu.items()))
-        rows += [
-            ("CPU of save 4 KB / put_object of the tuned client", "≤ 1.15", cpu["save"] / cpu["tuned put"], ""),
-            ("CPU of save 4 KB / the same, with the metadata that save sends", "", cpu["save"] / cpu["same put"], ""),
-            ("CPU of load 4 KB / get_object of the tuned client", "≤ 1.15", cpu["load"] / cpu["tuned get"], ""),
-            ("CPU of save 4 KB / put_object of aioboto3's default client", "≤ 1", cpu["save"] / cpu["default put"], ""),
-            ("CPU of load 4 KB / get_object of aioboto3's default client", "≤ 1", cpu["load"] / cpu["default get"], ""),
-        ]
-        rates = await _rates(
-            {
-                "save": lambda: checkpointer.save(RUN, next(number), STATE),
-                "tuned put": put(tuned),
-                "default put": put(bare.client),
-            }
-        )
-        say("64 at once, per second: " + ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items()))
-        rows += [
-            ("64 saves at once / tuned client's rate", "≥ 0.9", rates["save"] / rates["tuned put"], ""),
-            ("64 saves at once / aioboto3's default client's rate", "≥ 0.9", rates["save"] / rates["default put"], ""),
-        ]
-    return rows
+        puts: dict[str, Call] = {"save": lambda: checkpointer.save(RUN, next(number), STATE)}
+        puts |= {name: put(BareClient(client)) for name, client in clients.items()}
+        gets: dict[str, Call] = {"load": lambda: checkpointer.load(RUN, next(number) % STEPS)}
+        gets |= {name: get(BareClient(client)) for name, client in clients.items()}
+        saved, loaded, rates = await _least_cpu(puts), await _least_cpu(gets), await _rates(puts)
+    for what, cpu in (("PUT", saved), ("GET", loaded)):
+        say(f"CPU ms of a {what} of 4 KB: " + ", ".join(f"{name} {ms:.3f}" for name, ms in cpu.items()))
+    say("64 at once, per second: " + ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items()))
+    rows: list[Row] = []
+    for name in clients:
+        bound = "≤ 1" if "default" in name else "≤ 1.15"
+        rows.append((f"CPU of save 4 KB / put_object of {name}", bound, saved["save"] / saved[name], ""))
+        rows.append((f"CPU of load 4 KB / get_object of {name}", bound, loaded["load"] / loaded[name], ""))
+    return rows + [(f"64 saves at once / rate of {name}", "≥ 0.9", rates["save"] / rates[name], "") for name in clients]
 
 
 async def long_run(stub: StubProcess, library: Library, say: Callable[[str], None]) -> list[Row]:
@@ -113,12 +88,12 @@ async def long_run(stub: StubProcess, library: Library, say: Callable[[str], Non
         assert len(await fresh.list(run.run_id)) == LONG
 
     stub.set()
-    used = time.process_time()
     await page_by_page()
-    page_cpu = (time.process_time() - used) * 1000 / (LONG / 1000)
+    pages_cpu = await _least_cpu({"all pages": page_by_page}, turns=5, calls=1)
+    page_cpu = pages_cpu["all pages"] / (LONG / 1000)
     stub.set(latency_ms=20)
     turns, parallel = [], []
-    for _ in range(3):
+    for _ in range(5):
         turns.append(await _wall(page_by_page))
         parallel.append(await _wall(list_all))
     latest = await _wall(lambda: S3Checkpointer(State, store, prefix="ours").load(run.run_id))
@@ -159,26 +134,26 @@ async def large_states(library: Library, say: Callable[[str], None]) -> list[Row
     return rows
 
 
-async def _least_cpu(calls: dict[str, Callable[[], Awaitable[object]]]) -> dict[str, float]:
+async def _least_cpu(named: dict[str, Call], turns: int = 25, calls: int = 40) -> dict[str, float]:
     """Milliseconds for each, the least of many short turns: what else the machine does only ever adds."""
-    spent: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(25):
-        for name, call in calls.items():
+    spent: dict[str, list[float]] = {name: [] for name in named}
+    for _ in range(turns):
+        for name, call in named.items():
             used = time.process_time()
-            for _ in range(40):
+            for _ in range(calls):
                 await call()
-            spent[name].append((time.process_time() - used) * 1000 / 40)
+            spent[name].append((time.process_time() - used) * 1000 / calls)
     return {name: min(times) for name, times in spent.items()}
 
 
-async def _rates(calls: dict[str, Callable[[], Awaitable[object]]]) -> dict[str, float]:
+async def _rates(calls: dict[str, Call]) -> dict[str, float]:
     """Calls a second with 64 under way; the best of turns taken in turn."""
     rates: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(7):
         for name, call in calls.items():
             left = iter(range(640))
 
-            async def worker(call: Callable[[], Awaitable[object]] = call, left: object = left) -> None:
+            async def worker(call: Call = call, left: object = left) -> None:
                 for _ in left:  # type: ignore[attr-defined]
                     await call()
 
@@ -187,7 +162,7 @@ async def _rates(calls: dict[str, Callable[[], Awaitable[object]]]) -> dict[str,
     return {name: max(found) for name, found in rates.items()}
 
 
-async def _wall(call: Callable[[], Awaitable[object]]) -> float:
+async def _wall(call: Call) -> float:
     started = time.perf_counter()
     await call()
     return time.perf_counter() - started
