@@ -83,6 +83,19 @@ async def test_a_block_of_other_keys_hides_no_step(count: int) -> None:
 
 
 @pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize(
+    "name", ["copy/00000000000000000007.json", "00000000000000000001.json\n/00000000000000000002.json"]
+)
+async def test_a_key_that_ends_like_a_step_below_the_steps_is_none(ordered: bool, name: str) -> None:
+    """Nor one with a line break in it that would make two of it."""
+    store = CountedStore(ordered=ordered)
+    await store.fill(RUN, [3, 4], [name])
+
+    assert await StepIndex(store).steps(RUN) == [3, 4]
+    assert await StepIndex(store).latest(RUN) == 4
+
+
+@pytest.mark.parametrize("ordered", [True, False])
 async def test_infos_tell_size_and_time(ordered: bool) -> None:
     """For every step, in order, for long runs too."""
     store = CountedStore(ordered=ordered, page_keys=100)
