@@ -49,7 +49,8 @@ def rules_name_keys(rules: object) -> bool:
 def _ask_first_when_large(model: Any, params: dict[str, Any], **others: Any) -> None:
     # The SDK asks first whatever the size, which costs each small PUT a round trip more.
     body = params.get("body")
-    if not (isinstance(body, BytesIO) and body.getbuffer().nbytes <= ASKS_FIRST_BYTES):
+    # Its value is the bytes it was made of; asking for its buffer would make a copy of them.
+    if not (isinstance(body, BytesIO) and len(body.getvalue()) <= ASKS_FIRST_BYTES):
         add_expect_header(model, params, **others)
 
 
