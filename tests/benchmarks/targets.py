@@ -119,6 +119,9 @@ async def large_states(library: Library, say: Callable[[str], None]) -> list[Row
     """For how long at a time the event loop stands still while 20 MB are saved and loaded."""
     shapes: dict[str, dict[str, JsonValue]] = {
         "20 MB of text": {str(n): "x" * 100_000 for n in range(200)},
+        "20 MB in messages of 1 KB": {
+            "messages": [{"role": "user", "content": "c" * 1000, "usage": {"tokens": n}} for n in range(19_000)]
+        },
         "20 MB in 250,000 small items": {"items": [{"id": n, "text": "t" * 40, "tags": ["a"]} for n in range(250_000)]},
     }
     rows: list[Row] = []

@@ -1,4 +1,4 @@
-"""The LangGraph saver under the same three policies, on a server that enforces IAM."""
+"""The LangGraph saver does under each of the three policies what the role is for, on a server that enforces IAM."""
 
 from __future__ import annotations
 
@@ -8,38 +8,25 @@ import pytest
 
 pytest.importorskip("langgraph.checkpoint.base")
 
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import CheckpointMetadata, empty_checkpoint
+from langgraph.checkpoint.serde.types import RESUME
 
 from s3_checkpoint import AccessDeniedError
 from s3_checkpoint.langgraph import S3Saver
 from s3_checkpoint.policy import Role, iam_policy
 from tests.infra.conftest import Cloud
+from tests.langgraph.counting import at, chain, put
 
 PREFIX = "team/app"
-METADATA: CheckpointMetadata = {"source": "loop", "step": 0, "run_id": "run-1"}
-
-
-def thread(name: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": name, "checkpoint_ns": ""}}
-
-
-def put(saver: S3Saver, name: str) -> RunnableConfig:
-    """A checkpoint with a value large enough to be stored by itself, and a pending write."""
-    checkpoint = empty_checkpoint()
-    checkpoint["channel_values"] = {"text": "x" * 70_000}
-    checkpoint["channel_versions"] = {"text": "1"}
-    config = saver.put(thread(name), checkpoint, METADATA, {"text": "1"})
-    saver.put_writes(config, [("text", "y")], "task-1")
-    return config
+LARGE = {"text": "x" * 70_000}
+"""Stored by itself, beside the checkpoint."""
 
 
 @pytest.fixture
 def as_role(cloud: Cloud) -> Callable[[Role], S3Saver]:
-    """Savers of new users in one bucket that has a thread; IAM is enforced from then on."""
+    """Savers of new users in one bucket that has a thread `old`; IAM is enforced from then on."""
     bucket = cloud.new_bucket()
     with S3Saver(cloud.settings(bucket, PREFIX)) as saver:
-        put(saver, "old")
+        write(saver, "old")
 
     def make(role: Role) -> S3Saver:
         cloud.enforce(False)
@@ -50,47 +37,64 @@ def as_role(cloud: Cloud) -> Callable[[Role], S3Saver]:
     return make
 
 
+def write(saver: S3Saver, thread: str) -> None:
+    """A checkpoint of `run`, and writes of a task that comes twice, the second time with an answer."""
+    config = put(saver, at(thread), LARGE, run_id="run")
+    saver.put_writes(config, [("text", "y")], "task")
+    saver.put_writes(config, [("text", "z"), (RESUME, 3)], "task")
+
+
 def test_the_worker_reads_and_writes_threads_and_deletes_none(as_role: Callable[[Role], S3Saver]) -> None:
     """Everything LangGraph does in a run; a thread with a name too long for a key, and one that is not there, too."""
     with as_role("worker") as saver:
         saver.setup()
-        put(saver, "new")
-        put(saver, "long" * 100)
+        write(saver, "new")
+        put(saver, at("long" * 100, "inner|child"), LARGE)
+        chain(saver, at("t"), 3)
         saver.copy_thread("new", "copy")
 
-        found = saver.get_tuple(thread("copy"))
+        found = saver.get_tuple(at("copy"))
         assert found is not None
-        assert found.checkpoint["channel_values"] == {"text": "x" * 70_000}
-        assert found.pending_writes == [("task-1", "text", "y")]
-        assert len(list(saver.list(None))) == 4
-        assert saver.get_tuple(thread("absent")) is None
+        assert found.checkpoint["channel_values"] == LARGE
+        assert found.pending_writes is not None
+        assert {channel for _, channel, _ in found.pending_writes} == {"text", RESUME}
+        assert len(list(saver.list(None))) == 7
+        assert saver.get_delta_channel_history(config=at("t"), channels=["n"])["n"]["seed"] == 1
+        assert saver.get_tuple(at("absent")) is None
         with pytest.raises(AccessDeniedError) as denied:
             saver.delete_thread("old")
         assert denied.value.action == "s3:DeleteObject"
-        assert saver.get_tuple(thread("old")) is not None
+        with pytest.raises(AccessDeniedError, match="s3:DeleteObject"):
+            saver.prune(["t"])
+        assert saver.get_tuple(at("old")) is not None
+        assert len(list(saver.list(at("t")))) == 3
 
 
 def test_the_reader_reads_threads_and_writes_none(as_role: Callable[[Role], S3Saver]) -> None:
     """Not a checkpoint, nor a pending write."""
     with as_role("reader") as saver:
-        found = saver.get_tuple(thread("old"))
+        found = saver.get_tuple(at("old"))
         assert found is not None
+        assert len(list(saver.list(None))) == 1
         with pytest.raises(AccessDeniedError) as denied:
-            put(saver, "new")
+            put(saver, at("new"))
         assert denied.value.action == "s3:PutObject"
-        with pytest.raises(AccessDeniedError):
-            saver.put_writes(found.config, [("text", "z")], "task-2")
+        with pytest.raises(AccessDeniedError, match="s3:PutObject"):
+            saver.put_writes(found.config, [("text", "z")], "other")
 
 
 def test_the_janitor_prunes_and_deletes_threads(as_role: Callable[[Role], S3Saver]) -> None:
-    """By thread and by run."""
+    """By thread and by run; it writes none."""
     with as_role("worker") as saver:
-        put(saver, "new")
+        write(saver, "new")
+        chain(saver, at("t"), 3)
 
     with as_role("janitor") as saver:
-        saver.prune(["old"], strategy="keep_latest")
-        assert saver.get_tuple(thread("old")) is not None
-        saver.delete_thread("old")
-        assert saver.get_tuple(thread("old")) is None
-        saver.delete_for_runs(["run-1"])
+        saver.prune(["t"], strategy="keep_latest")
+        assert len(list(saver.list(at("t")))) == 1
+        saver.delete_thread("t")
+        assert saver.get_tuple(at("t")) is None
+        saver.delete_for_runs(["run"])
         assert list(saver.list(None)) == []
+        with pytest.raises(AccessDeniedError):
+            put(saver, at("mine"))
