@@ -1,11 +1,11 @@
 """Requests through an SDK client: by its methods, or prepared.
 
 For each call of a method the SDK walks through its descriptions of S3 and works out a request, of which only the key,
-the body, the metadata or the place in a listing are new. `PreparedRequests` has it do so once for each kind of request,
-in a rehearsal that is not sent, and goes on from there: the SDK signs, sends, repeats, redirects, reads and judges as
-ever. What is sent is the same, but for the body of a small PUT, which goes out together with its headers.
+the body, the metadata or the place in a listing are new. A prepared request has that done once for its kind, in a
+rehearsal that is not sent, and goes on from there: the SDK signs, sends, repeats, redirects, reads and judges as ever.
+What is sent is the same, but for the body of a small PUT, which goes out together with its headers.
 
-This reaches into the SDK, so it is for clients made here, of the one version that aioboto3 pins.
+That reaches into the SDK, so it is for clients made here, of the one version that aioboto3 pins.
 """
 
 from __future__ import annotations
@@ -26,41 +26,10 @@ _METHODS = {
     "PutObject": "put_object",
     "ListObjectsV2": "list_objects_v2",
 }
-_NO_METADATA: Mapping[str, str] = {}
+_NOTHING: Mapping[str, Any] = {}
 _PLACE = "key"
 """The key of rehearsals."""
 _rehearsed: ContextVar[dict[str, Any] | None] = ContextVar("s3_checkpoint_rehearsed", default=None)
-
-
-class SdkRequests:
-    """Requests by the client's own methods."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    async def send(
-        self,
-        operation: str,
-        options: Mapping[str, Any],
-        key: str | None = None,
-        *,
-        query: Mapping[str, Any] | None = None,
-        body: bytes | None = None,
-        metadata: Mapping[str, str] = _NO_METADATA,
-    ) -> Any:
-        """The parsed answer to one request; raises what the SDK raises.
-
-        All are parameters of the SDK: `options` those that many requests share, `query` those of a listing that are new
-        each time, `body` and `metadata` those of a PUT.
-        """
-        parameters = {**options, **(query or {})}
-        if key is not None:
-            parameters["Key"] = key
-        if body is not None:
-            parameters["Body"] = body
-        if metadata:
-            parameters["Metadata"] = dict(metadata)
-        return await getattr(self._client, _METHODS[operation])(**parameters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +66,12 @@ class _Prepared:
         return request
 
 
-class PreparedRequests(SdkRequests):
-    """The same requests, for less CPU."""
+class S3Requests:
+    """Requests of one client, which stays its owner's. `prepared`: whether they may go past the client's methods."""
 
-    def __init__(self, client: Any) -> None:
-        super().__init__(client)
+    def __init__(self, client: Any, *, prepared: bool) -> None:
+        self._client = client
+        self._may_prepare = prepared
         self._prepared: dict[tuple[object, ...], _Prepared | None] = {}
 
     async def send(
@@ -110,21 +80,34 @@ class PreparedRequests(SdkRequests):
         options: Mapping[str, Any],
         key: str | None = None,
         *,
-        query: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any] = _NOTHING,
         body: bytes | None = None,
-        metadata: Mapping[str, str] = _NO_METADATA,
+        metadata: Mapping[str, str] = _NOTHING,
     ) -> Any:
-        """See `SdkRequests.send`."""
+        """The parsed answer to one request; raises what the SDK raises.
+
+        All are parameters of the SDK: `options` those that many requests share, `query` those of a listing that are new
+        each time, `body` and `metadata` those of a PUT.
+        """
         prepared = None
         # A kind for each ETag would be one too many; what is not ASCII, the SDK refuses where it looks at it.
-        if "IfMatch" not in options and len(body or b"") <= PREPARED_BYTES and "".join(metadata.values()).isascii():
+        if (
+            self._may_prepare
+            and "IfMatch" not in options
+            and len(body or b"") <= PREPARED_BYTES
+            and "".join(metadata.values()).isascii()
+        ):
             kind = (operation, *options.items())
             if kind not in self._prepared:
                 self._prepared[kind] = await self._rehearse(operation, options, key, body)
             prepared = self._prepared[kind]
-        if prepared is None:
-            return await super().send(operation, options, key, query=query, body=body, metadata=metadata)
-        return await self._go_on(operation, prepared.model, prepared.with_(key, query or {}, body, metadata))
+        if prepared is not None:
+            return await self._go_on(operation, prepared.model, prepared.with_(key, query, body, metadata))
+        new = {"Key": key, "Body": body, "Metadata": dict(metadata) or None}
+        return await self._by_method(operation, {**options, **query, **_given(new)})
+
+    async def _by_method(self, operation: str, parameters: Mapping[str, Any]) -> Any:
+        return await getattr(self._client, _METHODS[operation])(**parameters)
 
     async def _go_on(self, operation: str, model: Any, request: dict[str, Any]) -> Any:
         """What the SDK's client does once a request is worked out."""
@@ -163,11 +146,11 @@ class PreparedRequests(SdkRequests):
             return _NotSent(), {}
 
         event = f"before-call.s3.{operation}"
-        place = None if key is None else _PLACE
         before = _rehearsed.set(noted)
         self._client.meta.events.register_first(event, note)
         try:
-            await super().send(operation, options, place, body=None if body is None else b"")
+            place = {"Key": None if key is None else _PLACE, "Body": None if body is None else b""}
+            await self._by_method(operation, {**options, **_given(place)})
         finally:
             self._client.meta.events.unregister(event, note)
             _rehearsed.reset(before)
@@ -181,6 +164,10 @@ class PreparedRequests(SdkRequests):
             if member.serialization.get("location") == "querystring"
         }
         return _Prepared(model, noted, url.removesuffix(always), names) if always and url.endswith(always) else None
+
+
+def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
 class _NotSent:

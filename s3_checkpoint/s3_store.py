@@ -26,7 +26,7 @@ from s3_checkpoint.request_events import Exchange, OnRequest, RequestObserver, c
 from s3_checkpoint.s3_door import EXCHANGE_ERRORS, S3Door, code_of, status_of
 from s3_checkpoint.s3_errors import ABSENT_CODES, error_for, is_refusal
 from s3_checkpoint.s3_listing import LINES
-from s3_checkpoint.s3_requests import PreparedRequests, SdkRequests
+from s3_checkpoint.s3_requests import S3Requests
 from s3_checkpoint.s3_tuning import is_tuned
 from s3_checkpoint.settings import S3Settings
 
@@ -51,7 +51,7 @@ class S3ObjectStore:
         client.meta.events.register(_EACH_ATTEMPT, count_attempt, unique_id=_COUNTER, unique_id_uses_count=True)
         self._settings = settings
         prepared = is_tuned(client) and self.ordered  # a directory bucket's requests have a session of its own
-        self._requests = PreparedRequests(client) if prepared else SdkRequests(client)
+        self._requests = S3Requests(client, prepared=prepared)
         self._common: dict[str, Any] = {"Bucket": settings.bucket}
         if settings.expected_bucket_owner:
             self._common["ExpectedBucketOwner"] = settings.expected_bucket_owner

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 
 from s3_checkpoint import S3Settings, connect
 from s3_checkpoint.s3_client import client_for
-from s3_checkpoint.s3_requests import PREPARED_BYTES, PreparedRequests, SdkRequests
+from s3_checkpoint.s3_requests import PREPARED_BYTES, S3Requests
 from tests.benchmarks.stub_process import StubProcess, running_stub
 from tests.states import RUN, Counter
 
@@ -112,7 +112,7 @@ async def test_what_is_sent_is_what_the_sdk_sends(
     common = {"Bucket": settings_.bucket, **options}
     async with client_for(settings_) as client:
         recorder = Recorder(client)
-        for requests in (SdkRequests(client), prepared := PreparedRequests(client), prepared):
+        for requests in (S3Requests(client, prepared=False), prepared := S3Requests(client, prepared=True), prepared):
             await requests.send(operation, common, **what)
 
     expected, first, second = recorder.sent
@@ -124,7 +124,7 @@ async def test_a_rehearsal_sends_nothing_even_if_many_begin_at_once(stub: StubPr
     """Twenty first calls of a kind are twenty requests, each answered with its own."""
     settings = S3Settings.model_validate({"bucket": "many", **LOCAL, "endpoint_url": stub.url})
     async with client_for(settings) as client:
-        requests = PreparedRequests(client)
+        requests = S3Requests(client, prepared=True)
         common = {"Bucket": "many"}
         await asyncio.gather(
             *(requests.send("PutObject", common, f"k{n}", body=b"x" * n, metadata={"n": str(n)}) for n in range(20))
@@ -144,7 +144,7 @@ async def test_a_refusal_is_the_sdks_own_error() -> None:
     async with client_for(S3Settings.model_validate({"bucket": "b", **LOCAL})) as client:
         Recorder(client, MISSING, MISSING)
         errors = []
-        for requests in (SdkRequests(client), PreparedRequests(client)):
+        for requests in (S3Requests(client, prepared=prepared) for prepared in (False, True)):
             with pytest.raises(client.exceptions.NoSuchKey) as caught:
                 await requests.send("GetObject", {"Bucket": "b"}, "k")
             errors.append(caught.value)
@@ -159,7 +159,7 @@ async def test_a_redirect_is_followed_once_and_then_known() -> None:
     settings = S3Settings.model_validate({"bucket": "bucket", **KEYS})
     async with client_for(settings) as client:
         recorder = Recorder(client, ELSEWHERE)
-        requests = PreparedRequests(client)
+        requests = S3Requests(client, prepared=True)
         for key in ("one", "two"):
             await requests.send("PutObject", {"Bucket": "bucket"}, key, body=b"x", metadata={"a": "b"})
 
@@ -174,7 +174,7 @@ async def test_requests_under_way_are_redirected_each_for_itself() -> None:
     """What the SDK notes of one of them is not taken for another's."""
     async with client_for(S3Settings.model_validate({"bucket": "bucket", **KEYS})) as client:
         recorder = Recorder(client, OK, ELSEWHERE, ELSEWHERE)
-        requests = PreparedRequests(client)
+        requests = S3Requests(client, prepared=True)
         await requests.send("PutObject", {"Bucket": "bucket"}, "first", body=b"x")
         await asyncio.gather(*(requests.send("PutObject", {"Bucket": "bucket"}, key, body=b"x") for key in "ab"))
 
@@ -196,7 +196,7 @@ async def test_other_requests_are_sent_while_one_is_rehearsed() -> None:
     async with client_for(S3Settings.model_validate({"bucket": "b", **LOCAL})) as client:
         recorder = Recorder(client)
         client.meta.events.register("before-parameter-build.s3.HeadObject", hold)
-        rehearsed = asyncio.ensure_future(PreparedRequests(client).send("HeadObject", {"Bucket": "b"}, "mine"))
+        rehearsed = asyncio.ensure_future(S3Requests(client, prepared=True).send("HeadObject", {"Bucket": "b"}, "mine"))
         await waiting.wait()
         await client.head_object(Bucket="b", Key="other")
         go_on.set()
@@ -209,7 +209,9 @@ async def test_a_repeated_attempt_is_signed_and_sent_whole() -> None:
     """After a 503 the same body and metadata go out again."""
     async with client_for(S3Settings.model_validate({"bucket": "b", **LOCAL})) as client:
         recorder = Recorder(client, (503, {}, b""))
-        await PreparedRequests(client).send("PutObject", {"Bucket": "b"}, "k", body=b"body", metadata={"a": "b"})
+        await S3Requests(client, prepared=True).send(
+            "PutObject", {"Bucket": "b"}, "k", body=b"body", metadata={"a": "b"}
+        )
 
     first, second = recorder.sent
     assert first[2].pop("amz-sdk-request") != second[2].pop("amz-sdk-request")
@@ -222,7 +224,9 @@ async def test_metadata_that_is_not_ascii_is_refused_as_the_sdk_refuses_it() -> 
     async with client_for(S3Settings.model_validate({"bucket": "b", **LOCAL})) as client:
         recorder = Recorder(client)
         with pytest.raises(ParamValidationError, match="ASCII"):
-            await PreparedRequests(client).send("PutObject", {"Bucket": "b"}, "k", body=b"", metadata={"a": "ä"})
+            await S3Requests(client, prepared=True).send(
+                "PutObject", {"Bucket": "b"}, "k", body=b"", metadata={"a": "ä"}
+            )
 
     assert recorder.sent == []
 
@@ -230,7 +234,7 @@ async def test_metadata_that_is_not_ascii_is_refused_as_the_sdk_refuses_it() -> 
 async def test_no_kind_is_remembered_for_an_etag() -> None:
     """There would be as many as there are objects."""
     async with client_for(S3Settings.model_validate({"bucket": "b", **LOCAL})) as client:
-        recorder, requests = Recorder(client), PreparedRequests(client)
+        recorder, requests = Recorder(client), S3Requests(client, prepared=True)
         for n in range(3):
             await requests.send("PutObject", {"Bucket": "b", "IfMatch": f'"{n}"'}, "k", body=b"")
 
@@ -260,7 +264,7 @@ async def test_a_client_handed_in_is_used_by_its_methods_alone(stub: StubProcess
 async def test_an_error_of_the_rehearsal_is_that_of_the_call() -> None:
     """A bucket name that cannot be one is refused before any request, each time."""
     async with client_for(S3Settings.model_validate({"bucket": "b", **LOCAL})) as client:
-        recorder, requests = Recorder(client), PreparedRequests(client)
+        recorder, requests = Recorder(client), S3Requests(client, prepared=True)
         for _ in range(2):
             with pytest.raises((ParamValidationError, ClientError)):
                 await requests.send("GetObject", {"Bucket": "not a bucket"}, "k")
