@@ -50,8 +50,7 @@ class S3ObjectStore:
         self._door = S3Door(settings.bucket, RequestObserver(settings.bucket, on_request))
         client.meta.events.register(_EACH_ATTEMPT, count_attempt, unique_id=_COUNTER, unique_id_uses_count=True)
         self._settings = settings
-        prepared = is_tuned(client) and self.ordered  # a directory bucket's requests have a session of its own
-        self._requests = S3Requests(client, prepared=prepared)
+        self._requests = S3Requests(client, prepared=is_tuned(client))
         self._common: dict[str, Any] = {"Bucket": settings.bucket}
         if settings.expected_bucket_owner:
             self._common["ExpectedBucketOwner"] = settings.expected_bucket_owner

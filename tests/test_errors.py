@@ -175,6 +175,17 @@ async def test_nothing_of_the_sdk_comes_through_the_door(failing: Failing) -> No
         assert caught.value.__cause__ is error
 
 
+async def test_what_asyncio_says_of_a_wrong_loop_is_a_lifecycle_error(failing: Failing) -> None:
+    """It says so with a bare `RuntimeError`; whatever else is raised down there is an answer nobody understands."""
+    failing.error = RuntimeError("Event loop is closed")
+    with pytest.raises(LifecycleError):
+        await failing.store.head("k")
+
+    failing.error = ValueError("no date")
+    with pytest.raises(StoreError, match="no date"):
+        await failing.store.head("k")
+
+
 @pytest.mark.parametrize(
     ("code", "status"),
     [("PreconditionFailed", 412), ("ConditionalRequestConflict", 409), ("ConcurrentModification", 409), ("Odd", 409)],

@@ -16,6 +16,7 @@ from s3_checkpoint.keys import (
     check_step,
     decode_segment,
     encode_segment,
+    new_write_id,
     parse_run_prefix,
     runs_prefix,
 )
@@ -117,6 +118,18 @@ def test_keys_too_long_for_s3_are_refused() -> None:
     """Before any request, with both numbers."""
     with pytest.raises(InvalidArgumentError, match="1024"):
         RunKeys("", uuid4(), "é" * 200)
+
+
+@pytest.mark.parametrize("letter", ["p", "é"])
+def test_the_longest_key_of_a_run_just_fits(letter: str) -> None:
+    """A prefix whose last step's snapshot has a key of 1,024 bytes is taken, one of a byte more is not."""
+    room = 1024 - len(RunKeys("", RUN).committed_active(MAX_STEP, new_write_id())) - 1
+    count, rest = divmod(room, len(letter.encode()))
+    prefix = letter * count + "x" * rest
+
+    assert len(RunKeys(prefix, RUN).committed_active(MAX_STEP, new_write_id()).encode()) == 1024
+    with pytest.raises(InvalidArgumentError, match="1025"):
+        RunKeys(prefix + "x", RUN)
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\udfff"])

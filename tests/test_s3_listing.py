@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from s3_checkpoint import S3Settings
-from s3_checkpoint.object_store import ObjectAttributes
+from s3_checkpoint.object_store import ListedLines, ListedObject, ObjectAttributes, Page
 from s3_checkpoint.s3_client import client_for
 from s3_checkpoint.s3_listing import LINES, split_listing, take_lines_out
 from s3_checkpoint.s3_store import S3ObjectStore
@@ -132,6 +132,21 @@ async def test_a_tuned_client_and_the_sdks_own_list_alike(
 
     groups = {key.partition("/")[0] + "/" if "/" in key and delimiter else key for key in ODD_KEYS}
     assert sorted(seen) == sorted(groups)
+
+
+def test_lines_in_columns_are_a_sequence_like_any_other() -> None:
+    """Length, index, slice, order and equality are those of a list of lines."""
+    times = [datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2, 3)]
+    lines = [ListedObject(*line) for line in zip("abc", (1, 2, 3), times, strict=True)]
+
+    columns = ListedLines(["a", "b", "c"], [1, 2, 3], times)
+
+    assert list(columns) == lines
+    assert (len(columns), columns[0], columns[-1]) == (3, lines[0], lines[2])
+    assert columns[1:] == lines[1:]
+    assert columns == ListedLines(*map(list, zip(*lines, strict=True)))
+    assert columns != lines[:2]
+    assert Page(columns).keys == Page(lines).keys == ["a", "b", "c"]
 
 
 def test_escaping_is_needed_for_what_is_tested() -> None:

@@ -50,6 +50,12 @@ ELSEWHERE: Answer = (
     b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>m</Message><Region>eu-north-1</Region></Error>",
 )
 MISSING: Answer = (404, {}, b"<Error><Code>NoSuchKey</Code><Message>m</Message></Error>")
+SESSION: Answer = (
+    200,
+    {},
+    b"<CreateSessionResult><Credentials><SessionToken>t</SessionToken><SecretAccessKey>s</SecretAccessKey>"
+    b"<AccessKeyId>a</AccessKeyId><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></CreateSessionResult>",
+)
 OK: Answer = (200, {"etag": '"e"'}, b"")
 
 
@@ -71,7 +77,10 @@ class Recorder:
         self._answers = list(answers)
         client.meta.events.register("before-send.s3", self._send)
 
-    async def _send(self, request: Any, **_: Any) -> AioAWSResponse:
+    async def _send(self, request: Any, event_name: str, **_: Any) -> AioAWSResponse:
+        if event_name.endswith(".CreateSession"):
+            status, headers, text = SESSION
+            return AioAWSResponse(request.url, status, headers, _Body(text))
         headers = {name: value for name, value in request.headers.items() if name not in NEW_EACH_TIME}
         signed = str(request.headers["Authorization"]).split("SignedHeaders=")[1].split(",")[0]
         body = request.body
@@ -99,9 +108,10 @@ def stub() -> Iterator[StubProcess]:
         {"bucket": "bucket.with.dots", **KEYS},
         {"bucket": "bucket", **KEYS, "session_token": "t"},
         {"bucket": "arn:aws:s3:eu-west-1:111122223333:accesspoint/team", **KEYS},
+        {"bucket": "team--euw1-az1--x-s3", **KEYS},
         {"bucket": "bucket", **LOCAL},
     ],
-    ids=["aws", "dots", "token", "access-point", "compatible"],
+    ids=["aws", "dots", "token", "access-point", "directory", "compatible"],
 )
 @pytest.mark.parametrize(("operation", "options", "what"), CALLS, ids=count())
 async def test_what_is_sent_is_what_the_sdk_sends(
@@ -118,6 +128,7 @@ async def test_what_is_sent_is_what_the_sdk_sends(
     expected, first, second = recorder.sent
     assert first == expected
     assert second == expected
+    assert ("x-amz-s3session-token" in expected[3]) == settings_.directory_bucket
 
 
 async def test_a_rehearsal_sends_nothing_even_if_many_begin_at_once(stub: StubProcess) -> None:
