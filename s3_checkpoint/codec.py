@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, Generic, NoReturn
+from typing import Any, Generic, NoReturn, cast
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
@@ -24,12 +24,15 @@ from pydantic_core import from_json, to_json
 from s3_checkpoint.compression import compress, decompress
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StateEncodingError
 from s3_checkpoint.fidelity import Difference, first_difference, first_unencodable, json_path
+from s3_checkpoint.json_pieces import PIECE_BYTES, from_json_in_pieces, to_json_in_pieces
 from s3_checkpoint.models import ActiveSnapshot, StateT
 from s3_checkpoint.object_store import ObjectAttributes, StoredObject
 
 LAYOUT_FORMAT = "1"
 Migration = Callable[[Any], JsonValue]
 """From the JSON value of one schema version to that of the next."""
+_PLAIN = (dict, dict[str, Any], dict[str, JsonValue])
+"""Types of state that are JSON and nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,7 @@ class JsonCodec(Generic[StateT]):
     def encode(self, value: StateT) -> Body:
         """`value` as a body that reads back as the same value; `StateEncodingError` if it would not."""
         try:
-            # By field name, without computed fields: the one form that every model reads back.
-            data = self._adapter.dump_json(value, by_alias=False, round_trip=True, warnings="none")
+            data = self._dump(value)
         except Exception as error:  # noqa: BLE001 - serializers are the application's; whatever they raise ends here
             self._refuse(first_unencodable(value, self._root), f"{type(error).__name__}: {error}"[:200], error)
         if len(data) > self._max_bytes:
@@ -157,6 +159,10 @@ class JsonCodec(Generic[StateT]):
                 bucket, key, f"reading it fails with {type(error).__name__}: {error}"[:200]
             ) from error
 
+    def _dump(self, value: StateT) -> bytes:
+        # By field name, without computed fields: the one form that every model reads back.
+        return self._adapter.dump_json(value, by_alias=False, round_trip=True, warnings="none")
+
     def _validate(self, data: bytes | bytearray) -> StateT:
         return self._adapter.validate_json(data, by_alias=True, by_name=True)
 
@@ -196,6 +202,7 @@ class StateCodec(JsonCodec[StateT]):
             compression=compression,
             max_bytes=max_bytes,
         )
+        self._plain = not given and any(state_type == plain for plain in _PLAIN)
         _ = self._adapter  # what pydantic cannot handle is found now; only the snapshots' own adapter can wait for use
         if type(schema_version) is not int or schema_version < 1:
             raise InvalidArgumentError("schema_version", repr(schema_version)[:80], "must be an int of 1 or more")
@@ -230,6 +237,14 @@ class StateCodec(JsonCodec[StateT]):
         if version < self.schema_version:
             data = self._migrate(bucket, key, data, version)
         return self._read(bucket, key, data)
+
+    def _dump(self, value: StateT) -> bytes:
+        in_pieces = to_json_in_pieces(value) if self._plain else None
+        return super()._dump(value) if in_pieces is None else in_pieces
+
+    def _validate(self, data: bytes | bytearray) -> StateT:
+        in_pieces = from_json_in_pieces(data) if self._plain and len(data) >= PIECE_BYTES else None
+        return super()._validate(data) if in_pieces is None else cast("StateT", in_pieces)
 
     def _migrate(self, bucket: str, key: str, data: bytes | bytearray, version: int) -> bytes:
         try:

@@ -19,6 +19,7 @@ ROWS = {
     "compression": 1,
     "off_loop": 1,
     "graph": 2,
+    "json_pieces": 2,
     "settings": 2,
     "thread_keys": 2,
     "object_store": 2,

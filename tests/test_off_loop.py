@@ -119,6 +119,28 @@ def test_the_collector_is_left_as_it_was_found() -> None:
         gc.enable()
 
 
+def test_what_is_made_meanwhile_counts_as_old() -> None:
+    """So the collector does not look through all of it at once as soon as it runs again."""
+    with collector_paused():
+        made = [[n] for n in range(100)]
+
+    old = {id(thing) for thing in gc.get_objects(generation=2)}
+    assert all(id(thing) in old for thing in made)
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_somebody_has_frozen_stays_frozen() -> None:
+    """As servers do before they fork."""
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with collector_paused():
+            pass
+        assert gc.get_freeze_count() >= frozen > 0
+    finally:
+        gc.unfreeze()
+
+
 class Plain:
     """Any object with attributes."""
 
