@@ -1,9 +1,9 @@
 """Work on large states, in a thread, so that the event loop goes on meanwhile.
 
 Encoding is a few calls into C code that keep the interpreter to themselves while they last, thread or not; hashing and
-compressing let it go. Measured for 20 MB of JSON, collector paused: a state that is mostly text holds the loop up for
-10 to 20 ms at a time, one of messages of 1 KB for 20 to 50 ms, one of 250,000 small items for 0.1 s (writing JSON) and
-0.25 s (reading it), which is 5 and 12 ms for each MB. The collector running would make that up to ten times as much: it
+compressing let it go. Plain JSON is therefore written and read in pieces. A state with a type of its own is not, as the
+type's own code takes it whole: 20 MB of models that are mostly text hold the loop up for 20 to 50 ms at a time, 80,000
+small models for 0.2 s, which is 9 ms for each MB. The collector running would make that up to ten times as much: it
 walks through all that has been made so far, again and again.
 """
 

@@ -7,9 +7,10 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from itertools import count
+from typing import Any
 from uuid import UUID
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from s3_checkpoint import S3Checkpointer, connect
 from s3_checkpoint.keys import RunKeys
@@ -29,6 +30,20 @@ STEPS = 1_000
 Call = Callable[[], Awaitable[object]]
 Row = tuple[str, str, float, str]
 """What is claimed, its bound, what was measured, and its unit."""
+
+
+class Message(BaseModel):
+    """A small part of a large state."""
+
+    role: str
+    text: str
+    usage: dict[str, JsonValue]
+
+
+class Conversation(BaseModel):
+    """A large state with a type of its own."""
+
+    messages: list[Message]
 
 
 async def requests_cost(stub: StubProcess, library: Library, say: Callable[[str], None]) -> list[Row]:
@@ -117,16 +132,19 @@ async def long_run(stub: StubProcess, library: Library, say: Callable[[str], Non
 
 async def large_states(library: Library, say: Callable[[str], None]) -> list[Row]:
     """For how long at a time the event loop stands still while 20 MB are saved and loaded."""
-    shapes: dict[str, dict[str, JsonValue]] = {
-        "20 MB of text": {str(n): "x" * 100_000 for n in range(200)},
-        "20 MB in messages of 1 KB": {
-            "messages": [{"role": "user", "content": "c" * 1000, "usage": {"tokens": n}} for n in range(19_000)]
-        },
-        "20 MB in 250,000 small items": {"items": [{"id": n, "text": "t" * 40, "tags": ["a"]} for n in range(250_000)]},
+    plain = dict[str, JsonValue]
+    messages = [Message(role="user", text="t" * 200, usage={"tokens": n}) for n in range(80_000)]
+    shapes: dict[str, tuple[Any, Any]] = {
+        "20 MB of text": (plain, {str(n): "x" * 100_000 for n in range(200)}),
+        "20 MB in 250,000 small items": (
+            plain,
+            {"items": [{"id": n, "text": "t" * 40, "tags": ["a"]} for n in range(250_000)]},
+        ),
+        "20 MB in 80,000 models": (Conversation, Conversation(messages=messages)),
     }
     rows: list[Row] = []
-    for name, state in shapes.items():
-        async with connect(dict[str, JsonValue], library.settings()) as checkpointer:
+    for name, (state_type, state) in shapes.items():
+        async with connect(state_type, library.settings()) as checkpointer:
             for call in ("save", "load"):
                 held = []
                 for _ in range(3):
