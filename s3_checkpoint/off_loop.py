@@ -3,7 +3,7 @@
 Encoding is a few calls into C code that keep the interpreter to themselves while they last, thread or not; hashing and
 compressing let it go. Plain JSON is therefore written and read in pieces. A state with a type of its own is not, as the
 type's own code takes it whole: 20 MB of models that are mostly text hold the loop up for 20 to 50 ms at a time, 80,000
-small models for 0.2 s, which is 9 ms for each MB. The collector running would make that up to ten times as much: it
+small models for 0.15 s, which is 7 ms for each MB. The collector running would make that up to ten times as much: it
 walks through all that has been made so far, again and again.
 """
 
