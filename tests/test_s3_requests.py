@@ -25,6 +25,7 @@ NEW_EACH_TIME = {"Authorization", "X-Amz-Date", "amz-sdk-invocation-id"}
 CALLS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("GetObject", {}, {"key": "p/runs/1/steps/7.json"}),
     ("HeadObject", {"ExpectedBucketOwner": "111122223333"}, {"key": "a b+c/ä%2E~/é.json"}),
+    ("GetObject", {}, {"key": "/a//b/../c/./key?x#y"}),
     ("PutObject", {"ContentType": "application/json"}, {"key": "k", "body": b""}),
     (
         "PutObject",
