@@ -18,16 +18,18 @@ The layout is part of the digest, and so of what makes two commits the same: wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
 
 from s3_checkpoint.off_loop import estimated_bytes
 
+T = TypeVar("T")
+
 PIECE_BYTES = 512 * 1024
 """Of JSON, in one call; reading it takes a few milliseconds. A smaller object is written whole."""
-_LONGEST = 8
+LONGEST = 8
 """Pieces that a line may have the length of. A longer one is a single text, which is quickly read, but not copied."""
 _LOOKED_AT = 1000
 """A container of no more parts has a line for each, so that each may be large; the parts of a longer one are small."""
@@ -43,7 +45,7 @@ def to_json_in_pieces(value: object, piece_bytes: int = PIECE_BYTES) -> bytes | 
         return None
     lines: list[bytes] = []
     for line in _lines_of(value, b"", b"", piece_bytes, _DEPTH):
-        if len(line) > _LONGEST * piece_bytes:
+        if len(line) > LONGEST * piece_bytes:
             return None
         lines.append(line)
     return b"\n".join(lines)
@@ -64,24 +66,30 @@ def _lines_of(value: Any, before: bytes, behind: bytes, piece_bytes: int, depth:
     named = type(value) is dict
     parts = list(value.items()) if named else value
     yield before + (b"{" if named else b"[")
+    if len(parts) > _LOOKED_AT:
+        yield from chunks_of(parts, lambda chunk: _json(dict(chunk) if named else chunk)[1:-1], piece_bytes)
+    else:
+        for number, part in enumerate(parts, 1):
+            comma = b"," if number < len(parts) else b""
+            if not named:
+                yield from _lines_of(part, b"", comma, piece_bytes, depth - 1)
+            elif type(part[0]) is str:
+                yield from _lines_of(part[1], _json(part[0]) + b":", comma, piece_bytes, depth - 1)
+            else:
+                yield _json(dict([part]))[1:-1] + comma
+    yield (b"}" if named else b"]") + behind
+
+
+def chunks_of(parts: list[T], encode: Callable[[list[T]], bytes], piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+    """A line for every so many of `parts`, about a piece long; `encode` gives them without brackets."""
     start, count = 0, 1
     while start < len(parts):
         end = min(start + count, len(parts))
-        comma = b"," if end < len(parts) else b""
-        if len(parts) <= _LOOKED_AT:
-            name, part = parts[start] if named else ("", parts[start])
-            if type(name) is str:
-                yield from _lines_of(part, _json(name) + b":" if named else b"", comma, piece_bytes, depth - 1)
-            else:
-                yield _json({name: part})[1:-1] + comma
-        else:
-            chunk = parts[start:end]
-            line = _json(dict(chunk) if named else chunk)[1:-1]
-            yield line + comma
-            # As many as make a piece, if they go on as they were; with care, as they may not.
-            count = max(1, min(4 * count, count * piece_bytes // len(line)))
+        line = encode(parts[start:end])
+        yield line + (b"," if end < len(parts) else b"")
+        # As many as make a piece, if they go on as they were; with care, as they may not.
+        count = max(1, min(4 * count, count * piece_bytes // len(line)))
         start = end
-    yield (b"}" if named else b"]") + behind
 
 
 def _json(value: object) -> bytes:
@@ -92,17 +100,12 @@ def _read(data: bytes | bytearray) -> dict[str, Any]:
     root: dict[str, Any] = {}
     opened: list[Any] = [root]
     more = True  # whether a part must come next, or else the end of the container
-    end = 1
-    if data[:2] != b"{\n":
+    lines = lines_in(data)
+    if next(lines) != b"{":
         raise ValueError("it does not begin as pieces do")
-    while opened:
-        if end < 0:
-            raise ValueError("it ends too early")
-        start, end = end + 1, data.find(b"\n", end + 1)
-        stop = end if end >= 0 else len(data)
-        if stop - start > _LONGEST * PIECE_BYTES:
-            raise ValueError("a line is longer than a piece can be")
-        line = bytes(data[start:stop])
+    for line in lines:
+        if not opened:
+            raise ValueError("it goes on behind its end")
         comma = line.endswith(b",")
         text = line[:-1] if comma else line
         container = opened[-1]
@@ -125,9 +128,21 @@ def _read(data: bytes | bytearray) -> dict[str, Any]:
         else:
             container += _some(from_json(b"[" + text + b"]"))
         more = comma
-    if more or end >= 0:
+    if opened or more:
         raise ValueError("it does not end where it should")
     return root
+
+
+def lines_in(data: bytes | bytearray) -> Iterator[bytes]:
+    """The lines of `data`, one at a time; `ValueError` for one that is longer than pieces have."""
+    start = 0
+    while start <= len(data):
+        end = data.find(b"\n", start)
+        end = len(data) if end < 0 else end
+        if end - start > LONGEST * PIECE_BYTES:
+            raise ValueError("a line is longer than a piece can be")
+        yield bytes(data[start:end])
+        start = end + 1
 
 
 def _put(container: Any, before: bytes, inner: object) -> None:
