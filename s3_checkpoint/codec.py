@@ -24,15 +24,14 @@ from pydantic_core import from_json, to_json
 from s3_checkpoint.compression import compress, decompress
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StateEncodingError
 from s3_checkpoint.fidelity import Difference, first_difference, first_unencodable, json_path
-from s3_checkpoint.json_pieces import PIECE_BYTES, from_json_in_pieces, to_json_in_pieces
+from s3_checkpoint.json_pieces import PIECE_BYTES
 from s3_checkpoint.models import ActiveSnapshot, StateT
 from s3_checkpoint.object_store import ObjectAttributes, StoredObject
+from s3_checkpoint.state_pieces import pieces_for
 
 LAYOUT_FORMAT = "1"
 Migration = Callable[[Any], JsonValue]
 """From the JSON value of one schema version to that of the next."""
-_PLAIN = (dict, dict[str, Any], dict[str, JsonValue])
-"""Types of state that are JSON and nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +201,8 @@ class StateCodec(JsonCodec[StateT]):
             compression=compression,
             max_bytes=max_bytes,
         )
-        self._plain = not given and any(state_type == plain for plain in _PLAIN)
-        _ = self._adapter  # what pydantic cannot handle is found now; only the snapshots' own adapter can wait for use
+        # What pydantic cannot handle is found now; only the snapshots' own adapter can wait for use.
+        self._pieces = pieces_for(self._adapter, state_type)
         if type(schema_version) is not int or schema_version < 1:
             raise InvalidArgumentError("schema_version", repr(schema_version)[:80], "must be an int of 1 or more")
         for version in migrations:
@@ -239,12 +238,12 @@ class StateCodec(JsonCodec[StateT]):
         return self._read(bucket, key, data)
 
     def _dump(self, value: StateT) -> bytes:
-        in_pieces = to_json_in_pieces(value) if self._plain else None
+        in_pieces = self._pieces.dump(value) if self._pieces else None
         return super()._dump(value) if in_pieces is None else in_pieces
 
     def _validate(self, data: bytes | bytearray) -> StateT:
-        in_pieces = from_json_in_pieces(data) if self._plain and len(data) >= PIECE_BYTES else None
-        return super()._validate(data) if in_pieces is None else cast("StateT", in_pieces)
+        found = self._pieces.validate(data) if self._pieces and len(data) >= PIECE_BYTES else None
+        return super()._validate(data) if found is None else cast("StateT", found)
 
     def _migrate(self, bucket: str, key: str, data: bytes | bytearray, version: int) -> bytes:
         try:

@@ -18,7 +18,8 @@ The layout is part of the digest, and so of what makes two commits the same: wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
@@ -34,6 +35,7 @@ LONGEST = 8
 _LOOKED_AT = 1000
 """A container of no more parts has a line for each, so that each may be large; the parts of a longer one are small."""
 _DEPTH = 12
+_MOMENT_S = 0.0001
 
 
 def to_json_in_pieces(value: object, piece_bytes: int = PIECE_BYTES) -> bytes | None:
@@ -44,7 +46,7 @@ def to_json_in_pieces(value: object, piece_bytes: int = PIECE_BYTES) -> bytes | 
     if type(value) is not dict or estimated_bytes(value, piece_bytes) < piece_bytes:
         return None
     lines: list[bytes] = []
-    for line in _lines_of(value, b"", b"", piece_bytes, _DEPTH):
+    for line in giving_way(_lines_of(value, b"", b"", piece_bytes, _DEPTH)):
         if len(line) > LONGEST * piece_bytes:
             return None
         lines.append(line)
@@ -92,6 +94,20 @@ def chunks_of(parts: list[T], encode: Callable[[list[T]], bytes], piece_bytes: i
         start = end
 
 
+def giving_way(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The same lines; after each piece of them, other threads have their turn.
+
+    One that only wants the interpreter for a moment, as an event loop does, would else wait for 5 ms each time.
+    """
+    passed = 0
+    for line in lines:
+        yield line
+        passed += len(line)
+        if passed >= PIECE_BYTES:
+            passed = 0
+            time.sleep(_MOMENT_S)
+
+
 def _json(value: object) -> bytes:
     return to_json(value, inf_nan_mode="null")
 
@@ -100,7 +116,7 @@ def _read(data: bytes | bytearray) -> dict[str, Any]:
     root: dict[str, Any] = {}
     opened: list[Any] = [root]
     more = True  # whether a part must come next, or else the end of the container
-    lines = lines_in(data)
+    lines = giving_way(lines_in(data))
     if next(lines) != b"{":
         raise ValueError("it does not begin as pieces do")
     for line in lines:
