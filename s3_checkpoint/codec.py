@@ -24,10 +24,9 @@ from pydantic_core import from_json, to_json
 from s3_checkpoint.compression import compress, decompress
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StateEncodingError
 from s3_checkpoint.fidelity import Difference, first_difference, first_unencodable, json_path
-from s3_checkpoint.json_pieces import PIECE_BYTES
 from s3_checkpoint.models import ActiveSnapshot, StateT
 from s3_checkpoint.object_store import ObjectAttributes, StoredObject
-from s3_checkpoint.state_pieces import pieces_for
+from s3_checkpoint.off_loop import PIECE_BYTES, estimated_bytes
 
 LAYOUT_FORMAT = "1"
 Migration = Callable[[Any], JsonValue]
@@ -201,8 +200,8 @@ class StateCodec(JsonCodec[StateT]):
             compression=compression,
             max_bytes=max_bytes,
         )
-        # What pydantic cannot handle is found now; only the snapshots' own adapter can wait for use.
-        self._pieces = pieces_for(self._adapter, state_type)
+        self._state_type = state_type
+        _ = self._adapter  # what pydantic cannot handle is found now; only the snapshots' own adapter can wait for use
         if type(schema_version) is not int or schema_version < 1:
             raise InvalidArgumentError("schema_version", repr(schema_version)[:80], "must be an int of 1 or more")
         for version in migrations:
@@ -212,6 +211,13 @@ class StateCodec(JsonCodec[StateT]):
                 )
         self.schema_version = schema_version
         self._migrations = dict(migrations)
+
+    @cached_property
+    def _pieces(self) -> Any:
+        """`Pieces` or None. Looked for when there is a large state; a cold start with small ones does not pay for it."""
+        from s3_checkpoint.state_pieces import pieces_for
+
+        return pieces_for(self._adapter, self._state_type)
 
     def encode(self, value: StateT) -> Body:
         """See `JsonCodec.encode`. JSON `null` is refused: a `load` that gives None means that nothing is there."""
@@ -238,11 +244,12 @@ class StateCodec(JsonCodec[StateT]):
         return self._read(bucket, key, data)
 
     def _dump(self, value: StateT) -> bytes:
-        in_pieces = self._pieces.dump(value) if self._pieces else None
+        large = estimated_bytes(value, PIECE_BYTES) >= PIECE_BYTES
+        in_pieces = self._pieces.dump(value) if large and self._pieces else None
         return super()._dump(value) if in_pieces is None else in_pieces
 
     def _validate(self, data: bytes | bytearray) -> StateT:
-        found = self._pieces.validate(data) if self._pieces and len(data) >= PIECE_BYTES else None
+        found = self._pieces.validate(data) if len(data) >= PIECE_BYTES and self._pieces else None
         return super()._validate(data) if found is None else cast("StateT", found)
 
     def _migrate(self, bucket: str, key: str, data: bytes | bytearray, version: int) -> bytes:

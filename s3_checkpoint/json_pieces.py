@@ -24,12 +24,10 @@ from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
 
-from s3_checkpoint.off_loop import estimated_bytes
+from s3_checkpoint.off_loop import PIECE_BYTES, estimated_bytes
 
 T = TypeVar("T")
 
-PIECE_BYTES = 512 * 1024
-"""Of JSON, in one call; reading it takes a few milliseconds. A smaller object is written whole."""
 LONGEST = 8
 """Pieces that a line may have the length of. A longer one is a single text, which is quickly read, but not copied."""
 _LOOKED_AT = 1000

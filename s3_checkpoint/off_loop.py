@@ -2,9 +2,9 @@
 
 Encoding is a few calls into C code that keep the interpreter to themselves while they last, thread or not; hashing and
 compressing let it go. Plain JSON and lists of plain models are therefore written and read in pieces (`state_pieces`):
-20 MB hold the loop up for 10 to 30 ms at a time. Other types take a state whole: one that is mostly text holds it up for
-as long, small parts for 5 to 10 ms for each MB. The collector running would make that up to ten times as much: it walks
-through all that has been made so far, again and again.
+20 MB hold the loop up for 3 to 30 ms at a time. Other types take a state whole: one that is mostly text holds it up for
+as long, small parts for 5 to 10 ms for each MB. The collector running would make that up to ten times as much: it
+walks through all that has been made so far, again and again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 LARGE_BYTES = 128 * 1024
 """From here on it takes milliseconds, and a thread is worth its 0.1 ms."""
+PIECE_BYTES = 512 * 1024
+"""Of JSON, in one call; reading it takes a few milliseconds. A smaller state is written whole."""
 _NODE_BYTES = 8
 """What a value inside a state counts beside the length of its text."""
 _SAMPLE = 8

@@ -25,14 +25,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import from_json, to_json
 
 from s3_checkpoint.json_pieces import (
-    PIECE_BYTES,
     chunks_of,
     from_json_in_pieces,
     giving_way,
     lines_in,
     to_json_in_pieces,
 )
-from s3_checkpoint.off_loop import estimated_bytes
+from s3_checkpoint.off_loop import PIECE_BYTES, estimated_bytes
 
 _PLAIN = (dict, dict[str, Any], dict[str, JsonValue])
 _HARMLESS_SETTINGS = {"frozen", "title"}

@@ -14,8 +14,9 @@ from pydantic import BaseModel, JsonValue
 from pydantic_core import from_json, to_json
 
 from s3_checkpoint import MemoryStore, S3Checkpointer, StateEncodingError
-from s3_checkpoint.json_pieces import PIECE_BYTES, from_json_in_pieces, to_json_in_pieces
+from s3_checkpoint.json_pieces import from_json_in_pieces, to_json_in_pieces
 from s3_checkpoint.keys import RunKeys
+from s3_checkpoint.off_loop import PIECE_BYTES
 
 RUN = UUID(int=4)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

@@ -28,8 +28,8 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from s3_checkpoint import MemoryStore, S3Checkpointer, StateDecodingError, StateEncodingError
-from s3_checkpoint.json_pieces import PIECE_BYTES
 from s3_checkpoint.keys import RunKeys
+from s3_checkpoint.off_loop import PIECE_BYTES
 from s3_checkpoint.state_pieces import pieces_for
 
 RUN = UUID(int=5)

@@ -102,7 +102,7 @@ class ColdStart:
     wall_ms: float
 
 
-def run(url: str, say: Callable[[str], None], times: int = 7) -> list[ColdStart]:
+def run(url: str, say: Callable[[str], None], times: int = 11) -> list[ColdStart]:
     """Every program so many times, in turn, after a first time that writes byte code."""
     programs = {name: code for name, (kind, code) in PROGRAMS.items() if kind is None or not kind.missing()}
     cpu: dict[str, list[float]] = {name: [] for name in programs}
