@@ -214,7 +214,7 @@ class StateCodec(JsonCodec[StateT]):
 
     @cached_property
     def _pieces(self) -> Any:
-        """`Pieces` or None. Looked for when there is a large state; a cold start with small ones does not pay for it."""
+        """`Pieces` or None. Looked for when a state is large; a cold start with small ones does not pay for it."""
         from s3_checkpoint.state_pieces import pieces_for
 
         return pieces_for(self._adapter, self._state_type)
