@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -110,6 +111,34 @@ async def test_a_large_state_is_stored_in_pieces_and_comes_back() -> None:
     assert (lines[:2], lines[-3:]) == ([b"{", b'"items":['], [b"],", b'"n":1', b"}"])
     assert json.loads(stored.body) == ITEMS
     assert await checkpointer.load(RUN, 0) == ITEMS
+
+
+def test_the_layout_is_always_the_same() -> None:
+    """A worker of another version that commits the same state again makes the same bytes of it, or it conflicts."""
+    many = {f"{n:05}": {"n": n, "of": ["x" * (n % 90)] * 3} for n in range(6000)}
+    data = to_json_in_pieces({**ITEMS, "many": many, "few": [["y" * 70_000] * 5, [], {"z": ["w" * 99_000] * 9}]})
+
+    assert data is not None
+    assert (len(data), data.count(b"\n"), sha256(data).hexdigest()) == (
+        5277203,
+        34,
+        "3de721a95bc7f580f6cecc9559e28b520fe5914e4d0e6090e0f596df46826aaf",
+    )
+
+
+def test_the_layout_at_the_edge_of_a_piece_is_always_the_same() -> None:
+    """Where a byte more in an estimate would make another line."""
+    near = [["y" * (960 + n)] for n in range(80)]
+    mixed = [["z" * ((n * k) % 61) for k in range(40)] for n in range(200)]
+    many = [["w" * (n % 90)] for n in range(2000)]
+    data = to_json_in_pieces({"near": near, "mixed": mixed, "many": many}, 1000)
+
+    assert data is not None
+    assert (len(data), data.count(b"\n"), sha256(data).hexdigest()) == (
+        443601,
+        7979,
+        "5fbbbf7309779dc0f2fa834cfcdba4eb8f910f601d91010847c5b6249cf82430",
+    )
 
 
 @pytest.mark.parametrize("type_", [dict, dict[str, Any], dict[str, JsonValue]])
