@@ -121,6 +121,8 @@ def test_the_collector_is_left_as_it_was_found() -> None:
 
 def test_what_is_made_meanwhile_counts_as_old() -> None:
     """So the collector does not look through all of it at once as soon as it runs again."""
+    if gc.get_freeze_count():
+        pytest.skip("this Python freezes objects of its own, and what is frozen stays so")
     with collector_paused():
         made = [[n] for n in range(100)]
 
