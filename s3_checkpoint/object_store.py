@@ -7,13 +7,17 @@ wrappers around either.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol, TypeAlias, overload
 
+from s3_checkpoint.errors import StoreError
+
 PAGE_KEYS = 1000
 """The most keys a LIST page or a batch delete holds; S3's own bound."""
+EMPTY_PAGES = 100
+"""Pages in a row that hold nothing and say that the listing goes on; more are an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,3 +185,52 @@ class ObjectStore(Protocol):
         Content headers and metadata come along; `attributes`, where given, replaces them all.
         """
         ...
+
+
+async def pages(
+    store: ObjectStore, prefix: str, *, start_after: str = "", delimiter: str = "", limit: int = PAGE_KEYS
+) -> AsyncIterator[Page]:
+    """All pages of the listing of `prefix`, each asked for when it is wanted.
+
+    Every loop over continuation tokens is this one, so that a listing that a server never ends, ends here.
+
+    Requests: 1 LIST per page.
+
+    Args:
+        store: Where to list.
+        prefix: What all keys begin with.
+        start_after: Only keys greater than this one; a store that is not `ordered` ignores it.
+        delimiter: Groups keys, as in `ObjectStore.list`.
+        limit: The most keys of a page, 1 … 1,000.
+
+    Yields:
+        Pages whose keys and common prefixes all begin with `prefix`. A page may be empty.
+
+    Raises:
+        StoreError: A continuation token came twice, a key is outside `prefix`, or `EMPTY_PAGES` pages in a row were
+            empty. And what `ObjectStore.list` raises. The pages before have been handed out by then: a caller that
+            removes what is listed, and must not start on a listing that is wrong, collects them first.
+    """
+    seen: set[str] = set()
+    token: str | None = None
+    empty = 0
+    while True:
+        after = start_after if token is None else ""
+        page = await store.list(prefix, start_after=after, token=token, delimiter=delimiter, limit=limit)
+        check_prefix(store, prefix, page)
+        yield page
+        token = page.next_token
+        if token is None:
+            return
+        empty = 0 if page.objects or page.prefixes else empty + 1
+        if token in seen or empty >= EMPTY_PAGES:
+            told = "its listing never ends: " + ("a token came twice" if token in seen else "page after page is empty")
+            raise StoreError("ListObjectsV2", store.bucket, prefix, told)
+        seen.add(token)
+
+
+def check_prefix(store: ObjectStore, prefix: str, page: Page) -> None:
+    """Raises `StoreError` if the page lists what is not under `prefix`: a server that ignores the prefix, say."""
+    for names in (page.keys, page.prefixes):
+        if not all(name.startswith(prefix) for name in names):
+            raise StoreError("ListObjectsV2", store.bucket, prefix, "its listing holds keys outside this prefix")
