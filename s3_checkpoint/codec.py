@@ -5,7 +5,7 @@ The body is the JSON itself. What describes it stands in the object's metadata:
     format          of this layout: 1
     schema-version  of the application's state (states only)
     write-id        of the call that wrote it
-    digest          SHA-256 of the body before compression, hexadecimal
+    digest          SHA-256 of the compact JSON, hexadecimal: of the body before compression, without its line breaks
     active          the write id of the active snapshot (states of committed steps only)
     active-digest   the digest of that snapshot (states of committed steps only)
 """
@@ -26,7 +26,7 @@ from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, State
 from s3_checkpoint.fidelity import Difference, first_difference, first_unencodable, json_path
 from s3_checkpoint.models import ActiveSnapshot, StateT
 from s3_checkpoint.object_store import ObjectAttributes, StoredObject
-from s3_checkpoint.off_loop import PIECE_BYTES, estimated_bytes
+from s3_checkpoint.off_loop import CHUNK_BYTES, estimated_bytes
 
 LAYOUT_FORMAT = "1"
 Migration = Callable[[Any], JsonValue]
@@ -60,6 +60,20 @@ class Facts:
     @property
     def _content(self) -> tuple[str, str, str]:
         return self.digest, self.active_digest, self.schema_version
+
+
+def compact_digest(data: bytes | bytearray) -> str:
+    """SHA-256 of `data` without its line breaks: of the compact JSON, however it is laid out on lines.
+
+    JSON has no line breaks inside strings or numbers. So a body with more or other line breaks, which has the same
+    digest, is the same value or no JSON at all.
+    """
+    if len(data) <= CHUNK_BYTES:
+        return hashlib.sha256(data.replace(b"\n", b"")).hexdigest()
+    digest = hashlib.sha256()
+    for start in range(0, len(data), CHUNK_BYTES):  # a copy of the whole would hold the interpreter, and memory
+        digest.update(data[start : start + CHUNK_BYTES].replace(b"\n", b""))
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +132,7 @@ class JsonCodec(Generic[StateT]):
         if (difference := first_difference(value, back, self._root)) is not None:
             raise StateEncodingError(*difference)
         del back  # a copy of the state; compressing makes another
-        digest = hashlib.sha256(data).hexdigest()
+        digest = compact_digest(data)
         return Body(compress(data, self._compression), digest, self._compression)
 
     def decode(self, bucket: str, key: str, stored: StoredObject, *, digest: str | None = None) -> StateT:
@@ -138,7 +152,7 @@ class JsonCodec(Generic[StateT]):
             raise StateDecodingError(bucket, key, str(error)) from error
         if len(data) > self._max_bytes:
             raise StateDecodingError(bucket, key, f"it is {len(data)} bytes, more than {self._max_bytes} allowed")
-        actual = hashlib.sha256(data).hexdigest()
+        actual = compact_digest(data)
         if actual != attributes.metadata.get("digest"):
             raise StateDecodingError(bucket, key, "its body does not match its digest")
         if digest is not None and actual != digest:
@@ -244,12 +258,12 @@ class StateCodec(JsonCodec[StateT]):
         return self._read(bucket, key, data)
 
     def _dump(self, value: StateT) -> bytes:
-        large = estimated_bytes(value, PIECE_BYTES) >= PIECE_BYTES
+        large = estimated_bytes(value, CHUNK_BYTES) >= CHUNK_BYTES
         in_pieces = self._pieces.dump(value) if large and self._pieces else None
         return super()._dump(value) if in_pieces is None else in_pieces
 
     def _validate(self, data: bytes | bytearray) -> StateT:
-        found = self._pieces.validate(data) if len(data) >= PIECE_BYTES and self._pieces else None
+        found = self._pieces.validate(data) if len(data) >= CHUNK_BYTES and self._pieces else None
         return super()._validate(data) if found is None else cast("StateT", found)
 
     def _migrate(self, bucket: str, key: str, data: bytes | bytearray, version: int) -> bytes:

@@ -13,7 +13,7 @@ A large container is spread over lines, each of which holds one or more of its p
 Compact JSON has line breaks nowhere else, so who reads knows where to cut without parsing. To everybody else they are
 white space. What is not laid out like that to the letter is left to be read whole, right or wrong as it may be.
 
-The layout is part of the digest, and so of what makes two commits the same: what it goes by is not to be changed.
+The layout is no part of the digest, and so not of what makes two commits the same: it may go by estimates.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
 
-from s3_checkpoint.off_loop import PIECE_BYTES, estimated_bytes
+from s3_checkpoint.off_loop import CHUNK_BYTES, estimated_bytes
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ _DEPTH = 12
 _MOMENT_S = 0.0001
 
 
-def to_json_in_pieces(value: object, piece_bytes: int = PIECE_BYTES) -> bytes | None:
+def to_json_in_pieces(value: object, piece_bytes: int = CHUNK_BYTES) -> bytes | None:
     """The JSON of `value`, laid out in pieces; None if it is no dict, not large, or has longer texts than pieces help.
 
     What has no form in JSON raises as `pydantic_core.to_json` does.
@@ -80,7 +80,7 @@ def _lines_of(value: Any, before: bytes, behind: bytes, piece_bytes: int, depth:
     yield (b"}" if named else b"]") + behind
 
 
-def chunks_of(parts: list[T], encode: Callable[[list[T]], bytes], piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+def chunks_of(parts: list[T], encode: Callable[[list[T]], bytes], piece_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
     """A line for every so many of `parts`, about a piece long; `encode` gives them without brackets."""
     start, count = 0, 1
     while start < len(parts):
@@ -101,7 +101,7 @@ def giving_way(lines: Iterable[bytes]) -> Iterator[bytes]:
     for line in lines:
         yield line
         passed += len(line)
-        if passed >= PIECE_BYTES:
+        if passed >= CHUNK_BYTES:
             passed = 0
             time.sleep(_MOMENT_S)
 
@@ -153,7 +153,7 @@ def lines_in(data: bytes | bytearray) -> Iterator[bytes]:
     while start <= len(data):
         end = data.find(b"\n", start)
         end = len(data) if end < 0 else end
-        if end - start > LONGEST * PIECE_BYTES:
+        if end - start > LONGEST * CHUNK_BYTES:
             raise ValueError("a line is longer than a piece can be")
         yield bytes(data[start:end])
         start = end + 1

@@ -22,11 +22,8 @@ T = TypeVar("T")
 
 LARGE_BYTES = 128 * 1024
 """From here on it takes milliseconds, and a thread is worth its 0.1 ms."""
-PIECE_BYTES = 512 * 1024
-"""Of JSON, in one call; reading it takes a few milliseconds. A smaller state is written whole.
-
-This, and how sizes are estimated, decides how large states are laid out, and so their digests: not to be changed.
-"""
+CHUNK_BYTES = 512 * 1024
+"""Of JSON, in one call; reading it takes a few milliseconds. A smaller state is written whole."""
 _NODE_BYTES = 8
 """What a value inside a state counts beside the length of its text."""
 _SAMPLE = 8

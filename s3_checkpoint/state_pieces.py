@@ -31,7 +31,7 @@ from s3_checkpoint.json_pieces import (
     lines_in,
     to_json_in_pieces,
 )
-from s3_checkpoint.off_loop import PIECE_BYTES, estimated_bytes
+from s3_checkpoint.off_loop import CHUNK_BYTES, estimated_bytes
 
 _PLAIN = (dict, dict[str, Any], dict[str, JsonValue])
 _HARMLESS_SETTINGS = {"frozen", "title"}
@@ -150,7 +150,7 @@ def _dumped(adapter: TypeAdapter[Any], value: object, include: set[str] | None =
 
 
 def _is_large_list(value: object) -> bool:
-    return type(value) is list and estimated_bytes(value, PIECE_BYTES) >= PIECE_BYTES
+    return type(value) is list and estimated_bytes(value, CHUNK_BYTES) >= CHUNK_BYTES
 
 
 def _is_plain_model(model: type[BaseModel]) -> bool:

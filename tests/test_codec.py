@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import hashlib
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, computed_field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, TypeAdapter, computed_field
 from typing_extensions import TypedDict
 
-from s3_checkpoint import ActiveSnapshot, InvalidArgumentError, StateDecodingError, StateEncodingError
-from s3_checkpoint.codec import ActiveCodec, Body, StateCodec
+from s3_checkpoint import (
+    ActiveSnapshot,
+    InvalidArgumentError,
+    MemoryStore,
+    S3Checkpointer,
+    StateDecodingError,
+    StateEncodingError,
+)
+from s3_checkpoint.codec import ActiveCodec, Body, StateCodec, compact_digest
 from s3_checkpoint.object_store import ObjectHead, StoredObject
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RUN = UUID(int=1)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(
         st.characters(exclude_categories=["Cs"])
@@ -316,3 +329,58 @@ def test_schema_options_out_of_bounds_are_refused_at_once(version: Any, migratio
     """When the checkpointer is made, not when the first old state is read."""
     with pytest.raises(InvalidArgumentError):
         codec(Base, schema_version=version, migrations=migrations)
+
+
+class Note(BaseModel):
+    """A small part of a large state; one of its attributes is kept once it has been asked for."""
+
+    text: str
+
+    @cached_property
+    def words(self) -> int:
+        return len(self.text.split())
+
+
+class Notes(BaseModel):
+    notes: list[Note]
+
+
+def notes() -> Notes:
+    return Notes(notes=[Note(text=f"{n} " + "t" * 100) for n in range(8_000)])
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [(dict, {"a": [1, "\n"]}), (dict, {"a": ["x" * 100] * 9_000, "b": 1}), (Notes, notes()), (Base, Base())],
+)
+def test_the_digest_is_that_of_the_compact_json(type_: Any, value: Any, compression: str | None) -> None:
+    """Whatever the size, the layout on lines and the compression."""
+    body = codec(type_, compression=compression).encode(value)
+
+    compact = TypeAdapter(type_).dump_json(value, by_alias=False, round_trip=True)
+    assert body.digest == hashlib.sha256(compact).hexdigest()
+    assert codec(type_).decode("b", "k", stored(body)) == value
+
+
+async def test_a_large_state_that_a_worker_has_looked_at_is_still_the_same() -> None:
+    """A cached property of every item changes what the item holds, and nothing of what is stored."""
+    checkpointer = S3Checkpointer(Notes, MemoryStore())
+    await checkpointer.commit(RUN, 0, notes(), [])
+    looked_at = notes()
+    assert sum(note.words for note in looked_at.notes) == 2 * len(looked_at.notes)
+
+    await checkpointer.commit(RUN, 0, looked_at, [])
+
+
+@given(STATES, st.lists(st.integers(0, 2000), max_size=6))
+def test_line_breaks_are_no_part_of_the_digest_and_change_no_value(value: dict[str, Any], places: list[int]) -> None:
+    """A body with line breaks put in anywhere is the same value, or refused as no JSON."""
+    body = codec(dict).encode(value)
+    data = bytearray(body.data)
+    for place in places:
+        data.insert(place % (len(data) + 1), 10)
+
+    assert compact_digest(data) == body.digest
+    with suppress(StateDecodingError):
+        assert codec(dict).decode("b", "k", stored(replace(body, data=bytes(data)))) == value

@@ -29,7 +29,7 @@ from pydantic_core import core_schema
 
 from s3_checkpoint import MemoryStore, S3Checkpointer, StateDecodingError, StateEncodingError
 from s3_checkpoint.keys import RunKeys
-from s3_checkpoint.off_loop import PIECE_BYTES
+from s3_checkpoint.off_loop import CHUNK_BYTES
 from s3_checkpoint.state_pieces import pieces_for
 
 RUN = UUID(int=5)
@@ -87,7 +87,7 @@ def test_a_large_model_is_the_same_json_and_the_same_instance(state: Chat) -> No
     data = pieces().dump(state)
 
     assert data.count(b"\n") > 3
-    assert max(map(len, data.split(b"\n"))) < 2 * PIECE_BYTES
+    assert max(map(len, data.split(b"\n"))) < 2 * CHUNK_BYTES
     assert json.loads(data) == json.loads(adapter(Chat).dump_json(state, by_alias=False, round_trip=True))
     whole = adapter(Chat).validate_json(data, by_alias=True, by_name=True)
     found = pieces().validate(data)
