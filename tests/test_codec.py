@@ -331,7 +331,7 @@ def test_schema_options_out_of_bounds_are_refused_at_once(version: Any, migratio
         codec(Base, schema_version=version, migrations=migrations)
 
 
-class Note(BaseModel):
+class Counted(BaseModel):
     """A small part of a large state; one of its attributes is kept once it has been asked for."""
 
     text: str
@@ -342,11 +342,11 @@ class Note(BaseModel):
 
 
 class Notes(BaseModel):
-    notes: list[Note]
+    notes: list[Counted]
 
 
 def notes() -> Notes:
-    return Notes(notes=[Note(text=f"{n} " + "t" * 100) for n in range(8_000)])
+    return Notes(notes=[Counted(text=f"{n} " + "t" * 100) for n in range(8_000)])
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
