@@ -120,18 +120,6 @@ class Wrapper:
         )
 
 
-class Counted(Wrapper):
-    """No fault: keeps the requests that were sent, in order."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        super().__init__(store)
-        self.requests: list[Request] = []
-
-    async def around(self, request: Request, send: Send[T]) -> T:
-        self.requests.append(request)
-        return await send()
-
-
 class Crash(BaseException):
     """The process is gone: nothing after the request in hand happens. No `except Exception` holds it up."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -10,27 +9,29 @@ from datetime import UTC, datetime
 from s3_checkpoint import MemoryStore
 from s3_checkpoint.keys import RunKeys
 from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectAttributes, Page
+from tests.counting import Counting
+from tests.faults import Request
 
 SOME_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class CountedStore(MemoryStore):
-    """Counts LISTs, and the round trips of those that wait for one another; `page_keys` bounds its pages."""
+class CountedStore(Counting):
+    """A memory store that is counted; `page_keys` bounds its pages, `while_listing` is awaited before each LIST."""
 
     def __init__(self, *, page_keys: int = PAGE_KEYS, ordered: bool = True) -> None:
-        super().__init__(ordered=ordered)
+        super().__init__(MemoryStore(ordered=ordered))
         self.page_keys = page_keys
-        self.reset()
-
-    def reset(self) -> None:
-        """Counts from zero again."""
-        self.lists = self.round_trips = self.under_way = self.most_under_way = 0
         self.while_listing: Callable[[], Awaitable[None]] | None = None
 
+    @property
+    def lists(self) -> int:
+        """LISTs since the last `reset`."""
+        return self.requests["LIST"]
+
     async def fill(self, run: RunKeys, steps: Iterable[int], others: Iterable[str] = ()) -> None:
-        """Puts an empty object for each step, and for each other name beside the steps."""
+        """Puts an empty object for each step, and for each other name beside the steps; not counted."""
         for key in [run.state(step) for step in steps] + [run.steps + name for name in others]:
-            await self.put(key, b"", ObjectAttributes(), mode="overwrite")
+            await self.store.put(key, b"", ObjectAttributes(), mode="overwrite")
 
     async def list(
         self,
@@ -42,22 +43,16 @@ class CountedStore(MemoryStore):
         limit: int = PAGE_KEYS,
     ) -> Page:
         """See `ObjectStore.list`."""
-        self.lists += 1
-        depth = self.round_trips + 1
-        self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
-        try:
-            await asyncio.sleep(0)  # all that is sent together starts before the first answer comes
+
+        async def send() -> Page:
             if self.while_listing:
                 await self.while_listing()
-            page = await self._page(prefix, start_after, token, delimiter, min(limit, self.page_keys))
-        finally:
-            self.under_way -= 1
-        self.round_trips = max(self.round_trips, depth)
-        return page
+            return await self._page(prefix, start_after, token, delimiter, min(limit, self.page_keys))
+
+        return await self.around(Request("ListObjectsV2", prefix), send)
 
     async def _page(self, prefix: str, start_after: str, token: str | None, delimiter: str, limit: int) -> Page:
-        return await super().list(prefix, start_after=start_after, token=token, delimiter=delimiter, limit=limit)
+        return await self.store.list(prefix, start_after=start_after, token=token, delimiter=delimiter, limit=limit)
 
 
 class ComputedRun(CountedStore):
@@ -70,7 +65,6 @@ class ComputedRun(CountedStore):
 
     async def _page(self, prefix: str, start_after: str, token: str | None, delimiter: str, limit: int) -> Page:
         assert (prefix, delimiter) == (self._run.steps, "")
-        await asyncio.sleep(0)
         after = token or start_after
         found: list[ListedObject] = []
         for steps in self.stretches:

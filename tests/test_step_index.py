@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from s3_checkpoint import MemoryStore, StoreError
+from s3_checkpoint import StoreError
 from s3_checkpoint.keys import MAX_STEP, RunKeys, parse_step_name
 from s3_checkpoint.object_store import ObjectAttributes, ObjectStore, Page
 from s3_checkpoint.step_index import StepIndex
@@ -103,7 +103,7 @@ async def test_infos_tell_size_and_time(ordered: bool) -> None:
 
     infos = await StepIndex(store).infos(RUN)
 
-    page = await MemoryStore.list(store, RUN.steps)
+    page = await store.store.list(RUN.steps)
     lines = sorted(page.objects)
     assert [(info.step, info.size, info.last_modified) for info in infos] == [
         (RUN.parse_state(line.key), line.size, line.last_modified) for line in lines
@@ -133,7 +133,7 @@ async def test_latest_is_at_least_as_new_as_the_newest_when_it_was_called(presen
     for _ in range(3):
         store.reset()
         store.while_listing = save_more
-        newest = (await MemoryStore.list(store, RUN.steps, start_after=RUN.state(next(coming) - 2))).objects[-1:]
+        newest = (await store.store.list(RUN.steps, start_after=RUN.state(next(coming) - 2))).objects[-1:]
         found = await StepIndex(store).latest(RUN)
 
         assert found is not None
@@ -198,7 +198,7 @@ async def test_a_failed_list_is_raised_and_nothing_goes_on_behind_it(call: str, 
     store.while_listing = fail
     with pytest.raises(StoreError, match="failed"):
         await getattr(StepIndex(store), call)(RUN)
-    assert store.under_way == 0
+    assert store.in_flight == 0
 
 
 async def test_every_store_lists_a_long_run_alike(store: ObjectStore) -> None:

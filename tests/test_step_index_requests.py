@@ -43,7 +43,7 @@ async def test_the_latest_of_a_long_run_takes_few_requests(
     assert await StepIndex(store).latest(RUN) == steps[-1]
 
     assert store.lists <= lists
-    assert store.round_trips <= round_trips
+    assert store.rounds <= round_trips
 
 
 async def test_clusters_with_wide_gaps_take_one_round_trip_more() -> None:
@@ -54,8 +54,8 @@ async def test_clusters_with_wide_gaps_take_one_round_trip_more() -> None:
     assert await StepIndex(clusters).latest(RUN) == 999 * 2**50 + 999
     assert await StepIndex(lonely).latest(RUN) == 2**63
 
-    assert (clusters.lists <= 100, clusters.round_trips <= 7) == (True, True)
-    assert (lonely.lists, lonely.round_trips) == (16, 2)
+    assert (clusters.lists <= 100, clusters.rounds <= 7) == (True, True)
+    assert (lonely.lists, lonely.rounds) == (16, 2)
 
 
 @pytest.mark.parametrize("newer", [0, 1, 999])
@@ -86,7 +86,7 @@ async def test_other_keys_beyond_the_steps_cost_one_round_trip() -> None:
     assert await StepIndex(store).latest(RUN) == 9_999
 
     assert store.lists <= 50
-    assert store.round_trips <= 5
+    assert store.rounds <= 5
 
 
 @pytest.mark.parametrize("spread", SPREADS)
@@ -100,8 +100,8 @@ async def test_a_listing_costs_its_pages_and_a_few(spread: str, count: int) -> N
 
     pages = -(-count // 1000)
     assert store.lists <= (pages if count <= 2000 else pages + 20)
-    assert store.round_trips <= max(pages, 1) if count <= 2000 else pages / PARALLEL + 8
-    assert store.most_under_way <= PARALLEL
+    assert store.rounds <= max(pages, 1) if count <= 2000 else pages / PARALLEL + 8
+    assert store.most_in_flight <= PARALLEL
 
 
 async def test_a_listing_follows_the_steps_wherever_they_stand() -> None:
@@ -110,7 +110,7 @@ async def test_a_listing_follows_the_steps_wherever_they_stand() -> None:
 
     assert len(await StepIndex(store).steps(RUN)) == 100_000
 
-    assert store.round_trips <= 20
+    assert store.rounds <= 20
 
 
 async def test_a_directory_bucket_is_listed_page_by_page() -> None:

@@ -1,10 +1,7 @@
-"""A store that counts requests and round trips, and the ten lines that make checkpoints for tests."""
+"""The ten lines that make checkpoints for tests, and the counter of requests."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -12,48 +9,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint
 from langgraph.checkpoint.base.id import uuid6
 
-from s3_checkpoint.object_store import PAGE_KEYS, ObjectStore
-from tests.faults import Request, Send, T, Wrapper
+from tests.counting import Counting
 
-VERBS = {
-    "GetObject": "GET",
-    "HeadObject": "HEAD",
-    "PutObject": "PUT",
-    "ListObjectsV2": "LIST",
-    "DeleteObjects": "DELETE",
-    "CopyObject": "COPY",
-}
-
-
-class Counting(Wrapper):
-    """Passes every call on. Calls made before any of them is answered are one round trip."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        super().__init__(store)
-        self.requests: Counter[str] = Counter()
-        self.rounds = 0
-        self._round: asyncio.Future[None] | None = None
-
-    def reset(self) -> None:
-        self.requests.clear()
-        self.rounds = 0
-
-    async def delete(self, keys: Sequence[str]) -> None:
-        for start in range(0, len(keys), PAGE_KEYS):
-            await super().delete(keys[start : start + PAGE_KEYS])
-
-    async def around(self, request: Request, send: Send[T]) -> T:
-        self.requests[VERBS[request.verb]] += 1
-        if self._round is None:
-            self.rounds += 1
-            self._round = asyncio.ensure_future(self._gather())
-        await asyncio.shield(self._round)
-        return await send()
-
-    async def _gather(self) -> None:
-        for _ in range(50):  # turns of the loop, in which calls that depend on no answer have been made
-            await asyncio.sleep(0)
-        self._round = None
+__all__ = ["Counting", "at", "chain", "checkpoint", "id_of", "put"]
 
 
 def at(thread_id: str | None = None, namespace: str = "", checkpoint_id: str | None = None) -> RunnableConfig:

@@ -12,7 +12,8 @@ from langgraph.graph import START, StateGraph
 from s3_checkpoint import MemoryStore
 from s3_checkpoint.langgraph import S3Saver
 from s3_checkpoint.object_store import ObjectStore
-from tests.faults import Aim, Counted, Crash, CrashAfter, CrashBefore
+from tests.counting import Counting
+from tests.faults import Aim, Crash, CrashAfter, CrashBefore
 from tests.langgraph.graphs import Trail
 
 STEPS = ("plan", "search", "write", "check")
@@ -39,9 +40,9 @@ def work(store: ObjectStore, ran: Counter[str]) -> Any:
 
 
 def puts_of_a_run() -> int:
-    store = Counted(MemoryStore())
+    store = Counting(MemoryStore())
     work(store, Counter())
-    return sum(request.verb == "PutObject" for request in store.requests)
+    return store.requests["PUT"]
 
 
 @pytest.mark.parametrize("crash", [CrashBefore, CrashAfter])

@@ -16,7 +16,6 @@ from tests.faults import (
     Aim,
     AnswerLost,
     Conflict409,
-    Counted,
     Crash,
     CrashAfter,
     CrashBefore,
@@ -24,7 +23,7 @@ from tests.faults import (
     SlowDown503,
     SmallPages,
 )
-from tests.langgraph.counting import at, chain, checkpoint, put
+from tests.langgraph.counting import Counting, at, chain, checkpoint, put
 
 BIG = "x" * 100_000
 
@@ -130,7 +129,7 @@ def test_page_boundaries_make_no_difference(keys: int) -> None:
 
 
 async def test_a_wrapped_store_is_used_in_the_loop_that_the_inner_one_belongs_to(s3_store: S3ObjectStore) -> None:
-    async with S3Saver(Counted(Counted(s3_store))) as saver:
+    async with S3Saver(Counting(Counting(s3_store))) as saver:
         stored = await saver.aput(at("t"), checkpoint({"n": 1}), {}, {"n": 1})
 
         assert await saver.aget_tuple(stored) is not None

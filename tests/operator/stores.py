@@ -1,53 +1,16 @@
-"""Wrappers around a store for the tests of this folder: one counts requests, one lets calls take turns."""
+"""A store that lets calls take turns."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from s3_checkpoint.object_store import ObjectStore
 from tests.faults import Request, Send, T, Wrapper
 
-VERBS = {
-    "GetObject": "get",
-    "HeadObject": "head",
-    "PutObject": "put",
-    "ListObjectsV2": "list",
-    "DeleteObjects": "delete",
-    "CopyObject": "copy",
-}
 
-
-class Around(Wrapper):
-    """A store around another; `before` is awaited ahead of every call."""
-
-    async def before(self, verb: str) -> None:
-        """Nothing, here."""
-
-    async def around(self, request: Request, send: Send[T]) -> T:
-        await self.before(VERBS[request.verb])
-        return await send()
-
-
-class Counted(Around):
-    """Counts the calls it passes on."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        super().__init__(store)
-        self.calls: Counter[str] = Counter()
-
-    async def before(self, verb: str) -> None:
-        self.calls[verb] += 1
-
-    def taken(self) -> Mapping[str, int]:
-        """The calls since the last time this was asked."""
-        calls, self.calls = dict(self.calls), Counter()
-        return calls
-
-
-class Turns(Around):
+class Turns(Wrapper):
     """Holds every call until it is chosen: `choose(n)` says which of the n that wait goes next."""
 
     def __init__(self, store: ObjectStore, choose: Callable[[int], int]) -> None:
@@ -55,10 +18,11 @@ class Turns(Around):
         self._choose = choose
         self._waiting: list[asyncio.Future[None]] = []
 
-    async def before(self, verb: str) -> None:
+    async def around(self, request: Request, send: Send[T]) -> T:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         await turn
+        return await send()
 
     async def play(
         self, *work: Coroutine[Any, Any, object], after_each: Callable[[], Coroutine[Any, Any, None]]

@@ -38,20 +38,20 @@ from s3_checkpoint.object_store import (
 )
 from s3_checkpoint.s3_client import client_for
 from s3_checkpoint.s3_store import S3ObjectStore
+from tests.faults import Wrapper
 from tests.operator.conftest import Cli
-from tests.operator.stores import Around
 
 SETTINGS = S3Settings(bucket="memory")
 
 
-class IgnoresConditions(Around):
+class IgnoresConditions(Wrapper):
     """As stores do that do not know If-None-Match: every write is taken."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
         return await self.store.put(key, body, attributes, mode="overwrite")
 
 
-class RefusesConditions(Around):
+class RefusesConditions(Wrapper):
     """As stores do that answer 501."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
@@ -60,7 +60,7 @@ class RefusesConditions(Around):
         return await self.store.put(key, body, attributes, mode=mode)
 
 
-class ReordersListings(Around):
+class ReordersListings(Wrapper):
     """Lists as a dictionary sorts: capitals beside small letters."""
 
     async def list(self, prefix: str, **options: Any) -> Page:
@@ -68,28 +68,28 @@ class ReordersListings(Around):
         return replace(page, objects=sorted(page.objects, key=lambda listed: listed.key.casefold()))
 
 
-class IgnoresStartAfter(Around):
+class IgnoresStartAfter(Wrapper):
     """Lists from the beginning, whatever it is asked."""
 
     async def list(self, prefix: str, **options: Any) -> Page:
         return await self.store.list(prefix, **options | {"start_after": ""})
 
 
-class RepeatsPages(Around):
+class RepeatsPages(Wrapper):
     """Gives the same page whatever the token."""
 
     async def list(self, prefix: str, **options: Any) -> Page:
         return await self.store.list(prefix, **options | {"token": None})
 
 
-class ForgetsDelimiter(Around):
+class ForgetsDelimiter(Wrapper):
     """Lists everything, in no groups."""
 
     async def list(self, prefix: str, **options: Any) -> Page:
         return await self.store.list(prefix, **options | {"delimiter": ""})
 
 
-class ListsLate(Around):
+class ListsLate(Wrapper):
     """Shows an object only once another one has been written."""
 
     def __init__(self, inner: ObjectStore) -> None:
@@ -107,21 +107,21 @@ class ListsLate(Around):
         return replace(page, objects=seen)
 
 
-class DropsMetadata(Around):
+class DropsMetadata(Wrapper):
     """As a gateway does that passes only the headers it knows."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
         return await self.store.put(key, body, replace(attributes, metadata={}), mode=mode)
 
 
-class DropsEncoding(Around):
+class DropsEncoding(Wrapper):
     """As a proxy does that means to unpack what passes."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
         return await self.store.put(key, body, replace(attributes, content_encoding=None), mode=mode)
 
 
-class DeniesAbsence(Around):
+class DeniesAbsence(Wrapper):
     """As S3 does without s3:ListBucket on the key."""
 
     async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
@@ -131,37 +131,37 @@ class DeniesAbsence(Around):
         return found
 
 
-class DeniesDeletes(Around):
+class DeniesDeletes(Wrapper):
     """As S3 does for a worker's credentials."""
 
     async def delete(self, keys: Any) -> None:
         raise AccessDeniedError("memory", keys[0], "s3:DeleteObject")
 
 
-class DeniesPuts(Around):
+class DeniesPuts(Wrapper):
     """As S3 does for a reader's credentials."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
         raise AccessDeniedError("memory", key, "s3:PutObject")
 
 
-class DeniesLists(Around):
+class DeniesLists(Wrapper):
     async def list(self, prefix: str, **options: Any) -> Page:
         raise AccessDeniedError("memory", prefix, "s3:ListBucket")
 
 
-class SaysNothing(Around):
+class SaysNothing(Wrapper):
     async def list(self, prefix: str, **options: Any) -> Page:
         raise StoreUnavailableError("ListObjectsV2", "memory", prefix, outcome_unknown=False, detail="timed out")
 
 
-class WrongClock(Around):
+class WrongClock(Wrapper):
     async def head(self, key: str) -> ObjectHead | None:
         found = await self.store.head(key)
         return found and replace(found, last_modified=found.last_modified.replace(year=2020))
 
 
-class CopiesNothingBeside(Around):
+class CopiesNothingBeside(Wrapper):
     async def copy(self, source: str, target: str, *, attributes: ObjectAttributes | None = None) -> bool:
         return await self.store.copy(source, target)
 

@@ -22,7 +22,8 @@ from s3_checkpoint.lineage import Origin
 from s3_checkpoint.object_store import ObjectAttributes, ObjectStore
 from s3_checkpoint.run_admin import RunAdmin
 from s3_checkpoint.run_records import Pruned, RunActivity
-from tests.operator.stores import Counted
+from tests.counting import Counting
+from tests.faults import Request, Send, T, Wrapper
 
 RUN = UUID(int=1)
 KEYS = RunKeys("", RUN)
@@ -62,11 +63,11 @@ async def test_runs_are_found_by_their_keys(store: ObjectStore) -> None:
     for run in others:
         await commit(store, 0, 1, run=run)
     await store.put("runs/not-a-run/steps/x.json", b"{}", ObjectAttributes(), mode="overwrite")
-    counted = Counted(store)
+    counted = Counting(store)
 
     assert [run async for run in RunAdmin(over(counted)).runs()] == sorted(others)
 
-    assert counted.taken() == {"list": 1}
+    assert counted.taken() == {"LIST": 1}
 
 
 async def test_activity_names_the_newest_step_of_each_run(store: ObjectStore) -> None:
@@ -103,13 +104,13 @@ async def test_history_reads_no_further_ahead_than_eight() -> None:
     """Whoever wants the newest entry of a long run does not pay for all of it."""
     memory = MemoryStore()
     await commit(memory, *range(40))
-    counted = Counted(memory)
+    counted = Counting(memory)
 
     async with aclosing(RunAdmin(over(counted)).history(RUN)) as entries:  # type: ignore[type-var]
         first = await anext(entries)
 
     assert first.step == 39
-    assert counted.taken()["get"] <= 16
+    assert counted.taken()["GET"] <= 16
 
 
 async def test_history_of_a_namespace_is_its_own(store: ObjectStore) -> None:
@@ -135,11 +136,11 @@ async def test_a_fork_begins_with_the_step_and_goes_on_by_itself(store: ObjectSt
     """State, tasks and origin are there; the rest of the history, and the other run, are not touched."""
     await commit(store, 0, 1, 2)
     before = await keys_in(store)
-    counted = Counted(store)
+    counted = Counting(store)
 
     new = await RunAdmin(over(counted)).fork(RUN, 1)
 
-    assert counted.taken() == {"head": 2, "copy": 2}
+    assert counted.taken() == {"HEAD": 2, "COPY": 2}
     checkpointer = over(store)
     resumed = await checkpointer.resume(new)
     assert resumed is not None
@@ -164,11 +165,11 @@ async def test_a_step_saved_without_commit_forks_with_its_tasks(store: ObjectSto
 async def test_a_fork_to_a_given_id_can_be_repeated(store: ObjectStore) -> None:
     """A worker that tries again after a lost answer succeeds."""
     await commit(store, 0)
-    counted, new = Counted(store), uuid4()
+    counted, new = Counting(store), uuid4()
     admin = RunAdmin(over(counted))
 
     assert await admin.fork(RUN, 0, new) == new
-    assert counted.taken() == {"list": 1, "get": 1, "copy": 1, "put": 1}
+    assert counted.taken() == {"LIST": 1, "GET": 1, "COPY": 1, "PUT": 1}
     assert await admin.fork(RUN, 0, new) == new
 
     assert await over(store).load_active(new, 0) == task(0)
@@ -193,10 +194,11 @@ async def test_a_fork_that_is_overtaken_changes_nothing() -> None:
     memory, new = MemoryStore(), uuid4()
     await commit(memory, 0)
 
-    class Overtaken(Counted):
-        async def before(self, verb: str) -> None:
-            if verb == "put":
+    class Overtaken(Wrapper):
+        async def around(self, request: Request, send: Send[T]) -> T:
+            if request.verb == "PutObject":
                 await over(memory).commit(new, 0, {"n": 99}, [])
+            return await send()
 
     with pytest.raises(StepConflictError):
         await RunAdmin(over(Overtaken(memory))).fork(RUN, 0, new)
@@ -209,11 +211,11 @@ async def test_a_fork_of_a_step_that_is_replaced_meanwhile_is_one_of_the_two() -
     memory = MemoryStore()
     await commit(memory, 0)
 
-    class Replaced(Counted):
-        async def before(self, verb: str) -> None:
-            await super().before(verb)
-            if verb == "copy" and self.calls["copy"] == 2:
+    class Replaced(Counting):
+        async def around(self, request: Request, send: Send[T]) -> T:
+            if request.verb == "CopyObject" and self.requests["COPY"] == 1:
                 await over(memory).save(RUN, 0, {"n": 7})
+            return await super().around(request, send)
 
     new = await RunAdmin(over(Replaced(memory))).fork(RUN, 0)
 
@@ -233,14 +235,14 @@ async def test_prune_keeps_the_last_steps_and_what_they_need(store: ObjectStore)
     """In each namespace by itself; one request per thousand objects removed."""
     await commit(store, *range(6))
     await commit(store, 0, 1, namespace="sub/graph")
-    counted = Counted(store)
+    counted = Counting(store)
     admin = RunAdmin(over(counted))
 
     planned = await admin.prune(RUN, keep_last=2, dry_run=True)
-    assert "delete" not in counted.taken()
+    assert "DELETE" not in counted.taken()
     pruned = await admin.prune(RUN, keep_last=2)
 
-    assert counted.taken() == {"list": 5, "head": 4, "delete": 2}
+    assert counted.taken() == {"LIST": 5, "HEAD": 4, "DELETE": 2}
     assert planned == Pruned(RUN, (0, 1, 2, 3), 4, 4, 4, pruned.bytes, dry_run=True)
     assert pruned == Pruned(RUN, (0, 1, 2, 3), 4, 4, 4, pruned.bytes, dry_run=False)
     assert await over(store).list(RUN) == [4, 5]
@@ -296,7 +298,7 @@ async def test_snapshots_that_nothing_names_go_when_they_are_old() -> None:
 )
 async def test_a_rule_that_cannot_be_is_refused_before_any_request(rule: dict[str, object]) -> None:
     """Nothing is removed on a guess."""
-    counted = Counted(MemoryStore())
+    counted = Counting(MemoryStore())
     admin = RunAdmin(over(counted))
 
     with pytest.raises(InvalidArgumentError):
@@ -346,7 +348,7 @@ async def test_a_run_half_deleted_is_resumed_from_its_newest_step() -> None:
     await commit(memory, 0, 1, 2)
     removed: list[str] = []
 
-    class Broken(Counted):
+    class Broken(Counting):
         async def delete(self, keys: Sequence[str]) -> None:
             removed.extend(keys)
 
@@ -366,12 +368,12 @@ async def test_usage_counts_objects_and_bytes(ordered: bool) -> None:
     await commit(memory, 0, 1)
     await commit(memory, 7, namespace="sub")
     await commit(memory, 0, run=UUID(int=2))
-    counted = Counted(memory)
+    counted = Counting(memory)
 
     usage = [one async for one in RunAdmin(over(counted)).usage()]
 
     sizes = {run: [o.size for o in (await memory.list(f"runs/{run}/")).objects] for run in (RUN, UUID(int=2))}
-    assert counted.taken() == {"list": 1}
+    assert counted.taken() == {"LIST": 1}
     assert [(u.run_id, u.objects, u.bytes, u.steps) for u in usage] == [
         (RUN, 6, sum(sizes[RUN]), 2),
         (UUID(int=2), 2, sum(sizes[UUID(int=2)]), 1),
@@ -384,9 +386,9 @@ async def test_long_runs_are_pruned_in_batches_of_a_thousand() -> None:
     memory = MemoryStore(now=clock)
     await commit(memory, *range(2500))
     clock.now += 2 * HOUR
-    counted = Counted(memory)
+    counted = Counting(memory)
 
     pruned = await RunAdmin(over(counted), now=clock).prune(RUN, keep_last=1)
 
     assert (pruned.states, pruned.snapshots, pruned.kept) == (2499, 2499, 1)
-    assert counted.taken() == {"list": 1 + 3 + 3, "head": 1, "delete": 6}
+    assert counted.taken() == {"LIST": 1 + 3 + 3, "HEAD": 1, "DELETE": 6}
