@@ -22,8 +22,10 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
 from s3_checkpoint.compression import compress, decompress
+from s3_checkpoint.encoding_faults import first_unencodable
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StateEncodingError
-from s3_checkpoint.fidelity import Difference, first_difference, first_unencodable, json_path
+from s3_checkpoint.fidelity import Difference, first_difference, same_value
+from s3_checkpoint.json_paths import json_path
 from s3_checkpoint.models import ActiveSnapshot, StateT
 from s3_checkpoint.object_store import ObjectAttributes, StoredObject
 from s3_checkpoint.off_loop import CHUNK_BYTES, estimated_bytes
@@ -138,6 +140,19 @@ class JsonCodec(Generic[StateT]):
     def decode(self, bucket: str, key: str, stored: StoredObject, *, digest: str | None = None) -> StateT:
         """The value in `stored`; `digest` is the one another object names for it, where one does."""
         return self._read(bucket, key, self._open(bucket, key, stored, digest))
+
+    def round_trip(self, body: Body) -> StateT:
+        """The value that `encode` gave as `body`, as it is read back by its type; to compare with another read back."""
+        return self._validate(decompress(body.data, body.encoding, self._max_bytes))
+
+    def same(self, ours: StateT, theirs: StateT) -> bool:
+        """Whether two values, both as read back by their type, are the same: what the type calls equal, nothing less.
+
+        The same type and value at every node, whether or not `==` looks there; the order of keys and of sets aside. So
+        `1` and `1.0` are one where the type says `float` (both are read as `1.0`), and two where it says `Any`.
+        Give what `round_trip` and `decode` return. A value of another schema version is another value: ask that first.
+        """
+        return same_value(ours, theirs)
 
     def _open(self, bucket: str, key: str, stored: StoredObject, digest: str | None) -> bytes | bytearray:
         """The JSON bytes, once everything that metadata says of them has proved true."""

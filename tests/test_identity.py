@@ -1,0 +1,80 @@
+"""The same is the same: two states that their type calls equal are one, however they were built; others never are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, JsonValue
+from typing_extensions import TypedDict
+
+from s3_checkpoint.codec import StateCodec
+
+
+def codec(type_: Any) -> StateCodec[Any]:
+    return StateCodec(type_, schema_version=1, migrations={}, compression=None, max_bytes=1_000_000)
+
+
+def same(type_: Any, one: Any, other: Any) -> bool:
+    either = codec(type_)
+    return either.same(either.round_trip(either.encode(one)), either.round_trip(either.encode(other)))
+
+
+class Scored(TypedDict):
+    score: float
+
+
+@dataclasses.dataclass
+class Hidden:
+    shown: int
+    hidden: Any = dataclasses.field(default=None, compare=False)
+
+
+class ById(BaseModel):
+    n: int
+    tags: set[str] = set()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("type_", "one", "other"),
+    [
+        (dict[str, JsonValue], {"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 3, "c": 2}, "a": 1}),
+        (Scored, {"score": 1.0}, {"score": 1}),
+        (dict[str, float], {"a": 1.0}, {"a": 1}),
+        (set[str], set("abcdefgh"), set("hgfedcba")),
+        (Hidden, Hidden(1, {"a": 1, "b": 2}), Hidden(1, {"b": 2, "a": 1})),
+        (ById, ById(n=1, tags={"x", "y"}), ById(n=1, tags={"y", "x"})),
+    ],
+)
+def test_equal_states_are_the_same_however_they_were_built(type_: Any, one: Any, other: Any) -> None:
+    """The order of keys and of sets, and `1` for `1.0` where the type says `float`, make no other state."""
+    assert same(type_, one, other)
+    assert same(type_, other, one)
+
+
+@pytest.mark.parametrize(
+    ("type_", "one", "other"),
+    [
+        (dict[str, JsonValue], {"a": 1}, {"a": 1.0}),
+        (dict[str, JsonValue], {"a": 1}, {"a": True}),
+        (dict[str, JsonValue], {"a": 0.0}, {"a": -0.0}),
+        (dict[str, JsonValue], {"a": [1, 2]}, {"a": [2, 1]}),
+        (dict[str, JsonValue], {"a": [1, 2]}, {"a": [1]}),
+        (dict[str, JsonValue], {"a": None}, {}),
+        (OrderedDict[str, int], OrderedDict(a=1, b=2), OrderedDict(b=2, a=1)),
+        (Hidden, Hidden(1, "x"), Hidden(1, "y")),
+        (ById, ById(n=1), ById(n=2)),
+        (int | float, 1, 1.0),
+    ],
+)
+def test_other_states_are_never_the_same(type_: Any, one: Any, other: Any) -> None:
+    """Nothing less than the same type and value at every node will do, whether or not `==` looks there."""
+    assert not same(type_, one, other)
+    assert not same(type_, other, one)
