@@ -19,7 +19,7 @@ from s3_checkpoint import ActiveSnapshot, S3Checkpointer, StepConflictError, Sto
 from s3_checkpoint.keys import RunKeys
 from s3_checkpoint.object_store import ObjectStore, Written
 from tests.faults import Request
-from tests.proofs.scheduler import Gate, Ledger, Violation, World
+from tests.proofs.scheduler import Ledger, Violation, World
 
 T = TypeVar("T")
 RUN = UUID("11111111-2222-4333-8444-555555555555")
@@ -162,10 +162,10 @@ class Worker:
         store: ObjectStore | None = None,
     ) -> None:
         self.promises = promises
-        self.number = len(promises.world.tasks)
         self.written = 0
-        gate = store or Gate(promises.world.store, promises.world, self.number)
-        self.checkpointer = make(WORK, wrap(gate), new_id=self._new_id, sleep=_no_pause, jitter=lambda: 0.5)
+        gate = promises.world.gate()
+        self.number = gate.actor
+        self.checkpointer = make(WORK, wrap(store or gate), new_id=self._new_id, sleep=_no_pause, jitter=lambda: 0.5)
 
     def start(self, program: Coroutine[Any, Any, None]) -> None:
         """Starts its program; one per worker."""

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import pytest
 
-from s3_checkpoint import LifecycleError, MemoryStore, S3Checkpointer, S3Settings, connect
+from s3_checkpoint import LifecycleError, S3Checkpointer, S3Settings, connect
 from s3_checkpoint.s3_client import client_for
 from tests.faults import SmallPages
 from tests.proofs.ledger import RUN, WORK, Work, tasks_of
-from tests.proofs.scheduler import Gate, World, at_once
+from tests.proofs.scheduler import World, at_once
 from tests.proofs.wire import wire_to
 
 Call = Callable[[S3Checkpointer[Work]], Coroutine[Any, Any, object]]
@@ -50,10 +50,9 @@ def cancelled_at(world: World, call: Coroutine[Any, Any, object], number: int, m
 )
 def test_a_call_cancelled_at_any_request_leaves_one_of_two_legal_states(name: str, number: int, moment: Moment) -> None:
     """The step as it was, or the step as it should be; nothing goes on behind the caller; the next call works."""
-    world = World(MemoryStore())
+    world = World()
     at_once(S3Checkpointer(WORK, world.store).commit(RUN, 4, Work(label="old"), tasks_of("old")))
-    world.told.append(0)
-    checkpointer: S3Checkpointer[Work] = S3Checkpointer(WORK, Gate(world.store, world, 0))
+    checkpointer: S3Checkpointer[Work] = S3Checkpointer(WORK, world.gate())
 
     task = cancelled_at(world, CALLS[name](checkpointer), number, moment)
 
@@ -77,10 +76,9 @@ def test_a_call_cancelled_at_any_request_leaves_one_of_two_legal_states(name: st
 @pytest.mark.parametrize("name", CALLS)
 def test_every_request_of_a_call_is_cancelled_once(name: str) -> None:
     """The counts above are those that the calls make."""
-    world = World(MemoryStore())
+    world = World()
     at_once(S3Checkpointer(WORK, world.store).commit(RUN, 4, Work(label="old"), tasks_of("old")))
-    world.told.append(0)
-    gate = Gate(world.store, world, 0)
+    gate = world.gate()
     task = world.loop.create_task(CALLS[name](S3Checkpointer(WORK, gate)))
     world.run_until_quiet()
 
@@ -94,9 +92,8 @@ def test_every_request_of_a_call_is_cancelled_once(name: str) -> None:
 @pytest.mark.parametrize("number", range(1, 20))
 def test_a_search_cancelled_in_the_middle_takes_all_its_requests_with_it(number: int) -> None:
     """The latest step of a long run is searched for by many LISTs at once."""
-    world = World(MemoryStore())
-    world.told.append(0)
-    checkpointer: S3Checkpointer[Work] = S3Checkpointer(WORK, SmallPages(Gate(world.store, world, 0), 2))
+    world = World()
+    checkpointer: S3Checkpointer[Work] = S3Checkpointer(WORK, SmallPages(world.gate(), 2))
     for step in range(9):
         at_once(S3Checkpointer(WORK, world.store).save(RUN, step, Work(label="old")))
 

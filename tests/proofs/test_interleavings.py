@@ -136,7 +136,7 @@ def test_the_promises_hold_in_every_order_with_every_fault(name: str) -> None:
     """No order of requests and no fault makes the library break its word."""
     report = (EXPLORED | LONG)[name].explore()
 
-    print(f"{report.schedules} schedules, {report.states} states, {report.requests} requests")
+    print(report)
     assert report.schedules > 20
 
 
@@ -145,9 +145,8 @@ def test_the_promises_hold_while_the_latest_step_is_searched_for(count: int) -> 
     """A long run is searched by many LISTs at once, between which others commit: orders by lot, always the same."""
     engines = workers(goes_on("a", 2), goes_on("b", 2), reads(9), wrap=pages_of(2))
 
-    report = Explorer(after_steps(9, engines), budget=2).sample(count)
+    report = Explorer(after_steps(9, engines), budget=2).sample(count, seed=0)
 
-    print(f"{report.schedules} schedules, {report.requests} requests")
     assert report.requests > 50 * count
 
 

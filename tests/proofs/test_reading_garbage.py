@@ -50,7 +50,7 @@ READS: dict[str, Callable[[S3Checkpointer[Tree]], Coroutine[Any, Any, object]]] 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """To its end, on a store in memory: all it waits for is its turn."""
-    loop = World(MemoryStore()).loop
+    loop = World().loop
     task = loop.create_task(coroutine)
     loop.run_until_quiet()
     result: T = task.result()

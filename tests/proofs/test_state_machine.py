@@ -241,7 +241,7 @@ async def _no_pause(seconds: float) -> None:
 
 def run_quietly(coroutine: Coroutine[Any, Any, T]) -> T:
     """Without a real event loop: on the memory store, all that a call waits for is its turn."""
-    loop = World(MemoryStore()).loop
+    loop = World().loop
     task = loop.create_task(coroutine)
     loop.run_until_quiet()
     assert loop.complaints == []
