@@ -16,7 +16,6 @@ by themselves. Such a list is spread over lines, as `json_pieces` does it, and w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from functools import cached_property, partial
 from typing import Any, Protocol, get_args, get_origin
 
@@ -32,6 +31,7 @@ from s3_checkpoint.json_pieces import (
     to_json_in_pieces,
 )
 from s3_checkpoint.off_loop import CHUNK_BYTES, estimated_bytes
+from s3_checkpoint.pydantic_internals import has_only_fields
 
 _PLAIN = (dict, dict[str, Any], dict[str, JsonValue])
 _HARMLESS_SETTINGS = {"frozen", "title"}
@@ -155,15 +155,7 @@ def _is_large_list(value: object) -> bool:
 
 def _is_plain_model(model: type[BaseModel]) -> bool:
     """Whether nothing but its fields decides what its instances are, and what their JSON is."""
-    decorators = model.__pydantic_decorators__
-    return (
-        not any(getattr(decorators, group.name) for group in fields(decorators))
-        and set(model.model_config) <= _HARMLESS_SETTINGS
-        and not model.__pydantic_custom_init__
-        and model.__pydantic_post_init__ is None
-        and not model.__pydantic_root_model__
-        and model.__get_pydantic_core_schema__.__func__ is BaseModel.__get_pydantic_core_schema__.__func__  # type: ignore[attr-defined]
-    )
+    return set(model.model_config) <= _HARMLESS_SETTINGS and has_only_fields(model)
 
 
 def _is_plain_list(field: FieldInfo) -> bool:

@@ -21,6 +21,7 @@ ROWS = {
     "compression": 1,
     "off_loop": 0,
     "graph": 2,
+    "pydantic_internals": 0,
     "json_pieces": 1,
     "state_pieces": 2,
     "settings": 2,
