@@ -18,7 +18,7 @@ async def each(items: Iterable[ItemT]) -> AsyncGenerator[ItemT, None]:
         yield item
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: with them, Python 3.11 cannot make a `Budget[int](…)`
 class Budget(Generic[ResultT]):
     """How many bytes of results may be in flight or unread together, and how many a result is."""
 

@@ -155,3 +155,8 @@ async def test_an_error_of_a_call_weighs_nothing_and_comes_in_its_place() -> Non
     assert await anext(results) == b"x"
     with pytest.raises(ValueError, match="one"):
         await anext(results)
+
+
+def test_a_budget_can_name_its_type() -> None:
+    """Story: on Python 3.11, `Budget[int](…)` of a frozen dataclass with slots was a TypeError of the typing module."""
+    assert Budget[bytes](300, len).limit == 300
