@@ -9,7 +9,7 @@
     ├── ConfigurationError      mend the settings or the bucket
     ├── StoreUnavailableError   call again with the same arguments
     ├── LifecycleError          open the checkpointer, or use it where it was opened
-    └── StoreError              read the chained answer: the store said something unforeseen
+    └── StoreError              read `detail` and the cause: something unforeseen was said, or the SDK failed inside
 
 Each carries its facts as attributes and as `args` (so it survives pickle and copy), a stable `code` for logs and
 metrics, and `retryable`: whether the same call can succeed later without anybody changing anything.
@@ -185,15 +185,32 @@ class LifecycleError(CheckpointError):
 
 
 class StoreError(CheckpointError):
-    """The store refused with an answer this library has no better name for; the original is chained as the cause."""
+    """The request failed in a way this library has no better name for; the original is chained as the cause.
+
+    The store refused it with a code that is not known, gave an answer that S3 does not give, or the SDK failed inside
+    (`detail` then begins with "internal"). `outcome_unknown` is True for a write that may have landed all the same.
+    """
 
     code = "store"
 
-    def __init__(self, operation: str, bucket: str, key: str, detail: str) -> None:
+    def __init__(self, operation: str, bucket: str, key: str, detail: str, *, outcome_unknown: bool = False) -> None:
         super().__init__(operation, bucket, key, detail)
         self.operation, self.bucket, self.key, self.detail = operation, bucket, key, detail
+        self.outcome_unknown = outcome_unknown
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_store, (self.operation, self.bucket, self.key, self.detail, self.outcome_unknown)
 
     def __str__(self) -> str:
-        return "the store refused the request; its own words are in `detail`. " + _facts(
+        outcome = (
+            "the outcome is unknown: it may or may not have been written"
+            if self.outcome_unknown
+            else "nothing was written"
+        )
+        return f"the request failed, and `detail` tells what is known; {outcome}. " + _facts(
             operation=self.operation, bucket=self.bucket, key=self.key, detail=self.detail
         )
+
+
+def _rebuild_store(operation: str, bucket: str, key: str, detail: str, outcome_unknown: bool) -> StoreError:
+    return StoreError(operation, bucket, key, detail, outcome_unknown=outcome_unknown)

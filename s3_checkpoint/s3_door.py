@@ -7,14 +7,18 @@ library's and the event loop's end here. Whoever is inside when it is closed is 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from urllib.parse import urlsplit
 
 import aiohttp
 from botocore import exceptions as sdk
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from s3_checkpoint.errors import (
+    AccessDeniedError,
     CheckpointError,
     ConfigurationError,
     LifecycleError,
@@ -23,34 +27,21 @@ from s3_checkpoint.errors import (
 )
 from s3_checkpoint.request_events import Exchange, RequestObserver
 from s3_checkpoint.s3_errors import WRITES, error_for
-
-_CONFIGURATION_ERRORS = (
-    sdk.NoCredentialsError,
-    sdk.PartialCredentialsError,
-    sdk.CredentialRetrievalError,
-    sdk.TokenRetrievalError,
-    sdk.SSOError,
-    sdk.ProfileNotFound,
-    sdk.NoRegionError,
-    sdk.InvalidRegionError,
-    sdk.EndpointProviderError,
-    sdk.ParamValidationError,
-    sdk.SSLError,
-    sdk.ProxyConnectionError,
-    sdk.UnsupportedS3ConfigurationError,
-    sdk.UnsupportedS3AccesspointConfigurationError,
-)
-"""What the SDK raises before, or instead of, asking the store; every other `BotoCoreError` is a failed exchange."""
+from s3_checkpoint.s3_http import NotS3Error
+from s3_checkpoint.s3_machine import PROBLEMS, described, machine_fault, without_userinfo
 
 EXCHANGE_ERRORS = (BotoCoreError, aiohttp.ClientError, TimeoutError, ConnectionError)
 """No answer, or none that can be understood: asking again may help."""
+
+_FOR_CREDENTIALS = ("AssumeRole", "GetRoleCredentials", "GetSessionToken", "CreateToken", "CreateOAuth2Token")
+"""How the operations begin that the SDK asks of other services, before it asks S3."""
 
 
 class S3Door:
     """Belongs to the event loop it is made in."""
 
     def __init__(self, bucket: str, observer: RequestObserver) -> None:
-        self._bucket = bucket
+        self.bucket = bucket
         self._observer = observer
         self._inside: set[asyncio.Task[object]] = set()
         self._sent_away: set[asyncio.Task[object]] = set()
@@ -100,28 +91,31 @@ class S3Door:
 
     def ours(self, error: Exception, operation: str, key: str, exchange: Exchange) -> CheckpointError:
         """The error of ours that stands for one of the SDK, the HTTP library or the event loop."""
+        bucket, write = self.bucket, operation in WRITES
         if isinstance(error, ClientError):
             exchange.answer = error.response
-            message = str(error.response.get("Error", {}).get("Message", ""))
-            return error_for(operation, self._bucket, key, code_of(error), status_of(error), message)
-        if isinstance(error, _CONFIGURATION_ERRORS):
-            problem = "the request could not be made as configured"
-            if isinstance(error, sdk.NoCredentialsError):
-                problem = "no credentials were found; give a profile, a role, or an access key and its secret"
-            return ConfigurationError(problem, self._bucket, str(error))
-        if type(error) is RuntimeError or _is_of_the_loop(error):
+            return _error_of_answer(error, operation, bucket, key)
+        if fault := machine_fault(error):
+            return ConfigurationError(fault.problem, bucket, fault.detail)
+        if _is_of_the_loop(error):
             return LifecycleError(
                 "the client cannot be used here: it was opened in another event loop, or is closed; "
                 "open it, and the checkpointer with it, inside this loop"
             )
+        detail = described(error)
+        if isinstance(error, NotS3Error):
+            detail = f"its answer is not S3's: {error}"
+            if write:
+                return StoreUnavailableError(operation, bucket, key, outcome_unknown=True, detail=detail)
+            return StoreError(operation, bucket, key, detail)
         if isinstance(error, EXCHANGE_ERRORS):
-            detail = f"{type(error).__name__}: {error}"[:300]
-            return StoreUnavailableError(
-                operation, self._bucket, key, outcome_unknown=operation in WRITES, detail=detail
-            )
-        # The SDK's parsers let through what they stumble over: a date that is none is a bare ValueError.
-        detail = f"its answer cannot be understood: {type(error).__name__}: {error}"[:300]
-        return StoreError(operation, self._bucket, key, detail)
+            return StoreUnavailableError(operation, bucket, key, outcome_unknown=write, detail=detail)
+        if isinstance(error, (ValueError, ResponseParserError)):
+            # The SDK's parsers let through what they stumble over: a date that is none is a bare ValueError.
+            detail = f"its answer cannot be understood: {detail}"
+        else:
+            detail = f"internal: the SDK failed inside: {detail}"
+        return StoreError(operation, bucket, key, detail[:300], outcome_unknown=write)
 
 
 class _Visit:
@@ -146,14 +140,38 @@ class _Visit:
                     "this checkpointer was closed while the call was under way; whether a write took effect is "
                     "unknown. Wait for all calls before leaving the `async with connect(...)` block"
                 ) from None
+        elif isinstance(error, ConfigurationError) and not error.bucket:
+            # From below the SDK, where the bucket is not known.
+            raise ConfigurationError(error.problem, self._door.bucket, error.detail) from (error.__cause__ or error)
         elif isinstance(error, Exception) and not isinstance(error, CheckpointError):
             raise self._door.ours(error, self._operation, self._key, self._exchange) from error
 
 
+_OF_THE_LOOP = re.compile(r"\bloop\b|\bclosed\b|inside a task", re.IGNORECASE)
+
+
 def _is_of_the_loop(error: BaseException) -> bool:
-    """Whether the SDK wraps what asyncio says of futures of another loop, or of a closed one."""
-    inner = error.__cause__ or error.__context__
-    return type(error) is sdk.HTTPClientError and type(inner) is RuntimeError
+    """Whether this is, or wraps, what asyncio says of futures of another loop, or of a closed one."""
+    inner = error.__cause__ or error.__context__ if type(error) is sdk.HTTPClientError else error
+    return type(inner) is RuntimeError and _OF_THE_LOOP.search(str(inner)) is not None
+
+
+def _error_of_answer(error: ClientError, operation: str, bucket: str, key: str) -> CheckpointError:
+    """Our error for an answer: S3's, or of the service that the SDK had asked for credentials before."""
+    code, status = code_of(error), status_of(error)
+    message = without_userinfo(str(error.response.get("Error", {}).get("Message", "")))
+    asked = error.operation_name
+    if asked == "CreateSession" and (status == 403 or code == "AccessDenied"):
+        return AccessDeniedError(bucket, key, "s3express:CreateSession", f"{code}: {message}"[:300])
+    if str(asked).startswith(_FOR_CREDENTIALS):
+        detail = f"{asked}: {code}: {message}"[:300]
+        if status >= 500 or status == 429 or "Throttl" in code:
+            return StoreUnavailableError(operation, bucket, key, outcome_unknown=False, detail=detail)
+        return ConfigurationError(PROBLEMS["CredentialRetrievalError"], bucket, detail)
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    region, location = headers.get("x-amz-bucket-region", ""), headers.get("location", "")
+    host = urlsplit(location).hostname or "" if location else ""
+    return error_for(operation, bucket, key, code, status, message, region=region, location=host[:100])
 
 
 def code_of(error: ClientError) -> str:

@@ -1,5 +1,8 @@
 """S3's answers → our errors: one table. Knows codes and status numbers, not the SDK.
 
+A status without a code of S3's may come from a proxy, a portal or another server; nothing is concluded from it that
+only S3 can say: not that an object is absent, nor that a bucket is elsewhere.
+
 Source: "Error responses" and "List of error codes" of the Amazon S3 API reference; `ConcurrentModification` is Ceph
 RGW's word where S3 says `ConditionalRequestConflict`.
 """
@@ -17,7 +20,7 @@ from s3_checkpoint.errors import (
 )
 
 ABSENT_CODES = frozenset({"NoSuchKey", "NotFound", "404"})
-"""There is no such object. HEAD has no body and so only the status."""
+"""What an answer may say where there is no such object: see `is_absent`."""
 
 ACTIONS = {
     "GetObject": "s3:GetObject",
@@ -37,11 +40,11 @@ _DENIED_CODES = frozenset(
 
 _CONFIGURATION = {
     "NoSuchBucket": "the bucket does not exist; create it, or correct `bucket`, `region_name` or `endpoint_url`",
+    "NoSuchAccessPoint": "the access point does not exist; create it, or correct `bucket`",
+    "NoSuchMultiRegionAccessPoint": "the access point does not exist; create it, or correct `bucket`",
     "InvalidBucketName": "that is not a valid bucket name; correct `bucket`",
     "PermanentRedirect": "the bucket is in another region; set `region_name` to the bucket's own",
     "TemporaryRedirect": "the bucket is in another region; set `region_name` to the bucket's own",
-    "301": "the bucket is in another region; set `region_name` to the bucket's own",
-    "307": "the bucket is in another region; set `region_name` to the bucket's own",
     "AuthorizationHeaderMalformed": "the request was signed for another region; set `region_name` to the bucket's own",
     "IllegalLocationConstraintException": "the bucket is in another region; set `region_name` to the bucket's own",
     "InvalidAccessKeyId": "the store does not know this access key; check the credentials",
@@ -92,13 +95,26 @@ _NAMED_ACTION = re.compile(r"(?:^|[\s:(])((?:s3|kms):[A-Z][A-Za-z]+)\b")
 KNOWN_CODES = frozenset(_CONFIGURATION) | _DENIED_CODES | _UNAVAILABLE_CODES | ABSENT_CODES
 
 
+def is_absent(operation: str, code: str, status: int) -> bool:
+    """Whether this answer says that there is no such object: S3's own code; a HEAD has no body, and so only the status.
+
+    A 404 of anything else that answers HTTP says nothing about an object.
+    """
+    return status == 404 and (code in ABSENT_CODES if operation == "HeadObject" else code == "NoSuchKey")
+
+
 def is_refusal(code: str, status: int) -> bool:
     """Whether a conditional write was turned down: any 412, and any 409 whatever its code."""
     return status in (409, 412) or code in ("PreconditionFailed", "412", "409")
 
 
-def error_for(operation: str, bucket: str, key: str, code: str, status: int, message: str) -> CheckpointError:
-    """Our error for an answer of S3 that is neither success, absence nor refusal. An unknown code is a `StoreError`."""
+def error_for(
+    operation: str, bucket: str, key: str, code: str, status: int, message: str, *, region: str = "", location: str = ""
+) -> CheckpointError:
+    """Our error for an answer that is neither success, absence nor refusal. An unknown code is a `StoreError`.
+
+    `region` and `location`: what S3's header `x-amz-bucket-region` and a redirect's `Location` say.
+    """
     detail = f"{code}: {message}"[:300]
     if code in _CONFIGURATION:
         return ConfigurationError(_CONFIGURATION[code], bucket, detail)
@@ -109,6 +125,16 @@ def error_for(operation: str, bucket: str, key: str, code: str, status: int, mes
         return AccessDeniedError(bucket, key, action, detail)
     if code in _UNAVAILABLE_CODES or status >= 500 or status in (408, 429):
         return StoreUnavailableError(operation, bucket, key, outcome_unknown=operation in WRITES, detail=detail)
-    if status == 403:
+    if status == 403 and code != "InvalidObjectState":  # that one is archived: no right is missing
         return AccessDeniedError(bucket, key, ACTIONS.get(operation, f"s3:{operation}"), detail)
-    return StoreError(operation, bucket, key, detail)
+    if 300 <= status < 400 and status != 304:
+        if region:
+            return ConfigurationError(_CONFIGURATION["PermanentRedirect"], bucket, f"{detail} ({region})")
+        to = f" to {location}" if location else ""
+        detail = f"{detail}: a redirect{to}, which is not followed; is a proxy, a portal or another server answering?"
+    elif status == 407:
+        return ConfigurationError("the proxy asks for credentials; give them in its URL", bucket, detail)
+    elif status == 404:
+        detail = f"{detail}: a 404 without S3's NoSuchKey; is a proxy, a portal or another server answering?"
+    # A server that answers a write with a redirect may have taken it all the same (303 says so).
+    return StoreError(operation, bucket, key, detail, outcome_unknown=operation in WRITES and status < 400)

@@ -16,7 +16,9 @@ from pydantic_core import from_json
 
 
 def read_faster(loader: Any) -> None:
-    """Makes this loader, the `data_loader` of a session, read with less CPU."""
+    """Makes this loader, the `data_loader` of a session, read with less CPU; one of another make is left as it is."""
+    if not all(hasattr(loader, name) for name in ("file_loader", "list_available_services", "list_api_versions")):
+        return
     list_all = loader.list_available_services
     loader.file_loader = _DescriptionFiles()
     loader.list_available_services = lambda type_name: _Services(loader, type_name, list_all)

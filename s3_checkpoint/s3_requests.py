@@ -5,18 +5,25 @@ the body, the metadata or the place in a listing are new. A prepared request has
 rehearsal that is not sent, and goes on from there: the SDK signs, sends, repeats, redirects, reads and judges as ever.
 What is sent is the same, but for the body of a small PUT, which goes out together with its headers.
 
-That reaches into the SDK, so it is for clients made here, of the one version that aioboto3 pins.
+That reaches into the SDK, so it is for clients made here, of the one version that aioboto3 pins. Where a part of it is
+not as expected, requests go by the client's methods, and nothing is lost but time.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from aiobotocore.httpchecksum import apply_request_checksum
-from botocore.utils import percent_encode, percent_encode_sequence
+try:
+    from aiobotocore.httpchecksum import apply_request_checksum
+    from botocore.utils import percent_encode, percent_encode_sequence
+except ImportError:  # moved: no request is prepared then
+    apply_request_checksum = percent_encode = percent_encode_sequence = None
+
+logger = logging.getLogger("s3_checkpoint.requests")
 
 PREPARED_BYTES = 64 * 1024
 """A larger body goes by the SDK's method: that makes a file of it, which is sent in pieces."""
@@ -29,6 +36,8 @@ _METHODS = {
 _NOTHING: Mapping[str, Any] = {}
 _PLACE = "key"
 """The key of rehearsals."""
+_MOVED = (AttributeError, ImportError, LookupError, TypeError)
+"""What reaching for a part of the SDK raises where that is not as it was."""
 _rehearsed: ContextVar[dict[str, Any] | None] = ContextVar("s3_checkpoint_rehearsed", default=None)
 
 
@@ -66,12 +75,22 @@ class _Prepared:
         return request
 
 
+@dataclass(slots=True)
+class _Ready:
+    """A request to be sent by `make`, or its `answer` if a handler has given one."""
+
+    make: Any
+    model: Any
+    request: dict[str, Any]
+    answer: Any
+
+
 class S3Requests:
     """Requests of one client, which stays its owner's. `prepared`: whether they may go past the client's methods."""
 
     def __init__(self, client: Any, *, prepared: bool) -> None:
         self._client = client
-        self._may_prepare = prepared
+        self._may_prepare = prepared and apply_request_checksum is not None
         self._prepared: dict[tuple[object, ...], _Prepared | None] = {}
 
     async def send(
@@ -89,7 +108,7 @@ class S3Requests:
         All are parameters of the SDK: `options` those that many requests share, `query` those of a listing that are new
         each time, `body` and `metadata` those of a PUT.
         """
-        prepared = None
+        ready = None
         # A kind for each ETag would be one too many; what is not ASCII, the SDK refuses where it looks at it.
         if (
             self._may_prepare
@@ -97,32 +116,54 @@ class S3Requests:
             and len(body or b"") <= PREPARED_BYTES
             and "".join(metadata.values()).isascii()
         ):
-            kind = (operation, *options.items())
-            if kind not in self._prepared:
-                self._prepared[kind] = await self._rehearse(operation, options, key, body)
-            prepared = self._prepared[kind]
-        if prepared is not None:
-            return await self._go_on(operation, prepared.model, prepared.with_(key, query, body, metadata))
+            try:
+                ready = await self._ready(operation, options, key, query, body, metadata)
+            except _MOVED as error:
+                # Nothing is sent until it is ready.
+                self._may_prepare = False
+                logger.warning("requests are not prepared: the SDK is not as expected (%s)", type(error).__name__)
+        if ready is not None:
+            return await self._send_prepared(operation, ready)
         new = {"Key": key, "Body": body, "Metadata": dict(metadata) or None}
         return await self._by_method(operation, {**options, **query, **_given(new)})
 
     async def _by_method(self, operation: str, parameters: Mapping[str, Any]) -> Any:
         return await getattr(self._client, _METHODS[operation])(**parameters)
 
-    async def _go_on(self, operation: str, model: Any, request: dict[str, Any]) -> Any:
-        """What the SDK's client does once a request is worked out."""
-        client, context = self._client, request["context"]
+    async def _ready(
+        self,
+        operation: str,
+        options: Mapping[str, Any],
+        key: str | None,
+        query: Mapping[str, Any],
+        body: bytes | None,
+        metadata: Mapping[str, str],
+    ) -> _Ready | None:
+        """A request that only has to be sent, as the SDK's client makes it; None if its kind cannot be prepared."""
+        kind = (operation, *options.items())
+        if kind not in self._prepared:
+            self._prepared[kind] = await self._rehearse(operation, options, key, body)
+        prepared = self._prepared[kind]
+        if prepared is None:
+            return None
+        client, model = self._client, prepared.model
+        request = prepared.with_(key, query, body, metadata)
+        make = client._make_request
         _, answer = await client.meta.events.emit_until_response(
             f"before-call.s3.{operation}",
             model=model,
             params=request,
             request_signer=client._request_signer,
-            context=context,
+            context=request["context"],
         )
         if answer is None:
             apply_request_checksum(request)
-            answer = await client._make_request(model, request, context)
-        http, parsed = answer
+        return _Ready(make, model, request, answer)
+
+    async def _send_prepared(self, operation: str, ready: _Ready) -> Any:
+        """What the SDK's client does once a request is worked out."""
+        client, model, context = self._client, ready.model, ready.request["context"]
+        http, parsed = ready.answer or await ready.make(model, ready.request, context)
         await client.meta.events.emit(
             f"after-call.s3.{operation}", http_response=http, parsed=parsed, model=model, context=context
         )

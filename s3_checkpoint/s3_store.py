@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 from botocore.exceptions import ClientError
 
-from s3_checkpoint.errors import StateDecodingError, StoreError, StoreUnavailableError
+from s3_checkpoint.errors import CheckpointError, StateDecodingError, StoreError, StoreUnavailableError
 from s3_checkpoint.object_store import (
     PAGE_KEYS,
     ListedLines,
@@ -21,10 +21,13 @@ from s3_checkpoint.object_store import (
     Refused,
     StoredObject,
     Written,
+    check_prefix,
 )
 from s3_checkpoint.request_events import Exchange, OnRequest, RequestObserver, count_attempt
+from s3_checkpoint.s3_borrowed import drop_odd_region, one_host
 from s3_checkpoint.s3_door import EXCHANGE_ERRORS, S3Door, code_of, status_of
-from s3_checkpoint.s3_errors import ABSENT_CODES, error_for, is_refusal
+from s3_checkpoint.s3_errors import ABSENT_CODES, WRITES, error_for, is_absent, is_refusal
+from s3_checkpoint.s3_http import DRIP
 from s3_checkpoint.s3_listing import LINES
 from s3_checkpoint.s3_requests import S3Requests
 from s3_checkpoint.s3_tuning import is_tuned
@@ -35,7 +38,11 @@ if TYPE_CHECKING:
 
 _EACH_ATTEMPT = "before-send.s3"
 _COUNTER = "s3-checkpoint-attempts"
+_EACH_ANSWER = "needs-retry.s3"
+_REGIONS = "s3-checkpoint-regions"
 _CHUNK = 256 * 1024
+_SLOWEST = 64 * 1024
+"""Bytes per second: an object's body that comes slower, on the whole, counts as one that does not come."""
 _OF_A_LISTING = frozenset({"IsTruncated", "KeyCount", "Name", "MaxKeys", "Contents"})
 
 
@@ -48,9 +55,13 @@ class S3ObjectStore:
     def __init__(self, client: S3Client, settings: S3Settings, on_request: OnRequest | None = None) -> None:
         self._client = client
         self._door = S3Door(settings.bucket, RequestObserver(settings.bucket, on_request))
-        client.meta.events.register(_EACH_ATTEMPT, count_attempt, unique_id=_COUNTER, unique_id_uses_count=True)
+        events = client.meta.events
+        events.register(_EACH_ATTEMPT, count_attempt, unique_id=_COUNTER, unique_id_uses_count=True)
+        # Before the SDK's own handler, which follows what an answer says of the bucket's region.
+        events.register_first(_EACH_ANSWER, drop_odd_region, unique_id=_REGIONS, unique_id_uses_count=True)
         self._settings = settings
-        self._requests = S3Requests(client, prepared=is_tuned(client))
+        self._asked = one_host(client)
+        self._requests = S3Requests(self._asked, prepared=is_tuned(client))
         self._common: dict[str, Any] = {"Bucket": settings.bucket}
         if settings.expected_bucket_owner:
             self._common["ExpectedBucketOwner"] = settings.expected_bucket_owner
@@ -83,7 +94,9 @@ class S3ObjectStore:
     def close(self) -> None:
         """From now on every call raises `LifecycleError`, calls under way too. The client is left to its owner."""
         if not self._door.closed:
-            self._client.meta.events.unregister(_EACH_ATTEMPT, unique_id=_COUNTER, unique_id_uses_count=True)
+            events = self._client.meta.events
+            events.unregister(_EACH_ATTEMPT, unique_id=_COUNTER, unique_id_uses_count=True)
+            events.unregister(_EACH_ANSWER, unique_id=_REGIONS, unique_id_uses_count=True)
         self._door.close()
 
     async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
@@ -93,9 +106,10 @@ class S3ObjectStore:
                 try:
                     exchange.answer = answer = await self._requests.send("GetObject", self._common, key)
                 except ClientError as error:
-                    if _is_absent(error, exchange):
+                    if _says_absent("GetObject", error, exchange):
                         return None
                     raise
+                self._check_status(answer, "GetObject", key)
                 try:
                     body = await self._body(answer, key, max_bytes)
                 except EXCHANGE_ERRORS:
@@ -105,18 +119,22 @@ class S3ObjectStore:
                 else:
                     break
             exchange.bytes = len(body)
-            return StoredObject(body, _head(answer, len(body)))
+            return StoredObject(body, self._head(answer, "GetObject", key, len(body)))
 
     async def head(self, key: str) -> ObjectHead | None:
-        """See `ObjectStore.head`. S3 answers alike for a missing key and a missing bucket: None for both."""
+        """See `ObjectStore.head`. S3 answers alike for a missing key and a missing bucket: None for both.
+
+        So does whatever else answers HTTP with a 404: conclude nothing from None that a GET must confirm.
+        """
         with self._door.request("HeadObject", key) as exchange:
             try:
                 exchange.answer = answer = await self._requests.send("HeadObject", self._common, key)
             except ClientError as error:
-                if _is_absent(error, exchange):
+                if _says_absent("HeadObject", error, exchange):
                     return None
                 raise
-            return _head(answer, answer["ContentLength"])
+            self._check_status(answer, "HeadObject", key)
+            return self._head(answer, "HeadObject", key, answer.get("ContentLength"))
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
         """See `ObjectStore.put`."""
@@ -139,13 +157,16 @@ class S3ObjectStore:
                     "PutObject", options, key, body=body, metadata=attributes.metadata
                 )
             except ClientError as error:
-                if precondition and (is_refusal(code_of(error), status_of(error)) or code_of(error) in ABSENT_CODES):
+                # S3 answers 404 where `If-Match` finds no object.
+                code, status = code_of(error), status_of(error)
+                gone = isinstance(mode, Match) and is_absent("PutObject", code, status)
+                if precondition and (gone or is_refusal(code, status)):
                     exchange.answer, exchange.outcome = error.response, "refused"
                     return Refused(code_of(error))
                 raise
+            self._check_status(answer, "PutObject", key)
             if not answer.get("ETag"):
-                problem = "its answer has no ETag; is something else than an S3 answering there?"
-                raise StoreUnavailableError("PutObject", self.bucket, key, outcome_unknown=True, detail=problem)
+                raise self._odd_answer("PutObject", key, "it has no ETag")
         return Written(answer["ETag"])
 
     async def list(
@@ -167,25 +188,31 @@ class S3ObjectStore:
             query["Delimiter"] = delimiter
         with self._door.request("ListObjectsV2", prefix) as exchange:
             exchange.answer = answer = await self._requests.send("ListObjectsV2", self._common, query=query)
+            self._check_status(answer, "ListObjectsV2", prefix)
             # What is no listing must not pass for an empty one, nor a page that is not the last for the last.
             if not _OF_A_LISTING & answer.keys():
-                raise StoreError("ListObjectsV2", self.bucket, prefix, "its answer is not a listing")
+                raise self._odd_answer("ListObjectsV2", prefix, "it is not a listing")
             next_token = answer["NextContinuationToken"] if answer.get("IsTruncated") else None
             columns: Any = answer.get(LINES)
             if columns is None:
                 contents = answer.get("Contents", ())
                 columns = ([line[name] for line in contents] for name in ("Key", "Size", "LastModified"))
             groups = [group["Prefix"] for group in answer.get("CommonPrefixes", ())]
-            return Page(ListedLines(*columns), groups, next_token)
+            page = Page(ListedLines(*columns), groups, next_token)
+            check_prefix(self, prefix, page)
+            return page
 
     async def delete(self, keys: Sequence[str]) -> None:
         """See `ObjectStore.delete`. The first key that S3 refuses is raised; the others of its batch are gone."""
         for start in range(0, len(keys), PAGE_KEYS):
             batch = keys[start : start + PAGE_KEYS]
             with self._door.request("DeleteObjects", batch[0]) as exchange:
-                exchange.answer = answer = await self._client.delete_objects(
+                exchange.answer = answer = await self._asked.delete_objects(
                     **self._common, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
                 )
+                self._check_status(answer, "DeleteObjects", batch[0])
+                if _headers(answer).get("content-length") == "0":
+                    raise self._odd_answer("DeleteObjects", batch[0], "it is empty")
             for failed in answer.get("Errors", ()):
                 code, message = failed.get("Code", ""), failed.get("Message", "")
                 if code not in ABSENT_CODES:
@@ -202,7 +229,7 @@ class S3ObjectStore:
         with self._door.request("CopyObject", target) as exchange:
             exchange.copy_source = f"{self.bucket}/{source}"
             try:
-                exchange.answer = await self._client.copy_object(
+                exchange.answer = answer = await self._asked.copy_object(
                     **self._common,
                     **self._encryption,
                     **options,
@@ -210,15 +237,21 @@ class S3ObjectStore:
                     CopySource={"Bucket": self.bucket, "Key": source},
                 )
             except ClientError as error:
-                if _is_absent(error, exchange):
+                if _says_absent("CopyObject", error, exchange):
                     return False
                 raise
+            self._check_status(answer, "CopyObject", target)
+            if not answer.get("CopyObjectResult", {}).get("ETag"):
+                raise self._odd_answer("CopyObject", target, "it has no ETag")
         return True
 
     async def _body(self, answer: Any, key: str, max_bytes: int) -> bytes:
         """The body, of which no more than `max_bytes` are ever held. A chunked answer does not tell its size."""
         body, size = answer["Body"], answer.get("ContentLength")
-        async with body:
+        seconds = (
+            DRIP * self._settings.read_timeout_s + (max_bytes if size is None else min(size, max_bytes)) / _SLOWEST
+        )
+        async with body, asyncio.timeout(seconds):
             if size is not None and size <= max_bytes:
                 return bytes(await body.read())
             read = bytearray()
@@ -231,9 +264,30 @@ class S3ObjectStore:
         told = "streamed, and holds" if size is None else f"{size} bytes,"
         raise StateDecodingError(self.bucket, key, f"it is {told} more than {max_bytes} allowed")
 
+    def _check_status(self, answer: Any, operation: str, key: str) -> None:
+        """S3 answers these with 200 or an error; a 206 holds a part of an object, a 202 or 204 comes from elsewhere."""
+        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 200)
+        if status != 200:
+            raise self._odd_answer(operation, key, f"its status is {status}")
 
-def _is_absent(error: ClientError, exchange: Exchange) -> bool:
-    if code_of(error) not in ABSENT_CODES:
+    def _odd_answer(self, operation: str, key: str, problem: str) -> CheckpointError:
+        """The error for an answer that says success as S3 does not: whether a write has landed is unknown."""
+        detail = f"its answer is not S3's: {problem}; is a proxy, a portal or another server answering?"
+        if operation in WRITES:
+            return StoreUnavailableError(operation, self.bucket, key, outcome_unknown=True, detail=detail)
+        return StoreError(operation, self.bucket, key, detail)
+
+    def _head(self, answer: Any, operation: str, key: str, size: int | None) -> ObjectHead:
+        if size is None or "LastModified" not in answer:
+            raise self._odd_answer(operation, key, "it has no length or no date")
+        # Names of metadata have no case; MinIO, for one, hands them back capitalised.
+        metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+        attributes = ObjectAttributes(answer.get("ContentType", ""), answer.get("ContentEncoding") or None, metadata)
+        return ObjectHead(attributes, answer.get("ETag", ""), size, answer["LastModified"])
+
+
+def _says_absent(operation: str, error: ClientError, exchange: Exchange) -> bool:
+    if not is_absent(operation, code_of(error), status_of(error)):
         return False
     exchange.answer, exchange.outcome = error.response, "absent"
     return True
@@ -246,8 +300,5 @@ def _content_headers(attributes: ObjectAttributes) -> dict[str, str]:
     return headers
 
 
-def _head(answer: Any, size: int) -> ObjectHead:
-    # Names of metadata have no case; MinIO, for one, hands them back capitalised.
-    metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
-    attributes = ObjectAttributes(answer.get("ContentType", ""), answer.get("ContentEncoding") or None, metadata)
-    return ObjectHead(attributes, answer.get("ETag", ""), size, answer["LastModified"])
+def _headers(answer: Any) -> Any:
+    return answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})

@@ -7,14 +7,19 @@ was, but for the `Expect` header of small bodies and the text of `User-Agent`.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 from weakref import WeakSet
 
-from botocore.handlers import add_expect_header
 from pydantic_core import to_json
 
 from s3_checkpoint.s3_listing import take_lines_out
+
+try:
+    from botocore.handlers import add_expect_header
+except ImportError:  # moved: then a small body, too, asks before it is sent
+    add_expect_header = None
 
 ASKS_FIRST_BYTES = 2 * 1024**2
 """A larger body asks before it is sent (`Expect: 100-continue`): there, a refusal saves more than a round trip."""
@@ -30,8 +35,9 @@ def tune(client: Any, endpoint_rules: object) -> None:
     events = client.meta.events
     # With the service left open it comes before the SDK's own handler, which parses the answer in search of an error.
     events.register("before-parse.*.ListObjectsV2", take_lines_out)
-    events.unregister("before-call.s3", add_expect_header)
-    events.register("before-call.s3", _ask_first_when_large)
+    if add_expect_header is not None:
+        events.unregister("before-call.s3", add_expect_header)
+        events.register("before-call.s3", _ask_first_when_large)
     _share_endpoints(client, endpoint_rules)
     _tuned.add(client)
 
@@ -67,4 +73,5 @@ def _share_endpoints(client: Any, rules: object) -> None:
     def resolve_for_any_key(**parameters: Any) -> Any:
         return resolve(**{name: value for name, value in parameters.items() if name not in KEY_PARAMETERS})
 
-    provider.resolve_endpoint = resolve_for_any_key
+    with suppress(AttributeError):  # one that takes no attributes stays as it is
+        provider.resolve_endpoint = resolve_for_any_key

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from s3_checkpoint.errors import ConfigurationError
 
 Compression = Literal["gzip", "zstd"]
+AddressingStyle = Literal["path", "virtual", "auto"]
 
 
 _TagKey = Annotated[str, Field(min_length=1, max_length=128)]
 _TagValue = Annotated[str, Field(max_length=256)]
+
+
+def _without_userinfo(url: str | None) -> str | None:
+    parts = urlsplit(url) if url is not None else None
+    if parts is None or "@" not in parts.netloc:
+        return url
+    return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl()
 
 
 class S3Settings(BaseSettings):
@@ -36,7 +45,11 @@ class S3Settings(BaseSettings):
     region_name: str | None = None
     """None: as the AWS chain says."""
     endpoint_url: str | None = None
-    """An S3-compatible store (`https://…`), with path-style keys and checksums only when required; None: AWS."""
+    """An S3-compatible store (`https://…`), with checksums only when required; default: as the AWS configuration says
+    (`AWS_ENDPOINT_URL_S3`, …), else AWS."""
+    addressing_style: AddressingStyle | None = None
+    """Where the bucket's name goes: into the `path` or, as a `virtual` host, in front of the endpoint's; `auto`: as the
+    SDK sees fit. Default: as the AWS configuration says, else `path` for an `endpoint_url` and `auto` for AWS."""
     profile_name: str | None = None
     """A profile of the AWS configuration files; None: as the AWS chain says."""
     access_key_id: str | None = None
@@ -85,8 +98,12 @@ class S3Settings(BaseSettings):
     @field_validator("endpoint_url")
     @classmethod
     def _is_http_url(cls, url: str | None) -> str | None:
-        if url is not None and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be an http:// or https:// URL")
+        parts.port  # noqa: B018 - raises ValueError for one that is none
         return url
 
     @model_validator(mode="after")
@@ -98,6 +115,15 @@ class S3Settings(BaseSettings):
         if self.profile_name is not None and self.access_key_id is not None:
             raise ValueError("give profile_name or explicit credentials, not both")
         return self
+
+    @field_serializer("endpoint_url", when_used="json")
+    def _serialize_endpoint_url(self, url: str | None) -> str | None:
+        return _without_userinfo(url)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """As pydantic's, without the user and password that a URL may hold."""
+        for name, value in super().__repr_args__():
+            yield name, _without_userinfo(value) if name == "endpoint_url" else value
 
     @property
     def directory_bucket(self) -> bool:

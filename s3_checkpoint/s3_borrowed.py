@@ -1,0 +1,73 @@
+"""Clients that a caller hands in: requests go out through their connections, and no further than the host asked.
+
+The client stays as it is. What is done to it needs private parts of the SDK; where they are not as expected, it is used
+by its methods alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from s3_checkpoint.s3_http import Answer, OneHostSession, send_once
+
+_REGION = re.compile(r"[A-Za-z0-9-]{1,63}")
+
+
+def drop_odd_region(response: Any = None, **_: Any) -> None:
+    """For the SDK's `needs-retry` event: takes a region that cannot be one out of an answer.
+
+    The SDK sends the request again to the region that `x-amz-bucket-region`, or the error's `Region`, names; it puts it
+    into the endpoint's name, and for some buckets does not look whether it fits there: of `x.example/` it makes
+    `https://s3.x.example/.amazonaws.com`.
+
+    Source: `S3RegionRedirectorv2` and the endpoint rules of botocore 1.40; `Location` they do not read.
+    """
+    parsed = response[1] if isinstance(response, tuple) and len(response) > 1 else None
+    if not isinstance(parsed, dict):
+        return
+    metadata = parsed.get("ResponseMetadata")
+    headers = metadata.get("HTTPHeaders") if isinstance(metadata, dict) else None
+    for holder, name in ((headers, "x-amz-bucket-region"), (parsed.get("Error"), "Region")):
+        if isinstance(holder, dict) and name in holder and not _REGION.fullmatch(str(holder[name])):
+            del holder[name]
+
+
+class BorrowedSession:
+    """The same, on the connections of another client's HTTP session, which stays as it is."""
+
+    def __init__(self, owner: Any, read_timeout: float | None) -> None:
+        self._owner = owner
+        self._read_timeout = read_timeout
+
+    async def send(self, request: Any) -> Answer:
+        """See `OneHostSession.send`."""
+        return await send_once(request, self._owner._proxy_config, self._owner._get_session, self._read_timeout)
+
+    async def close(self) -> None:
+        """Nothing: the owner closes its own."""
+
+
+def one_host(client: Any) -> Any:
+    """A client that sends as `client` does, through its connections, but follows no redirect; it stays as it is.
+
+    That needs private parts of the SDK. Where they are not as expected, this is `client` itself: what its HTTP session
+    does with redirects and long answers is then what the SDK does.
+    """
+    attributes = vars(client) if hasattr(client, "__dict__") else {}
+    endpoint = attributes.get("_endpoint")
+    owner = getattr(endpoint, "http_session", None)
+    if isinstance(owner, (OneHostSession, BorrowedSession)):
+        return client
+    if not all(callable(getattr(owner, name, None)) for name in ("_get_session", "send")):
+        return client
+    if not callable(getattr(getattr(owner, "_proxy_config", None), "proxy_url_for", None)):
+        return client
+    read_timeout = getattr(getattr(getattr(client, "meta", None), "config", None), "read_timeout", None)
+    return _copy(client, _endpoint=_copy(endpoint, http_session=BorrowedSession(owner, read_timeout)))
+
+
+def _copy(owner: Any, **changed: Any) -> Any:
+    copy = object.__new__(type(owner))
+    copy.__dict__.update(vars(owner), **changed)
+    return copy
