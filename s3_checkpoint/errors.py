@@ -20,6 +20,8 @@ from __future__ import annotations
 from typing import ClassVar
 from uuid import UUID
 
+from s3_checkpoint.printable import printable
+
 
 def _facts(**facts: object) -> str:
     """The facts of an error as they end its sentence; absent ones are left out."""
@@ -32,6 +34,13 @@ class CheckpointError(Exception):
     code: ClassVar[str] = "checkpoint"
     retryable: ClassVar[bool] = False
 
+    def __str__(self) -> str:
+        """The sentence, fit for a terminal and a log line: keys and servers' words are escaped in it."""
+        return printable(self._sentence())
+
+    def _sentence(self) -> str:
+        return super().__str__()
+
 
 class InvalidArgumentError(CheckpointError, ValueError):
     """An argument is outside its bounds; no request was sent. Change the call."""
@@ -42,7 +51,7 @@ class InvalidArgumentError(CheckpointError, ValueError):
         super().__init__(argument, value, reason)
         self.argument, self.value, self.reason = argument, value, reason
 
-    def __str__(self) -> str:
+    def _sentence(self) -> str:
         return f"{self.argument} {self.reason}. {_facts(value=self.value)}"
 
 
@@ -58,7 +67,7 @@ class StateEncodingError(CheckpointError):
         super().__init__(path, reason)
         self.path, self.reason = path, reason
 
-    def __str__(self) -> str:
+    def _sentence(self) -> str:
         return (
             f"this value would not survive being stored: {self.reason}; nothing was written. {_facts(path=self.path)}"
         )
@@ -77,7 +86,7 @@ class StateDecodingError(CheckpointError):
         super().__init__(bucket, key, reason)
         self.bucket, self.key, self.reason = bucket, key, reason
 
-    def __str__(self) -> str:
+    def _sentence(self) -> str:
         return f"the stored object cannot be used: {self.reason}. {_facts(bucket=self.bucket, key=self.key)}"
 
 
@@ -94,7 +103,7 @@ class StepConflictError(CheckpointError):
         super().__init__(run_id, step, winner)
         self.run_id, self.step, self.winner = run_id, step, winner
 
-    def __str__(self) -> str:
+    def _sentence(self) -> str:
         return "another worker committed this step first; resume() and go on from there. " + _facts(
             run_id=self.run_id, step=self.step, winner=self.winner
         )
@@ -109,7 +118,7 @@ class AccessDeniedError(CheckpointError):
         super().__init__(bucket, key, action, detail)
         self.bucket, self.key, self.action, self.detail = bucket, key, action, detail
 
-    def __str__(self) -> str:
+    def _sentence(self) -> str:
         hint = (
             " (without s3:ListBucket on the bucket, S3 answers 403 for a key that is not there; grant it too)"
             if self.action == "s3:GetObject"
@@ -129,7 +138,7 @@ class ConfigurationError(CheckpointError):
         super().__init__(problem, bucket, detail)
         self.problem, self.bucket, self.detail = problem, bucket, detail
 
-    def __str__(self) -> str:
+    def _sentence(self) -> str:
         return f"{self.problem}. {_facts(bucket=self.bucket, detail=self.detail)}".rstrip()
 
 
@@ -151,7 +160,7 @@ class StoreUnavailableError(CheckpointError):
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild_unavailable, (self.operation, self.bucket, self.key, self.outcome_unknown, self.detail)
 
-    def __str__(self) -> str:
+    def _sentence(self) -> str:
         outcome = (
             "the outcome is unknown: it may or may not have been written"
             if self.outcome_unknown
@@ -180,7 +189,7 @@ class LifecycleError(CheckpointError):
         super().__init__(problem)
         self.problem = problem
 
-    def __str__(self) -> str:
+    def _sentence(self) -> str:
         return self.problem
 
 
@@ -201,7 +210,7 @@ class StoreError(CheckpointError):
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild_store, (self.operation, self.bucket, self.key, self.detail, self.outcome_unknown)
 
-    def __str__(self) -> str:
+    def _sentence(self) -> str:
         outcome = (
             "the outcome is unknown: it may or may not have been written"
             if self.outcome_unknown

@@ -2,7 +2,8 @@
 
 Requests are logged under `s3_checkpoint.requests`: DEBUG for each, INFO for one that took more than one attempt. What
 is known of it stands in the record's `extra`, field by field of `RequestEvent` with `s3_` in front: `s3_operation`,
-`s3_key`, `s3_duration_s`, `s3_outcome`, …. No handlers are added, and no body or credential is logged.
+`s3_key`, `s3_duration_s`, `s3_outcome`, …. Text in both is escaped (`printable`): keys and ids are not all ours. No
+handlers are added, and no body or credential is logged.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 from s3_checkpoint.errors import CheckpointError
+from s3_checkpoint.printable import printable
 
 logger = logging.getLogger("s3_checkpoint.requests")
 
@@ -127,7 +129,7 @@ class RequestObserver:
         )
         level = logging.INFO if event.attempts > 1 else logging.DEBUG
         if logger.isEnabledFor(level):
-            logger.log(level, "%s %s: %s", operation, key, event.outcome, extra=_extra(event))
+            logger.log(level, "%s %s: %s", operation, printable(key), event.outcome, extra=_extra(event))
         if self._on_request is not None:
             try:
                 self._on_request(event)
@@ -137,4 +139,5 @@ class RequestObserver:
 
 
 def _extra(event: RequestEvent) -> dict[str, object]:
-    return {f"s3_{field.name}": getattr(event, field.name) for field in fields(event)}
+    values = {f"s3_{field.name}": getattr(event, field.name) for field in fields(event)}
+    return {name: printable(value) if isinstance(value, str) else value for name, value in values.items()}

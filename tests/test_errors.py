@@ -29,6 +29,7 @@ from s3_checkpoint import (
     StoreUnavailableError,
 )
 from s3_checkpoint.object_store import ObjectAttributes, Refused
+from s3_checkpoint.printable import printable
 from s3_checkpoint.s3_errors import ABSENT_CODES, KNOWN_CODES, error_for
 from s3_checkpoint.s3_store import S3ObjectStore
 from tests.sdk_requests import RequestLog, logged_client
@@ -63,6 +64,25 @@ def test_an_error_survives_pickle_and_copy(error: CheckpointError) -> None:
         assert type(other) is type(error)
         assert str(other) == str(error)
         assert vars(other) == vars(error)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda error: error.code)
+@pytest.mark.parametrize("word", ["\x1b]0;x\x07", "\x9b31m", "\u202e\u2066", "a\nb\x85\u2028", "\ud800"])
+def test_foreign_words_are_escaped_in_the_sentence_and_whole_in_the_attributes(
+    sample: CheckpointError, word: str
+) -> None:
+    """Keys and servers' words reach a log as text; the attributes keep them for programs."""
+    fields = {name: word if isinstance(value, str) else value for name, value in vars(sample).items()}
+    error = copy.copy(sample)
+    vars(error).update(fields)
+
+    assert str(error).isprintable()
+    assert printable(word) in str(error) or word not in fields.values()
+    assert repr(type(sample)(*[word if isinstance(a, str) else a for a in sample.args], **_more(sample))).isprintable()
+
+
+def _more(sample: CheckpointError) -> dict[str, bool]:
+    return {"outcome_unknown": True} if isinstance(sample, StoreUnavailableError) else {}
 
 
 def test_only_unavailability_is_retryable() -> None:

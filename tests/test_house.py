@@ -12,6 +12,7 @@ import s3_checkpoint
 ROOT = Path(s3_checkpoint.__file__).parent
 
 ROWS = {
+    "printable": -1,
     "errors": 0,
     "keys": 1,
     "models": 1,

@@ -7,15 +7,24 @@ from typing import Annotated
 
 import typer
 from pydantic import JsonValue
-from pydantic_core import to_json
 from rich.text import Text
 
 from s3_checkpoint.cli.bucket import StepView, opened
 from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.json_diff import Change, differences
 from s3_checkpoint.cli.look import RunArgument
-from s3_checkpoint.cli.output import LINES_SHOWN, Format, NamespaceOption, OutputOption, chosen, cut, write_rows
+from s3_checkpoint.cli.output import (
+    LINES_SHOWN,
+    Format,
+    NamespaceOption,
+    OutputOption,
+    as_json,
+    chosen,
+    cut,
+    write_rows,
+)
 from s3_checkpoint.cli.session import Session, command
+from s3_checkpoint.printable import printable
 from s3_checkpoint.read_ahead import each
 
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
@@ -68,7 +77,7 @@ def _tasks(view: StepView) -> list[JsonValue]:
 
 def _as_text(root: str, change: Change) -> Text:
     sign, style = _SIGNS[change.kind]
-    text = Text.assemble((f"{sign} {change.where(root)}", style), ": ")
+    text = Text.assemble((printable(f"{sign} {change.where(root)}"), style), ": ")
     if change.kind != "added":
         text.append(_short(change.before), "red")
     if change.kind == "changed":
@@ -79,4 +88,4 @@ def _as_text(root: str, change: Change) -> Text:
 
 
 def _short(value: JsonValue) -> str:
-    return cut(to_json(value, inf_nan_mode="constants").decode(), 200)
+    return cut(as_json(value), 200)

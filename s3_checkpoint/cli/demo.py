@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import JsonValue
-from pydantic_core import to_json
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from s3_checkpoint.cli import session
 from s3_checkpoint.cli.exit_codes import ExitCode
-from s3_checkpoint.cli.output import Format, size
+from s3_checkpoint.cli.output import Format, as_json, foreign, size
 from s3_checkpoint.cli.session import CommandError
 from s3_checkpoint.models import ActiveSnapshot
 
@@ -108,7 +108,7 @@ def _demo(
         except RuntimeError as error:
             raise CommandError(f"the demonstration broke off: {error}", ExitCode.NO) from error
     if output in (Format.JSON, Format.JSONL):
-        sys.stdout.write(to_json(_document(performance), indent=2 if output == Format.JSON else None).decode() + "\n")
+        sys.stdout.write(as_json(_document(performance), indent=output == Format.JSON) + "\n")
     else:
         _show(performance, Console(width=None if sys.stdout.isatty() else session.PIPE_WIDTH, highlight=False))
     return ExitCode.OK if performance.equal else ExitCode.NO
@@ -126,7 +126,7 @@ class _Screen:
 
     def line(self, text: str) -> None:
         """Writes it above the bar."""
-        self.progress.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.progress.print(foreign(text), soft_wrap=True)
 
     def reached(self, step: int, last: int) -> None:
         """Moves the bar."""
@@ -144,29 +144,32 @@ def _show(performance: Performance, out: Console) -> None:
     steps = _table("The run as it is stored: each step one commit", "step", "size", "active nodes", "stored at (UTC)")
     for entry in performance.steps:
         stored = entry.last_modified.astimezone(UTC).strftime("%H:%M:%S")
-        steps.add_row(str(entry.step), size(entry.size), _nodes(entry.active), stored)
+        steps.add_row(str(entry.step), size(entry.size), foreign(_nodes(entry.active)), stored)
     events = _table("What happened on the way", "", "")
     for name, value in _events(performance).items():
         events.add_row(name, str(value))
 
     out.print()
     out.print(steps)
-    out.print(f"\n[bold]s3://{performance.bucket}[/bold]")
+    out.print()
+    out.print(foreign(f"s3://{performance.bucket}", "bold"))
     for listed in performance.keys:
         stored = listed.last_modified.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-        out.print(f"{stored} {listed.size:>10} {listed.key}", soft_wrap=True, markup=False)
+        out.print(foreign(f"{stored} {listed.size:>10} {listed.key}"), soft_wrap=True)
     out.print()
     out.print(events)
     out.print()
     direct = performance.direct
     if performance.equal and found is not None:
         top = ", ".join(f"{name} {count:,}" for name, count in found.top[:5])
-        out.print(
-            f"[bold green]The result is right[/bold green]: {found.occurrences:,} occurrences of {found.identifiers:,} "
+        right = (
+            f": {found.occurrences:,} occurrences of {found.identifiers:,} "
             f"identifiers in {found.files} files ({top}, …), each count equal to that of one plain pass."
         )
+        out.print(Text.assemble(("The result is right", "bold green"), foreign(right)))
     else:
-        out.print(f"[bold red]The result is wrong[/bold red]: the run found {found}, one plain pass {direct}.")
+        wrong = f": the run found {found}, one plain pass {direct}."
+        out.print(Text.assemble(("The result is wrong", "bold red"), foreign(wrong)))
     out.print(f"{len(tally.kills)} workers killed, seed {performance.seed}, {performance.seconds:.1f} s in all.")
     if not performance.local:
         out.print(f"The run stays in the bucket; s3-checkpoint delete {performance.run_id} removes it.", markup=False)

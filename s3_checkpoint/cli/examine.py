@@ -13,7 +13,7 @@ from rich.text import Text
 
 from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.look import where
-from s3_checkpoint.cli.output import Format, OutputOption, chosen, write_rows
+from s3_checkpoint.cli.output import Format, OutputOption, chosen, foreign, write_rows
 from s3_checkpoint.cli.session import Session, command
 from s3_checkpoint.doctor import Finding, Status, examine
 
@@ -88,7 +88,7 @@ def _table(findings: list[Finding]) -> Table:
     table.add_column("FOUND", overflow="fold")
     for finding in findings:
         sign, style = _SHOWN[finding.status]
-        table.add_row(Text(finding.probe), Text(sign, style), Text(finding.found))
+        table.add_row(Text(finding.probe), Text(sign, style), foreign(finding.found))
     return table
 
 
@@ -98,6 +98,6 @@ def _explain(session: Session, findings: list[Finding]) -> None:
         if finding.status in (Status.WARN, Status.FAIL):
             _, style = _SHOWN[finding.status]
             session.out.print()
-            session.out.print(Text.assemble((finding.probe, style), f": {finding.found}"), soft_wrap=True)
-            session.out.print(Text.assemble(("  means ", "bold"), finding.means), soft_wrap=True)
-            session.out.print(Text.assemble(("  fix   ", "bold"), finding.fix), soft_wrap=True)
+            session.out.print(Text.assemble((finding.probe, style), ": ", foreign(finding.found)), soft_wrap=True)
+            session.out.print(Text.assemble(("  means ", "bold"), foreign(finding.means)), soft_wrap=True)
+            session.out.print(Text.assemble(("  fix   ", "bold"), foreign(finding.fix)), soft_wrap=True)

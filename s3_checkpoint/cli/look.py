@@ -9,8 +9,6 @@ from typing import Annotated, cast
 
 import typer
 from pydantic import JsonValue
-from pydantic_core import to_json
-from rich.json import JSON
 from rich.text import Text
 
 from s3_checkpoint.cli.bucket import OpenBucket, StepView, no_steps, opened
@@ -22,10 +20,12 @@ from s3_checkpoint.cli.output import (
     NamespaceOption,
     OutputOption,
     ago,
+    as_json,
     chosen,
     cut,
-    pretty,
+    foreign,
     size,
+    styled_json,
     when,
     write_document,
     write_rows,
@@ -33,10 +33,14 @@ from s3_checkpoint.cli.output import (
 from s3_checkpoint.cli.session import CommandError, Session, command
 from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.keys import RunKeys
-from s3_checkpoint.read_ahead import ReadAhead, each
+from s3_checkpoint.off_loop import estimated_bytes
+from s3_checkpoint.read_ahead import Budget, ReadAhead, each
 from s3_checkpoint.retention import namespaces_of
 from s3_checkpoint.run_records import RunActivity
 
+STEPS_AHEAD = 8
+BYTES_AHEAD = 4 * 1024**2
+"""JSON of the steps read ahead of what is shown; as Python values it takes some ten times that."""
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, or the beginning of one.")]
 StepOption = Annotated[
     int | None, typer.Option("--step", "-s", min=0, help="Step number.", show_default="the newest step")
@@ -164,7 +168,7 @@ async def show(
         write_document(session, view.as_row(keys.run_id), output)
         return
     for name, value in _facts(keys, view):
-        session.out.print(Text.assemble((f"{name:<9}", "bold"), value), soft_wrap=True)
+        session.out.print(Text.assemble((f"{name:<9}", "bold"), foreign(value)), soft_wrap=True)
     session.out.print()
     _show_json(session, view.state, full=full)
 
@@ -185,16 +189,16 @@ def _facts(keys: RunKeys, view: StepView) -> list[tuple[str, str]]:
 
 def _show_json(session: Session, value: JsonValue, *, full: bool) -> None:
     """A state on a terminal: in the pager when all of it is asked for, else cut, with a note that says so."""
-    lines = pretty(value).splitlines()
+    lines = as_json(value, indent=True).split("\n")
     if full and len(lines) > session.out.height:
         with session.out.pager(styles=True):
-            session.out.print(JSON(to_json(value, inf_nan_mode="constants").decode()))
+            session.out.print(styled_json("\n".join(lines)))
         return
     shown = [line if full or len(line) <= 2000 else f"{line[:2000]}…" for line in lines]
     if not full and len(shown) > LINES_SHOWN:
         shown = shown[:LINES_SHOWN]
-    text = JSON(pretty(value)).text if shown == lines else Text("\n".join(shown))
-    session.out.print(text, soft_wrap=True)
+    text = "\n".join(shown)
+    session.out.print(styled_json(text) if shown == lines else Text(text), soft_wrap=True)
     if shown != lines:
         session.note(f"cut: {len(shown):,} of {len(lines):,} lines; --full shows all, --output json writes all")
 
@@ -219,7 +223,7 @@ async def active(
 
 
 def _one_line(value: JsonValue) -> str:
-    return cut(to_json(value, inf_nan_mode="constants").decode())
+    return cut(as_json(value))
 
 
 @command
@@ -286,7 +290,12 @@ async def views_of(bucket: OpenBucket, keys: RunKeys, numbers: list[int]) -> Asy
         except StateDecodingError as error:
             return Damaged(step, error)
 
-    async with aclosing(ReadAhead(each(numbers), look, ahead=8)) as views:
+    budget = Budget(BYTES_AHEAD, _weight)
+    async with aclosing(ReadAhead(each(numbers), look, ahead=STEPS_AHEAD, budget=budget)) as views:
         async for view in views:
             if view is not None:
                 yield view
+
+
+def _weight(view: StepView | Damaged | None) -> int:
+    return estimated_bytes((view.state, view.active), BYTES_AHEAD) if isinstance(view, StepView) else 0

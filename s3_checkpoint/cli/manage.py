@@ -168,11 +168,9 @@ def _report(
         write_document(session, more | counts, output or Format.JSONL)
         return
     verb = "would remove" if removed.dry_run else "removed"
-    session.out.print(
+    session.say(
         f"{what}: {verb} {removed.states:,} steps and {removed.snapshots:,} snapshots, {size(removed.bytes)}; "
-        f"{removed.kept:,} steps stay",
-        soft_wrap=True,
-        highlight=False,
+        f"{removed.kept:,} steps stay"
     )
 
 
@@ -207,7 +205,7 @@ async def delete(
     if chosen(session, output) == Format.TABLE:
         verb = "would delete" if dry_run else "deleted"
         objects = deleted.states + deleted.snapshots
-        session.out.print(f"{verb} run {keys.run_id}: {objects:,} objects, {size(deleted.bytes)}", highlight=False)
+        session.say(f"{verb} run {keys.run_id}: {objects:,} objects, {size(deleted.bytes)}")
     else:
         _report(session, deleted, output, "", {"run_id": str(keys.run_id)})
     return None

@@ -1,8 +1,15 @@
-"""How commands write: tables for people, JSON for programs, both from the same rows."""
+"""How commands write: tables for people, JSON for programs, both from the same rows.
+
+Keys, node names, states and servers' words are not ours. Whatever a command writes passes one of the functions here (or
+`Session.note`, `Session.say`), and those pass it through `printable`: on a terminal, in a pipe and in JSON alike, no
+control or format character gets out but rich's own styling, and nothing is read as rich's markup.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+import json
+import textwrap
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,10 +19,12 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import JsonValue
 from pydantic_core import to_json
+from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
 from s3_checkpoint.cli.session import Session
+from s3_checkpoint.printable import printable
 
 
 class Format(StrEnum):
@@ -71,17 +80,17 @@ async def write_rows(
                     table.add_column(column.header, justify=column.justify, style=column.style, overflow="fold")
                 with session.working("reading"):
                     async for row in rows:
-                        table.add_row(*(Text(_cell(column, row)) for column in columns))
+                        table.add_row(*(foreign(_cell(column, row)) for column in columns))
                         count += 1
                 if count:
                     session.out.print(table)
             case Format.JSONL:
                 async for row in rows:
-                    write_line(session, to_json(row, inf_nan_mode="constants").decode())
+                    write_line(session, as_json(row))
                     count += 1
             case Format.JSON:
                 async for row in rows:
-                    write_line(session, ("[" if not count else ",") + to_json(row, inf_nan_mode="constants").decode())
+                    write_line(session, ("[" if not count else ",") + as_json(row))
                     count += 1
                 write_line(session, "]" if count else "[]")
     return count
@@ -95,21 +104,70 @@ def _cell(column: Column, row: Mapping[str, JsonValue]) -> str:
 def write_document(session: Session, value: JsonValue, output: Format | None) -> None:
     """Writes one JSON value to stdout: one line as jsonl, indented otherwise."""
     if output == Format.JSONL:
-        write_line(session, to_json(value, inf_nan_mode="constants").decode())
+        write_line(session, as_json(value))
     elif session.out.is_terminal:
-        session.out.print_json(to_json(value, inf_nan_mode="constants").decode(), ensure_ascii=False)
+        session.out.print(styled_json(as_json(value, indent=True)), soft_wrap=True)
     else:
-        write_line(session, pretty(value))
+        write_line(session, as_json(value, indent=True))
+
+
+async def write_long_document(
+    session: Session,
+    head: dict[str, JsonValue],
+    name: str,
+    rows: AsyncGenerator[dict[str, JsonValue], None],
+    tail: Callable[[], Awaitable[dict[str, JsonValue]]],
+    output: Format | None,
+) -> None:
+    """As `write_document` of `head`, a list `name` of the rows, and `tail`; of the rows, one is held at a time.
+
+    Without a row, nothing is written, and `tail` is not asked for.
+    """
+    line = output == Format.JSONL
+    between = "," if line else ",\n"
+
+    def members(value: dict[str, JsonValue]) -> str:
+        text = as_json(value, indent=not line)
+        return text[1:-1] if line else text[2:-2]
+
+    write = session.out.file.write
+    first = True
+    async with aclosing(rows):
+        async for row in rows:
+            if first:
+                open_list = f'"{name}":[' if line else f'  "{name}": [\n'
+                write(("{" if line else "{\n") + members(head) + between + open_list)
+            text = as_json(row, indent=not line)
+            write(("" if first else between) + (text if line else textwrap.indent(text, "    ")))
+            first = False
+    if not first:
+        ending = members(await tail())
+        write(f"],{ending}}}\n" if line else f"\n  ],\n{ending}\n}}\n")
 
 
 def write_line(session: Session, text: str) -> None:
-    """Writes a line to stdout as it is, however long."""
+    """Writes a line to stdout, however long; `text` is ours, or has been escaped."""
     session.out.file.write(text + "\n")
 
 
-def pretty(value: JsonValue) -> str:
-    """Indented JSON."""
-    return to_json(value, indent=2, inf_nan_mode="constants").decode()
+def as_json(value: JsonValue, *, indent: bool = False) -> str:
+    """`value` as JSON text in which every control and format character is an escape; on one line unless indented."""
+    spaces = 2 if indent else None
+    try:
+        text = to_json(value, indent=spaces, inf_nan_mode="constants").decode()
+    except ValueError:  # lone surrogates, as the operating system hands over arguments that are no text
+        text = json.dumps(value, indent=spaces)
+    return printable(text, keep="\n")
+
+
+def styled_json(text: str) -> Text:
+    """JSON in colours. `text` comes from `as_json`: rich's own rendering of JSON would undo its escapes."""
+    return JSONHighlighter()(text)
+
+
+def foreign(text: str, style: str = "") -> Text:
+    """Text that is not ours, for a terminal: escaped, and never read as markup."""
+    return Text(printable(text), style)
 
 
 def size(count: int) -> str:
@@ -137,8 +195,8 @@ def ago(text: str) -> str:
 
 
 def cut(text: str, width: int = 60) -> str:
-    """`text` on one line of at most `width` characters."""
-    line = " ".join(text.split())
+    """`text`, escaped, on one line of at most `width` characters."""
+    line = printable(" ".join(text.split()))
     return line if len(line) <= width else line[: width - 1] + "…"
 
 

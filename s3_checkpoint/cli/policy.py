@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from s3_checkpoint.cli.output import write_document
 from s3_checkpoint.cli.session import Session, command
 from s3_checkpoint.policy import Role, iam_policy
 
@@ -50,4 +51,4 @@ async def policy(
         partition=partition,
         compatible_store=settings.endpoint_url is not None,
     )
-    session.out.print_json(data=document)
+    write_document(session, document, None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import io
 import os
 import signal
 import sys
@@ -20,9 +21,11 @@ from typing import Annotated, Any, Concatenate, ParamSpec, cast, get_type_hints
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.text import Text
 
 from s3_checkpoint.cli.exit_codes import ExitCode, exit_code
 from s3_checkpoint.errors import CheckpointError
+from s3_checkpoint.printable import ESCAPING, printable
 from s3_checkpoint.settings import S3Settings
 
 _PANEL = "Where the checkpoints are"
@@ -123,8 +126,12 @@ class Session:
         return self.err.status(text) if self.err.is_terminal else nullcontext()
 
     def note(self, text: str) -> None:
-        """Writes a message to stderr."""
-        self.err.print(text, markup=False, highlight=False, soft_wrap=True)
+        """Writes a message to stderr, escaped."""
+        self.err.print(Text(printable(text)), soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """Writes a sentence to stdout, escaped."""
+        self.out.print(Text(printable(text)), soft_wrap=True)
 
 
 def command(
@@ -190,6 +197,9 @@ def ask(question: str) -> bool:
 
 def guard(work: Callable[[], int]) -> int:
     """Does `work` and returns its exit code, or that of the error it ended in, after saying so on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe that cannot take every character gets escapes
+            stream.reconfigure(errors=ESCAPING)
     try:
         code = work()
         sys.stdout.flush()
@@ -207,5 +217,5 @@ def guard(work: Callable[[], int]) -> int:
 
 
 def _complain(message: str, code: ExitCode) -> int:
-    sys.stderr.write(f"s3-checkpoint: {message}\n")
+    sys.stderr.write(f"s3-checkpoint: {printable(message)}\n")
     return code

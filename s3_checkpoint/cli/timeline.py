@@ -1,10 +1,16 @@
-"""`timeline`: a run as a picture, in the terminal or as a page of its own."""
+"""`timeline`: a run as a picture, in the terminal or as a page of its own.
+
+Of the states, two are held at a time: what a step changed is counted, or written, before the next one is read.
+"""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -20,11 +26,19 @@ from s3_checkpoint.cli.compare import changes_between
 from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.json_diff import Change
 from s3_checkpoint.cli.look import Damaged, RunArgument, tell_damaged, views_of, where
-from s3_checkpoint.cli.output import Format, NamespaceOption, OutputOption, chosen, cut, size, write_document
+from s3_checkpoint.cli.output import (
+    Format,
+    NamespaceOption,
+    OutputOption,
+    chosen,
+    cut,
+    size,
+    write_long_document,
+)
 from s3_checkpoint.cli.session import CommandError, Session, command
-from s3_checkpoint.cli.timeline_page import page
+from s3_checkpoint.cli.timeline_page import Page
 from s3_checkpoint.keys import RunKeys
-from s3_checkpoint.lineage import Fork, fork_of
+from s3_checkpoint.lineage import Fork, Origin, fork_of
 from s3_checkpoint.read_ahead import ReadAhead, each
 
 STEPS_SHOWN = 200
@@ -34,11 +48,16 @@ BAR = 20
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A step of the timeline, and what led to it."""
+    """A step of the timeline and what led to it, without the state itself."""
 
-    view: StepView
-    changes: list[tuple[str, Change]]
-    """Against the step before; empty for the first."""
+    step: int
+    size: int
+    last_modified: datetime
+    origin: Origin | None
+    next: str
+    """The names of the tasks that run next, cut."""
+    counts: Counter[str]
+    """How many values of the state were added, changed and removed since the step before."""
     missing: tuple[int, int] | None
     """First and last of the steps that lie between this and the step before, and are not there."""
     pause: timedelta
@@ -58,56 +77,140 @@ async def timeline(
     html: Annotated[
         Path | None, typer.Option("--html", help="Write one self-contained page to this file, to step through.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="With --html: write over a file that is there.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many steps back.")] = STEPS_SHOWN,
     forks: Annotated[bool, typer.Option(help="Look for runs forked from this one: 2 requests per run.")] = True,
     namespace: NamespaceOption = "",
     output: OutputOption = None,
 ) -> ExitCode | None:
     """Draw a run: its steps over time, with size, what changed, the tasks that run next, gaps and forks."""
+    if html is not None and not force:
+        _refuse_what_is_there(html)
+    damaged: list[Damaged] = []
     async with opened(session.settings) as bucket:
         keys = await bucket.run(run, namespace)
         numbers = await bucket.checkpointer.index.steps(keys)
         if not numbers:
             raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
-        with session.working("reading"):
-            moments, damaged = await _moments(bucket, keys, numbers[-limit:])
-            children = await _forks(session, bucket, keys.run_id) if forks else []
+        views = _steps(bucket, keys, numbers[-limit:], damaged)
+
+        async def children() -> list[Fork]:
+            return await _forks(session, bucket, keys.run_id) if forks else []
+
+        if html is not None:
+            with session.working("reading"):
+                text = await _page(keys, where(session), views, children)
+            if text is not None:
+                _write_page(session, html, text, force=force)
+        elif chosen(session, output, in_pipe=Format.TABLE) == Format.TABLE:
+            with session.working("reading"):
+                async with aclosing(views):
+                    moments = [_moment(before, view, _counted(before, view)) async for before, view in views]
+                found = await children() if moments else []
+            if moments:
+                _draw(session, keys, moments, found)
+        else:
+            await write_long_document(
+                session,
+                _head(keys, where(session)),
+                "steps",
+                _rows(keys, views),
+                lambda: _tail(children),
+                output,
+            )
     if limit < len(numbers):
         session.note(f"the last {limit} of {len(numbers):,} steps; --limit N shows more")
-    unreadable = tell_damaged(session, damaged)
-    if not moments:
-        return unreadable
-    if html is not None:
-        text = page(as_document(keys, where(session), moments, children))
-        try:
-            html.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise CommandError(f"{html} cannot be written: {error.strerror}", ExitCode.CONFIGURATION) from error
-        session.note(f"wrote {html} ({size(len(text.encode()))}); open it in a browser")
-    elif chosen(session, output, in_pipe=Format.TABLE) == Format.TABLE:
-        _draw(session, keys, moments, children)
-    else:
-        write_document(session, as_document(keys, where(session), moments, children), output)
-    return unreadable
+    return tell_damaged(session, damaged)
 
 
-async def _moments(bucket: OpenBucket, keys: RunKeys, numbers: list[int]) -> tuple[list[Moment], list[Damaged]]:
-    moments: list[Moment] = []
-    damaged: list[Damaged] = []
+Children = Callable[[], Awaitable[list[Fork]]]
+"""Looks for the forks of the run, when the steps have been read."""
+Views = AsyncGenerator[tuple[StepView | None, StepView], None]
+"""Each step of a timeline behind the one before it."""
+
+
+async def _steps(bucket: OpenBucket, keys: RunKeys, numbers: list[int], damaged: list[Damaged]) -> Views:
+    before: StepView | None = None
     async with aclosing(views_of(bucket, keys, numbers)) as views:
         async for view in views:
             if isinstance(view, Damaged):
                 damaged.append(view)
             else:
-                moments.append(_moment(moments[-1].view if moments else None, view))
-    return moments, damaged
+                yield before, view
+                before = view
 
 
-def _moment(before: StepView | None, view: StepView) -> Moment:
-    if before is None:
-        return Moment(view, [], None, timedelta(0))
-    missing = (before.step + 1, view.step - 1) if view.step > before.step + 1 else None
-    return Moment(view, changes_between(before, view), missing, view.last_modified - before.last_modified)
+async def _rows(keys: RunKeys, views: Views) -> AsyncGenerator[dict[str, JsonValue], None]:
+    """The steps as JSON, for programs and for the page; state and changes included."""
+    async with aclosing(views):
+        async for before, view in views:
+            changes = changes_between(before, view) if before else []
+            moment = _moment(before, view, Counter())
+            yield {
+                **view.as_row(keys.run_id),
+                "changes": [_change(root, change) for root, change in changes],
+                "missing_before": list(moment.missing) if moment.missing else None,
+                "pause_s": moment.pause.total_seconds(),
+            }
+
+
+def _counted(before: StepView | None, view: StepView) -> Counter[str]:
+    """How many values of the state changed, by kind; the changes hold the values and are let go."""
+    return (
+        Counter(change.kind for root, change in changes_between(before, view) if root == "$") if before else Counter()
+    )
+
+
+def _moment(before: StepView | None, view: StepView, counts: Counter[str]) -> Moment:
+    gap = before is not None and view.step > before.step + 1
+    return Moment(
+        step=view.step,
+        size=view.size,
+        last_modified=view.last_modified,
+        origin=view.origin,
+        next=cut(", ".join(task.node_name for task in view.active) or "–", 40),
+        counts=counts,
+        missing=(before.step + 1, view.step - 1) if before is not None and gap else None,
+        pause=view.last_modified - before.last_modified if before is not None else timedelta(0),
+    )
+
+
+def _head(keys: RunKeys, place: str) -> dict[str, JsonValue]:
+    return {"run_id": str(keys.run_id), "namespace": keys.namespace, "bucket": place}
+
+
+async def _tail(children: Children) -> dict[str, JsonValue]:
+    return {"forks": [{"run_id": str(fork.run_id), "step": fork.step} for fork in await children()]}
+
+
+async def _page(keys: RunKeys, place: str, views: Views, children: Children) -> str | None:
+    """The page of the run; None if none of its steps can be read."""
+    page = Page(_head(keys, place))
+    async with aclosing(_rows(keys, views)) as rows:
+        async for row in rows:
+            page.add(row)
+    return page.text(await _tail(children)) if len(page) else None
+
+
+def _refuse_what_is_there(path: Path) -> None:
+    if os.path.lexists(path):  # a link that leads nowhere too
+        raise _is_there(path)
+
+
+def _write_page(session: Session, path: Path, text: str, *, force: bool) -> None:
+    try:
+        # "x" creates: a file or a link that has appeared in the meantime is not written through either.
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise _is_there(path) from None
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}", ExitCode.CONFIGURATION) from error
+    session.note(f"wrote {path} ({size(len(text.encode()))}); open it in a browser")
+
+
+def _is_there(path: Path) -> CommandError:
+    return CommandError(f"{path} is there already; --force writes over it", ExitCode.CONFLICT)
 
 
 async def _forks(session: Session, bucket: OpenBucket, parent: UUID) -> list[Fork]:
@@ -126,25 +229,6 @@ async def _forks(session: Session, bucket: OpenBucket, parent: UUID) -> list[For
         return [fork async for fork in found if fork is not None]
 
 
-def as_document(keys: RunKeys, place: str, moments: list[Moment], forks: list[Fork]) -> JsonValue:
-    """The timeline as JSON, for programs and for the page."""
-    return {
-        "run_id": str(keys.run_id),
-        "namespace": keys.namespace,
-        "bucket": place,
-        "steps": [
-            {
-                **moment.view.as_row(keys.run_id),
-                "changes": [_change(root, change) for root, change in moment.changes],
-                "missing_before": list(moment.missing) if moment.missing else None,
-                "pause_s": moment.pause.total_seconds(),
-            }
-            for moment in moments
-        ],
-        "forks": [{"run_id": str(fork.run_id), "step": fork.step} for fork in forks],
-    }
-
-
 def _change(root: str, change: Change) -> dict[str, JsonValue]:
     """A change; one of the state with its path as keys too, which for odd keys are surer than text."""
     row = change.as_row(root)
@@ -152,38 +236,35 @@ def _change(root: str, change: Change) -> dict[str, JsonValue]:
 
 
 def _draw(session: Session, keys: RunKeys, moments: list[Moment], forks: list[Fork]) -> None:
-    first, last = moments[0].view, moments[-1].view
+    first, last = moments[0], moments[-1]
     span = last.last_modified - first.last_modified
-    session.out.print(
+    session.say(
         f"run {keys.run_id}: {len(moments):,} steps, {first.last_modified.astimezone():%Y-%m-%d %H:%M:%S}, "
-        f"{_span(span)} long",
-        soft_wrap=True,
-        highlight=False,
+        f"{_span(span)} long"
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for header in ("STEP", "AFTER", "SIZE", "", "CHANGES", "NEXT"):
         table.add_column(header, justify="right" if header in ("STEP", "AFTER", "SIZE") else "left", no_wrap=True)
-    largest = max(moment.view.size for moment in moments)
+    largest = max(1, *(moment.size for moment in moments))
     usual = median([moment.pause.total_seconds() for moment in moments[1:]] or [0.0])
     for moment in moments:
-        view = moment.view
-        if view.origin is not None:
-            _aside(table, "↳", Text(f"fork of {view.origin.run_id}, step {view.origin.step}", "cyan"))
+        if moment.origin is not None:
+            _aside(table, "↳", Text(f"fork of {moment.origin.run_id}, step {moment.origin.step}", "cyan"))
         if moment.missing:
             one, other = moment.missing
             _aside(table, "⋮", Text(f"steps {one}–{other} missing" if other > one else f"step {one} missing", "yellow"))
         seconds = moment.pause.total_seconds()
         long_pause = seconds > 60 and seconds > 10 * usual
         table.add_row(
-            Text(str(view.step), "bold"),
+            Text(str(moment.step), "bold"),
             Text(f"+{_span(moment.pause)}", "yellow" if long_pause else ""),
-            size(view.size),
-            Text("█" * max(1, round(BAR * view.size / largest)), "blue"),
-            _counts(moment.changes),
-            cut(", ".join(task.node_name for task in view.active) or "–", 40),
+            size(moment.size),
+            Text("█" * max(1, round(BAR * moment.size / largest)), "blue"),
+            _counts(moment.counts),
+            Text(moment.next),
         )
         for fork in forks:
-            if fork.step == view.step:
+            if fork.step == moment.step:
                 _aside(table, "↳", Text(f"forked as {fork.run_id}", "cyan"))
     session.out.print(table)
 
@@ -193,14 +274,12 @@ def _aside(table: Table, sign: str, text: Text) -> None:
     table.add_row(sign, "", "", "", "", text)
 
 
-def _counts(changes: list[tuple[str, Change]]) -> Text:
+def _counts(counts: Counter[str]) -> Text:
     """How many values of the state were added, changed and removed."""
     text = Text()
-    kinds = [change.kind for root, change in changes if root == "$"]
     for kind, sign, style in (("added", "+", "green"), ("changed", "~", "yellow"), ("removed", "-", "red")):
-        count = kinds.count(kind)  # type: ignore[arg-type]
-        if count:
-            text.append(f"{sign}{count} ", style)
+        if counts[kind]:
+            text.append(f"{sign}{counts[kind]} ", style)
     return text
 
 

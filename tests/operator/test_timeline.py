@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
+from s3_checkpoint.cli.exit_codes import ExitCode
+from s3_checkpoint.cli.output import as_json
 from s3_checkpoint.cli.timeline_page import CHANGES_SHOWN, STATE_BYTES, page
 from tests.operator.conftest import FIRST, FORK, Cli
 
@@ -56,6 +59,57 @@ def test_a_page_that_cannot_be_written_is_said(three_runs: Cli, tmp_path: Path) 
 
     assert result.exit_code == 5
     assert "No such file or directory" in result.stderr
+
+
+def test_a_page_is_written_over_nothing_unless_forced(three_runs: Cli, tmp_path: Path) -> None:
+    """Neither over a file, nor through a link, whatever it leads to; `--force` says that it is meant."""
+    file, link, nowhere = tmp_path / "file.html", tmp_path / "link.html", tmp_path / "nowhere.html"
+    file.write_text("mine")
+    link.symlink_to(file)
+    nowhere.symlink_to(tmp_path / "not-there")
+
+    for path in (file, link, nowhere):
+        refused = three_runs("timeline", "aaaa0", "--html", str(path))
+        assert (refused.exit_code, "--force" in refused.stderr) == (ExitCode.CONFLICT, True)
+    assert file.read_text() == "mine"
+    assert not (tmp_path / "not-there").exists()
+
+    forced = three_runs("timeline", "aaaa0", "--html", str(file), "--force")
+    assert forced.exit_code == 0
+    assert file.read_text().startswith("<!doctype html>")
+
+
+def test_a_document_written_row_by_row_is_the_document(three_runs: Cli) -> None:
+    """Indented as any other, or on one line; steps of which one is held at a time."""
+    indented = three_runs("timeline", "aaaa0", "--output", "json").stdout
+    line = three_runs("timeline", "aaaa0", "--output", "jsonl").stdout
+
+    assert indented == as_json(json.loads(indented), indent=True) + "\n"
+    assert line == as_json(json.loads(indented)) + "\n"
+
+
+def test_a_key_of_a_state_is_never_a_property_of_the_page() -> None:
+    """`__proto__` as a key is data: the page parses it as JSON, where it is a key like any other."""
+    text = page(document(step(0, {"__proto__": {"polluted": True}})))
+
+    assert '<script type="application/json" id="data">{' in text
+    assert '"__proto__"' in text
+
+
+def test_the_tasks_and_changes_of_a_page_are_bounded() -> None:
+    """Large payloads, many tasks and many changes are left out with a note, as large states are."""
+    tasks = [{"node_name": f"node-{n}", "payload": "p" * 10_000} for n in range(200)]
+    large = [{"node_name": "large", "payload": "p" * 1_000_000}]
+    changes = [{"path": f"$.n[{n}]", "change": "added", "after": "x" * 10_000} for n in range(300)]
+
+    text = page(document(step(0, 1, changes, active=tasks), step(1, 1, active=large)))
+    many, one = json.loads(text.split('id="data">')[1].split("</script>")[0])["steps"]
+
+    assert len(text) < 1_000_000
+    for name, count in (("active", 200), ("changes", 300)):
+        assert 10 < len(many[name]) < count
+        assert many[name + "_left_out"] == count - len(many[name])
+    assert one["active"][0]["payload"] == "… 1,000,002 bytes"
 
 
 def step(number: int, state: Any, changes: list[Any] | None = None, **fields: Any) -> dict[str, Any]:
