@@ -5,13 +5,19 @@
     handler = sqs_handler(graph, Research)      # S3_CHECKPOINT_BUCKET=…, S3_CHECKPOINT_QUEUE_URL=…
 
 **What is sent, and when.** A worker that commits step *n* + 1 sends the message for it, and only then is its own
-message deleted. If it dies in between, its message comes again, and whoever gets it finds the step standing. Nobody can
-know then whether the next message was sent, so it is sent once more: a run never stands still.
+message deleted. If it dies in between, its message comes again, and the next worker finds the step committed. Nobody
+can know then whether the next message was sent, so it is sent once more: a run never gets stuck.
 
 **Why duplicates die out.** Such a message in doubt is sent with a delay. When it arrives, the run has usually gone on,
 and it is dropped without work. If not, two workers race for the commit; the message of the one that loses is in doubt
 again, and waits twice as long. So a duplicate costs at most one idle chain of messages, which ends as soon as it comes
 late, and no message ever leads to two.
+
+**AWS must be told that the loop is meant.** A function whose messages trigger it again is a recursive loop to Lambda,
+which stops it after about 16 rounds and sends the message to the dead-letter queue, unless the function says
+`RecursiveLoop: Allow` (`infra/template.yaml` does; for a function of your own, `aws lambda
+put-function-recursion-config --function-name NAME --recursive-loop Allow`). The bound is `max_steps` then.
+Source: AWS Lambda developer guide, "Use Lambda recursive loop detection to prevent infinite loops".
 """
 
 from __future__ import annotations
@@ -23,11 +29,11 @@ import os
 import time
 from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
-from typing import Any, Generic, Protocol
+from typing import Any, Final, Generic, Protocol
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.codec import Migration
@@ -35,10 +41,11 @@ from s3_checkpoint.connect import connect
 from s3_checkpoint.errors import CheckpointError, ConfigurationError, InvalidArgumentError
 from s3_checkpoint.graph import Graph
 from s3_checkpoint.loop_thread import LoopThread
+from s3_checkpoint.message_json import decoded, for_log, members
 from s3_checkpoint.models import StateT
 from s3_checkpoint.request_events import OnRequest, RequestEvent
 from s3_checkpoint.settings import S3Settings
-from s3_checkpoint.superstep import NO_STEP, Advance, Interrupted, run_superstep
+from s3_checkpoint.superstep import MAX_STEPS, NO_STEP, Advance, Blocked, Interrupted, attempt_superstep
 from s3_checkpoint.superstep_queue import MAX_DELAY_S, SuperstepMessage, SuperstepQueue, queue_client_for
 
 QUEUE_URL_VARIABLE = "S3_CHECKPOINT_QUEUE_URL"
@@ -64,18 +71,35 @@ def sqs_handler(
     migrations: Mapping[int, Migration] | None = None,
     stop_before_s: float = 2.0,
     resend_delay_s: int = 15,
+    max_steps: int = MAX_STEPS,
     on_request: OnRequest | None = None,
     logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
 ) -> SqsHandler[StateT]:
     """A Lambda handler for SQS events with `SuperstepMessage`s. Nothing is opened before its first invocation.
 
-    `settings` and `queue_url` left out come from the environment (`S3_CHECKPOINT_BUCKET`, …, and
-    `S3_CHECKPOINT_QUEUE_URL`) when it is first called; `schema_version`, `migrations` and `on_request` are those of
-    `connect`.
-    `interrupt_before` names nodes to wait for a human before; `update_type` is what a human's update is validated as.
-    `stop_before_s` seconds before Lambda would end the invocation, the superstep under way is cancelled. A message in
-    doubt is delayed by `resend_delay_s` (1 … 900) seconds, doubled each time in a row; choose about what a superstep
-    takes. `logger` may be Powertools' as well.
+    Args:
+        graph: What runs.
+        state_type: What `connect` takes; a message's state is read as this type, by field name and by alias.
+        settings: Default: from the environment (`S3_CHECKPOINT_BUCKET`, …), at the first invocation.
+        queue_url: Default: `S3_CHECKPOINT_QUEUE_URL`, at the first invocation.
+        interrupt_before: Nodes to wait for a human before.
+        update_type: What a human's update is read as, by field name and by alias. Default: plain JSON.
+        schema_version: As for `connect`.
+        migrations: As for `connect`.
+        stop_before_s: Seconds before Lambda would end the invocation, in which the superstep in progress is cancelled.
+        resend_delay_s: Seconds (1 … 900) by which a message in doubt is delayed, doubled each time in a row; choose
+            about what a superstep takes.
+        max_steps: The highest step a run may reach, 1 or more. There its message is dropped, with an error in the log
+            (`outcome` is `stopped`) that says how to go on.
+        on_request: As for `connect`.
+        logger: Default: `s3_checkpoint.aws_lambda`. Powertools' will do.
+
+    Returns:
+        The handler.
+
+    Raises:
+        InvalidArgumentError: `resend_delay_s` or `max_steps` is out of bounds.
+        ConfigurationError: `interrupt_before` names what is not a node.
     """
     # Lambda starts a function on a whole processor: the SDK is imported now, not by the first invocation.
     import s3_checkpoint.s3_client  # noqa: F401
@@ -83,16 +107,19 @@ def sqs_handler(
     graph.check(interrupt_before, "interrupt_before names")
     if not 1 <= resend_delay_s <= MAX_DELAY_S:
         raise InvalidArgumentError("resend_delay_s", str(resend_delay_s), "must be of 1 … 900 seconds")
+    if type(max_steps) is not int or max_steps < 1:
+        raise InvalidArgumentError("max_steps", repr(max_steps)[:80], "must be an int of 1 or more")
     return SqsHandler(
         graph,
-        TypeAdapter(state_type),
-        TypeAdapter(update_type),
+        _adapter(state_type),
+        _adapter(update_type),
         settings,
         queue_url,
         {"state_type": state_type, "schema_version": schema_version, "migrations": migrations},
         interrupt_before,
         stop_before_s,
         resend_delay_s,
+        max_steps,
         on_request,
         logger or logging.getLogger(__name__),
     )
@@ -112,6 +139,7 @@ class SqsHandler(Generic[StateT]):
         interrupt_before: Collection[str],
         stop_before_s: float,
         resend_delay_s: int,
+        max_steps: int,
         on_request: OnRequest | None,
         logger: logging.Logger | logging.LoggerAdapter[Any],
     ) -> None:
@@ -124,6 +152,7 @@ class SqsHandler(Generic[StateT]):
         self._interrupt_before = interrupt_before
         self._stop_before_s = stop_before_s
         self._resend_delay_s = resend_delay_s
+        self._max_steps = max_steps
         self._on_request_too = on_request
         self._logger = logger
         self._thread = LoopThread()
@@ -133,16 +162,30 @@ class SqsHandler(Generic[StateT]):
     def __call__(self, event: Mapping[str, Any], context: Context) -> dict[str, list[dict[str, str]]]:
         """Runs the superstep of each record, one after the other; returns those to be delivered again.
 
-        The answer has the form of `ReportBatchItemFailures`. A record fails on its own, with a line in the log that
-        names its run and the reason; SQS delivers it again, and after the queue's `maxReceiveCount` moves it to the
-        dead-letter queue. Per record: the S3 requests of `run_superstep`, and 1 SendMessage.
+        A record fails on its own, with a line in the log that names its run and the reason; SQS delivers it again, and
+        after the queue's `maxReceiveCount` moves it to the dead-letter queue. A message of a run that has no steps (it
+        was deleted) or is at `max_steps` is dropped, with a line in the log.
 
-        Raises, so that the whole batch is delivered again: `InvalidArgumentError` if this is not an SQS event;
-        `ConfigurationError` or `pydantic.ValidationError` if no client can be made of the settings.
+        Requests:
+            Per record those of `run_superstep`, and 1 SendMessage.
+
+        Args:
+            event: An SQS event. A record without a `messageId` cannot be named: it is reported with an empty one, which
+                Lambda takes as a failure of the whole batch; what the others committed is found when they come again.
+            context: Lambda's.
+
+        Returns:
+            `{"batchItemFailures": [{"itemIdentifier": …}, …]}`, the form of `ReportBatchItemFailures`.
+
+        Raises:
+            InvalidArgumentError: This is not an SQS event. The whole batch is delivered again.
+            ConfigurationError: No client can be made of the settings. The whole batch is delivered again.
+            pydantic.ValidationError: The settings are not valid. The whole batch is delivered again.
+
+        Source:
+            AWS Lambda developer guide, "Handling errors for an SQS event source in Lambda".
         """
-        if not isinstance(event, Mapping) or not isinstance(event.get("Records"), list):
-            raise InvalidArgumentError("event", type(event).__name__, "must be an SQS event, with Records")
-        return self._thread.run(self._batch(event["Records"], context))
+        return self._thread.run(self._batch(_records(event), context))
 
     def close(self) -> None:
         """Closes the clients and ends the thread. Lambda never calls it; a worker of one's own does."""
@@ -178,7 +221,7 @@ class SqsHandler(Generic[StateT]):
         for index, record in enumerate(records):
             left = context.get_remaining_time_in_millis() / 1000 - self._stop_before_s
             if left <= 0:
-                postponed = [str(later["messageId"]) for later in records[index:]]
+                postponed = [_message_id(later) for later in records[index:]]
                 self._logger.warning(
                     "%d of %d records left to another invocation: the time is up",
                     len(postponed),
@@ -188,61 +231,87 @@ class SqsHandler(Generic[StateT]):
                 failed += postponed
                 break
             if not await self._succeeds(record, left):
-                failed.append(str(record["messageId"]))
+                failed.append(_message_id(record))
                 if self._queue.fifo:  # its order would be lost: AWS asks to stop here
-                    failed += [str(later["messageId"]) for later in records[index + 1 :]]
+                    failed += [_message_id(later) for later in records[index + 1 :]]
                     break
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
-    async def _succeeds(self, record: Mapping[str, Any], left_s: float) -> bool:
+    async def _succeeds(self, record: Any, left_s: float) -> bool:
         """Whether the record is done with. If not, the log says why."""
         started, counted = time.monotonic(), self._request_count
-        deliveries = int(record.get("attributes", {}).get("ApproximateReceiveCount", 1))
-        facts: dict[str, Any] = {"message_id": record["messageId"], "deliveries": deliveries}
+        facts: dict[str, Any] = {"message_id": _message_id(record)}
         deadline = asyncio.timeout(left_s)
         error: Exception | None = None
         try:
             async with deadline:
-                message = _message(record.get("body", ""), facts)
-                advance = await self._superstep(message)
-                facts |= {"step": advance.step, "outcome": _outcome(advance)}
-                await self._send_on(message, advance)
+                await self._handle(record, facts)
         except Exception as raised:  # noqa: BLE001 - every failure of a record is that record's, and is logged below
-            error = raised
+            error = for_log(raised)
             facts["outcome"] = "timed-out" if deadline.expired() else "failed"
-            facts["error_code"] = raised.code if isinstance(raised, CheckpointError) else type(raised).__name__
+            facts["error_code"] = error.code if isinstance(error, CheckpointError) else type(error).__name__
         facts |= {"duration_ms": _ms_since(started), "request_count": self._request_count - counted}
         run = facts.get("run_id", "of an unreadable message")
-        if error is None:
-            self._logger.info("run %s: %s at step %s", run, facts["outcome"], facts["step"], extra=facts)
-        else:
+        if error is not None:
             why = f"no time left after {left_s:.1f} s" if deadline.expired() else f"{type(error).__name__}: {error}"
             self._logger.error(
-                "run %s: superstep %s at delivery %d, to be delivered again: %s",
+                "run %s: superstep %s at delivery %s, to be delivered again: %s",
                 run,
                 facts["outcome"],
-                deliveries,
+                facts.get("deliveries", "?"),
                 why,
                 exc_info=error,
                 extra=facts,
             )
+        elif facts["outcome"] == "gone":
+            self._logger.warning(
+                "run %s: message for step %s dropped, because the run has no steps: it was deleted, or this worker "
+                "looks at another bucket or prefix",
+                run,
+                facts["step"],
+                extra=facts,
+            )
+        elif facts["outcome"] == "stopped":
+            self._logger.error(
+                "run %s: stopped at step %s and not finished, because max_steps is %d. If its graph does not go in a "
+                'circle, deploy a larger max_steps and send {"run_id": "%s", "step": %s}',
+                run,
+                facts["step"],
+                self._max_steps,
+                run,
+                facts["step"],
+                extra=facts,
+            )
+        else:
+            self._logger.info("run %s: %s at step %s", run, facts["outcome"], facts["step"], extra=facts)
         return error is None
 
-    async def _superstep(self, message: SuperstepMessage) -> Advance[StateT]:
+    async def _handle(self, record: Any, facts: dict[str, Any]) -> None:
+        """Does what the record asks for, and notes in `facts` what there is to tell of it."""
+        message = _message(record, facts)
+        reached = await self._superstep(message)
+        if isinstance(reached, Blocked):
+            facts |= {"step": reached.step, "outcome": "gone" if reached.gone else "stopped"}
+            return
+        facts |= {"step": reached.step, "outcome": _outcome(reached)}
+        await self._send_on(message, reached)
+
+    async def _superstep(self, message: SuperstepMessage) -> Advance[StateT] | Blocked:
         initial = update = None
-        if message.initial is not None:
-            initial = self._states.validate_json(to_json(message.initial))
-        if message.update is not None:
-            update = self._updates.validate_json(to_json(message.update))
-        return await run_superstep(
+        if message.initial_json is not None:
+            initial = decoded(self._states, message.initial_json)
+        if message.update_json is not None:
+            update = decoded(self._updates, message.update_json)
+        return await attempt_superstep(
             self._checkpointer,
             self._graph,
             message.run_id,
             initial=initial,
-            expected_step=NO_STEP if message.step is None else message.step,
+            expected_step=_known(message),
             interrupt_before=self._interrupt_before,
-            resume=message.resume,
+            resume_from=message.resume_from,
             update=update,
+            max_steps=self._max_steps,
         )
 
     async def _send_on(self, message: SuperstepMessage, advance: Advance[StateT]) -> None:
@@ -251,22 +320,120 @@ class SqsHandler(Generic[StateT]):
             return
         if advance.committed:
             await self._queue.send(SuperstepMessage(run_id=advance.run_id, step=advance.step))
-        elif advance.step == (NO_STEP if message.step is None else message.step) + 1:
+        elif advance.step == _known(message) + 1:
             in_doubt = SuperstepMessage(run_id=advance.run_id, step=advance.step, echo=message.echo + 1)
             delay_s = min(MAX_DELAY_S, self._resend_delay_s * 2 ** min(message.echo, 10))
             await self._queue.send(in_doubt, delay_s=delay_s)
 
 
-def _message(body: str, facts: dict[str, Any]) -> SuperstepMessage:
-    """The message in `body`; its run and step go into `facts` even if the rest cannot be used."""
+def _adapter(as_type: Any) -> TypeAdapter[Any]:
+    return as_type if isinstance(as_type, TypeAdapter) else TypeAdapter(as_type)
+
+
+def _records(event: Any) -> list[Any]:
+    """The records of an SQS event; `InvalidArgumentError`, saying what it is instead, if it is none."""
+    records = event.get("Records") if isinstance(event, Mapping) else None
+    if not isinstance(records, list):
+        what = type(event).__name__
+        if isinstance(event, Mapping):
+            what = _found_in(event, ENVELOPES, "an object without Records")
+        raise InvalidArgumentError(
+            "event", what, "must be an SQS event, with Records: let a queue trigger the function"
+        )
+    sources = {
+        record.get("eventSource", record.get("EventSource")) for record in records if isinstance(record, Mapping)
+    }
+    if sources and not sources & {"aws:sqs", None}:
+        what = ", ".join(ascii(source)[:40] for source in sources)
+        raise InvalidArgumentError(
+            "event", what, "must be an SQS event: send these to the queue, and let it trigger the function"
+        )
+    return records
+
+
+def _message_id(record: Any) -> str:
+    """What Lambda calls the record; empty if it has no name."""
+    name = record.get("messageId") if isinstance(record, Mapping) else None
+    return name if isinstance(name, str) else ""
+
+
+def _known(message: SuperstepMessage) -> int:
+    """The newest step that the sender of the message knew of."""
+    known = message.step if message.resume_from is None else message.resume_from
+    return NO_STEP if known is None else known
+
+
+def _message(record: Any, facts: dict[str, Any]) -> SuperstepMessage:
+    """The message in the record; what can be told of it goes into `facts` even if the rest cannot be used."""
+    if not isinstance(record, Mapping):
+        raise InvalidArgumentError("record", type(record).__name__, "must be an object, as in an SQS event")
+    body = record.get("body")
+    if isinstance(body, str):
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):  # it names no run
+            facts["run_id"] = str(UUID(from_json(members(body)["run_id"])))
+    if not facts["message_id"]:
+        raise InvalidArgumentError(
+            "messageId", type(record.get("messageId")).__name__, "must be text: without it the whole batch comes again"
+        )
+    facts["deliveries"] = _deliveries(record)
+    if not isinstance(body, str):
+        raise InvalidArgumentError("body", type(body).__name__, "must be text: the JSON of a SuperstepMessage")
     try:
         message = SuperstepMessage.model_validate_json(body)
     except ValidationError:
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):  # it names no run
-            facts["run_id"] = str(UUID(from_json(body)["run_id"]))
+        what, remedy = _instead_of_a_message(body)
+        if what:
+            reason = f"must be the JSON of a SuperstepMessage: {remedy}"
+            raise InvalidArgumentError("body", what, reason) from None
         raise
-    facts |= {"run_id": str(message.run_id), "step": message.step}
+    facts["step"] = message.step if message.resume_from is None else message.resume_from
     return message
+
+
+def _deliveries(record: Mapping[str, Any]) -> int:
+    attributes = record.get("attributes", {})
+    if not isinstance(attributes, Mapping):
+        raise InvalidArgumentError("attributes", type(attributes).__name__, "must be an object, as in an SQS event")
+    count = attributes.get("ApproximateReceiveCount", "1")
+    text = str(count) if type(count) in (str, int) else ""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InvalidArgumentError(
+            "ApproximateReceiveCount", type(count).__name__, "must be a number, as in an SQS event"
+        )
+    return int(text)
+
+
+ENVELOPES: Final = {
+    frozenset({"Type", "TopicArn", "Message"}): "an SNS envelope",
+    frozenset({"detail-type", "source", "detail"}): "an EventBridge event",
+    frozenset({"requestContext", "responsePayload"}): "what a Lambda destination sends",
+    frozenset({"requestContext"}): "an HTTP request",
+    frozenset({"Service", "Event", "Bucket"}): "an S3 test event",
+    frozenset({"Records"}): "the notification of another service",
+    frozenset({"run_id", "resume"}): "a message of the time before resume_from",
+}
+"""What comes in place of a message, by the members that tell."""
+REMEDIES: Final = {
+    "an SNS envelope": "turn on raw message delivery for the queue's subscription",
+    "an EventBridge event": "give its target an input path or transformer that leaves only the message",
+    "a message of the time before resume_from": "an answer to an interrupt is made by SuperstepMessage.resume",
+}
+
+
+def _found_in(names: Collection[str], kinds: Mapping[frozenset[str], str], otherwise: str) -> str:
+    return next((kind for telling, kind in kinds.items() if telling <= set(names)), otherwise)
+
+
+def _instead_of_a_message(body: str) -> tuple[str, str]:
+    """What the body is instead, and what to do; empty if that cannot be told."""
+    try:
+        what = _found_in(members(body), ENVELOPES, "")
+    except ValueError:
+        with contextlib.suppress(ValueError):
+            if isinstance(from_json(body), str):
+                return "JSON text inside a JSON string", "it was encoded twice; send it as it is"
+        return "", ""
+    return what, REMEDIES.get(what, "only these belong into the queue")
 
 
 def _outcome(advance: Advance[Any]) -> str:

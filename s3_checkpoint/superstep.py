@@ -1,8 +1,8 @@
 """One superstep per call: resume, run the active tasks, merge their updates, commit.
 
 A process that runs supersteps keeps nothing between them, so every call can be made by another one: a Lambda function,
-a worker on a spot instance, a server. Whoever dies in the middle has changed nothing; the next call does the superstep
-again. **A task can therefore run more than once**, while its update counts once: give side effects the task's
+a worker on a spot instance, a server. A worker that dies in the middle has changed nothing; the next call does the
+superstep again. **A task can therefore run more than once**, while its update counts once: give side effects the task's
 `idempotency_key`.
 
     graph = Graph(start="add", nodes={"add": add}, apply=lambda state, update: state | update)
@@ -29,11 +29,13 @@ from s3_checkpoint.models import ActiveSnapshot, Checkpoint, StateT
 
 NO_STEP: Final = -1
 """The `expected_step` of a run that is not stored yet."""
+MAX_STEPS: Final = 10_000
+"""The highest step a run may reach, unless the caller says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Advance(Generic[StateT]):
-    """Where the run stands after a call: its newest step, whoever committed it."""
+    """Where the run is after a call: its newest step, whichever worker committed it."""
 
     run_id: UUID
     step: int
@@ -52,9 +54,24 @@ class Advance(Generic[StateT]):
 
 
 class Interrupted(Advance[StateT]):
-    """The run waits before a node of `interrupt_before`; everything up to there is committed."""
+    """The run waits before a node of `interrupt_before`; everything up to there is committed.
+
+    Its `step` is what `resume_from` takes.
+    """
 
     __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A run that no call can take further: its steps are gone, or it is at the highest step allowed."""
+
+    run_id: UUID
+    step: int
+    """The step that the caller knows of, or the one the run is at."""
+    gone: bool
+    told_by: str
+    """The argument that tells."""
 
 
 @runtime_checkable
@@ -83,8 +100,9 @@ async def run_superstep(
     initial: StateT | None = None,
     expected_step: int | None = None,
     interrupt_before: Collection[str] = (),
-    resume: bool = False,
+    resume_from: int | None = None,
     update: Any = None,
+    max_steps: int = MAX_STEPS,
 ) -> Advance[StateT]:
     """The run is one step further, or as it was if there was nothing to do: finished, interrupted, or late.
 
@@ -92,37 +110,56 @@ async def run_superstep(
     yet. Else the active tasks of the newest step run concurrently, each on its own copy of the state, and their updates
     merge in task order; without active tasks (a checkpointer that stores none) the start node runs.
 
-    `expected_step` is the newest step the caller knows of (`NO_STEP`: none): if the run is past it, nothing runs and
-    the answer is `superseded`. `interrupt_before` names nodes to stop before: the superstep that leads there is
-    committed, and the answer is `Interrupted` until a call with `resume=True` continues at exactly those tasks;
-    `update`, if not None, is merged into the state before they see it.
+    An interrupt is answered once: a call with `resume_from`, the step of the `Interrupted`, continues at exactly those
+    tasks. The same call again, after a lost answer or by a second click, finds the run past that step: the answer is
+    `superseded`, and nothing of it is applied. So is an answer that another one overtakes at the commit, and an answer
+    to a step that waits for nobody.
 
-    Requests: those of `resume` (1 LIST and 2 GETs for up to 1,000 steps) and the 2 PUTs of `commit`; when another
-    worker commits first, 1 HEAD and those of `resume` once more. A checkpointer without `commit` and `resume` gets
-    `list`, `load` and `load_active`, then `save_active` and `save`, and two workers are not kept apart.
+    Requests:
+        Those of `resume` (1 LIST and 2 GETs for up to 1,000 steps) and the 2 PUTs of `commit`; when another worker
+        commits first, 1 HEAD and those of `resume` once more. A checkpointer without `commit` and `resume` gets `list`,
+        `load` and `load_active`, then `save_active` and `save`, and two workers are not kept apart.
 
-    What a task raises comes through, with a note that names the task; the other tasks are cancelled. Else
-    `InvalidArgumentError` (no step and no `initial`; `expected_step` ahead of the run; `update` without `resume`),
-    `ConfigurationError` (a node that the graph does not have, or one that does not return `Next`), and the errors of
-    `commit` and `resume`. After all of these nothing was committed, but `StoreUnavailableError` can leave it unknown.
+    Args:
+        checkpointer: Where the run is stored.
+        graph: What runs.
+        run_id: The run.
+        initial: The state of step 0, for a run that is not stored yet.
+        expected_step: The newest step the caller knows of (`NO_STEP`: none). If the run is past it, nothing runs and
+            the answer is `superseded`. `resume_from` implies it.
+        interrupt_before: Nodes to stop before: the superstep that leads there is committed, and the answer is
+            `Interrupted`. Whether a run waits is told by these names alone, so an answer needs them too.
+        resume_from: The step whose interrupt this call answers.
+        update: What the human said, merged into the state before the tasks see it; None: nothing. Needs `resume_from`.
+        max_steps: The highest step a run may reach, 1 or more: a graph that goes in a circle ends there.
+
+    Returns:
+        The newest step of the run, whichever worker committed it.
+
+    Raises:
+        InvalidArgumentError: No step and no `initial`; `expected_step` or `resume_from` ahead of the run; `update`
+            without `resume_from`; `resume_from` without `interrupt_before`, at a run that is at that step; the run is
+            at `max_steps`, and not finished. Nothing was written.
+        ConfigurationError: A node that the graph does not have, or one that does not return `Next`. Nothing was
+            written.
+        Exception: What a task raises, with a note that names the task, once the other tasks are cancelled; nothing was
+            written. And the errors of `commit` and `resume`: `StoreUnavailableError` can leave it unknown whether the
+            step was written.
     """
-    run_id = check_run_id(run_id)
-    graph.check(interrupt_before, "interrupt_before names")
-    if update is not None and not resume:
-        raise InvalidArgumentError("update", repr(update)[:80], "goes with resume=True")
-    newest = await _newest(checkpointer, graph, run_id)
-    at = NO_STEP if newest is None else newest.step
-    if expected_step is not None and at < expected_step:
-        where = "has no step" if newest is None else f"is at step {at}"
-        raise InvalidArgumentError("expected_step", str(expected_step), f"is ahead of run {run_id}, which {where}")
-    if newest is None:
-        if initial is None:
-            raise InvalidArgumentError("initial", "None", f"is needed: run {run_id} has no step yet")
-        first = Checkpoint(run_id, 0, initial, (ActiveSnapshot(node_name=graph.start),))
-        return await _commit(checkpointer, graph, first, interrupt_before)
-    if expected_step is not None and at > expected_step:
-        return _standing(newest, interrupt_before, superseded=True)
-    return await _advance(checkpointer, graph, newest, interrupt_before, resume=resume, update=update)
+    reached = await attempt_superstep(
+        checkpointer,
+        graph,
+        run_id,
+        initial=initial,
+        expected_step=expected_step,
+        interrupt_before=interrupt_before,
+        resume_from=resume_from,
+        update=update,
+        max_steps=max_steps,
+    )
+    if isinstance(reached, Blocked):
+        raise _blocked(reached)
+    return reached
 
 
 async def run_to_end(
@@ -132,17 +169,40 @@ async def run_to_end(
     *,
     initial: StateT | None = None,
     interrupt_before: Collection[str] = (),
-    resume: bool = False,
+    resume_from: int | None = None,
     update: Any = None,
-    max_supersteps: int = 10_000,
+    max_supersteps: int | None = None,
+    max_steps: int = MAX_STEPS,
 ) -> Advance[StateT]:
-    """The run is finished, interrupted, or `max_supersteps` (1 or more) further: the answer says which.
+    """The run is finished, interrupted, or `max_supersteps` further: the answer says which.
 
-    For servers and tests: as `run_superstep` over and over, but resuming only once; each superstep then costs the 2
-    PUTs of its commit. When another worker is first at a step, it goes on from what that one committed. Arguments and
-    errors are those of `run_superstep`; what was committed before an error stays, and the next call goes on from it.
+    For servers and tests: as `run_superstep` over and over, but answering an interrupt only once. When another worker
+    is first at a step, it goes on from what that one committed. An answer that is `superseded` ends the call at once,
+    with nothing applied: to go on with what the run has become, call again without `resume_from`.
+
+    Requests:
+        Those of `run_superstep`; each further superstep costs the 2 PUTs of its commit.
+
+    Args:
+        checkpointer: Where the run is stored.
+        graph: What runs.
+        run_id: The run.
+        initial: As for `run_superstep`.
+        interrupt_before: As for `run_superstep`.
+        resume_from: As for `run_superstep`.
+        update: As for `run_superstep`.
+        max_supersteps: How many supersteps this call makes at most, 1 or more. Default: no bound but `max_steps`.
+        max_steps: As for `run_superstep`.
+
+    Returns:
+        The newest step of the run, whichever worker committed it.
+
+    Raises:
+        InvalidArgumentError: As `run_superstep`, also for `max_steps`: what was committed before it stays.
+        ConfigurationError: As `run_superstep`.
+        Exception: As `run_superstep`. What was committed before stays, and the next call goes on from it.
     """
-    if max_supersteps < 1:
+    if max_supersteps is not None and max_supersteps < 1:
         raise InvalidArgumentError("max_supersteps", str(max_supersteps), "must be 1 or more")
     at = await run_superstep(
         checkpointer,
@@ -150,15 +210,88 @@ async def run_to_end(
         run_id,
         initial=initial,
         interrupt_before=interrupt_before,
-        resume=resume,
+        resume_from=resume_from,
         update=update,
+        max_steps=max_steps,
     )
+    if resume_from is not None and at.superseded:
+        return at
     done = 0 if at.step == 0 else 1
-    while not (at.finished or isinstance(at, Interrupted)) and done < max_supersteps:
+    while not (at.finished or isinstance(at, Interrupted)) and (max_supersteps is None or done < max_supersteps):
         reached = Checkpoint(at.run_id, at.step, at.state, at.active)
-        at = await _advance(checkpointer, graph, reached, interrupt_before)
+        further = await _advance(checkpointer, graph, reached, interrupt_before, max_steps)
+        if isinstance(further, Blocked):
+            raise _blocked(further)
+        at = further
         done += 1
     return at
+
+
+async def attempt_superstep(
+    checkpointer: Checkpointer[StateT],
+    graph: Graph[StateT],
+    run_id: UUID,
+    *,
+    initial: StateT | None,
+    expected_step: int | None,
+    interrupt_before: Collection[str],
+    resume_from: int | None,
+    update: Any,
+    max_steps: int,
+) -> Advance[StateT] | Blocked:
+    """`run_superstep`, but with the answer `Blocked` where no other call, by whichever worker, could go on either."""
+    run_id = check_run_id(run_id)
+    graph.check(interrupt_before, "interrupt_before names")
+    _check_bounds(expected_step, resume_from, update, max_steps)
+    newest = await _newest(checkpointer, graph, run_id)
+    told_by, known = ("expected_step", expected_step) if resume_from is None else ("resume_from", resume_from)
+    if newest is None:
+        if known is not None and known != NO_STEP:
+            return Blocked(run_id, known, gone=True, told_by=told_by)
+        if initial is None:
+            raise InvalidArgumentError("initial", "None", f"is needed: run {run_id} has no step yet")
+        first = Checkpoint(run_id, 0, initial, (ActiveSnapshot(node_name=graph.start),))
+        return await _commit(checkpointer, graph, first, interrupt_before)
+    if known is not None and newest.step < known:
+        raise InvalidArgumentError(told_by, str(known), f"is ahead of run {run_id}, which is at step {newest.step}")
+    if known is not None and newest.step > known:
+        return _reached(newest, interrupt_before, superseded=True)
+    if resume_from is not None:
+        waits = _reached(newest, interrupt_before, superseded=True)
+        if not interrupt_before and not waits.finished:
+            raise InvalidArgumentError(
+                "interrupt_before", "()", "must name the nodes to stop before, as the call that stopped there did"
+            )
+        if waits.finished or not isinstance(waits, Interrupted):
+            return waits
+    return await _advance(
+        checkpointer, graph, newest, interrupt_before, max_steps, answered=resume_from is not None, update=update
+    )
+
+
+def _check_bounds(expected_step: int | None, resume_from: int | None, update: Any, max_steps: int) -> None:
+    if type(max_steps) is not int or max_steps < 1:
+        raise InvalidArgumentError("max_steps", repr(max_steps)[:80], "must be an int of 1 or more")
+    if resume_from is not None:
+        if type(resume_from) is not int or resume_from < 0:
+            kind = repr(resume_from)[:80] if type(resume_from) in (int, bool) else type(resume_from).__name__
+            raise InvalidArgumentError("resume_from", kind, "must be a step: the one whose interrupt is answered")
+        if expected_step not in (None, resume_from):
+            raise InvalidArgumentError("expected_step", str(expected_step), "must be that of resume_from, or left out")
+    elif update is not None:
+        raise InvalidArgumentError("update", type(update).__name__, "goes with resume_from, the step it answers")
+
+
+def _blocked(why: Blocked) -> InvalidArgumentError:
+    """Why `run_superstep` cannot go on, as an error."""
+    if why.gone:
+        return InvalidArgumentError(why.told_by, str(why.step), f"is ahead of run {why.run_id}, which has no step")
+    return InvalidArgumentError(
+        why.told_by,
+        str(why.step),
+        f"is reached: run {why.run_id} is at step {why.step} and not finished. If its graph does not go in a circle, "
+        "call again with a larger max_steps",
+    )
 
 
 async def _advance(
@@ -166,14 +299,17 @@ async def _advance(
     graph: Graph[StateT],
     newest: Checkpoint[StateT],
     interrupt_before: Collection[str],
+    max_steps: int,
     *,
-    resume: bool = False,
+    answered: bool = False,
     update: Any = None,
-) -> Advance[StateT]:
+) -> Advance[StateT] | Blocked:
     """Runs the active tasks of `newest` and commits what comes of them, unless there is nothing to run."""
-    standing = _standing(newest, interrupt_before)
-    if standing.finished or (isinstance(standing, Interrupted) and not resume):
-        return standing
+    at = _reached(newest, interrupt_before)
+    if at.finished or (isinstance(at, Interrupted) and not answered):
+        return at
+    if newest.step >= max_steps:
+        return Blocked(newest.run_id, newest.step, gone=False, told_by="max_steps")
     graph.check((task.node_name for task in newest.active), f"run {newest.run_id} at step {newest.step} waits for")
     state = newest.state if update is None else graph.apply(newest.state, update)
     results = await _run_tasks(graph, newest, state)
@@ -233,7 +369,7 @@ async def _commit(
         # The state last: it is what makes the step visible.
         await checkpointer.save_active(reached.run_id, reached.step, reached.active)
         await checkpointer.save(reached.run_id, reached.step, reached.state)
-        return _standing(reached, interrupt_before, committed=True)
+        return _reached(reached, interrupt_before, committed=True)
     try:
         if isinstance(checkpointer, _Confirms):
             wrote = await checkpointer.commit_or_confirm(reached.run_id, reached.step, reached.state, reached.active)
@@ -244,11 +380,11 @@ async def _commit(
         newest = await _newest(checkpointer, graph, reached.run_id)
         if newest is None:  # the whole run has just been deleted
             raise
-        return _standing(newest, interrupt_before, superseded=True)
-    return _standing(reached, interrupt_before, committed=wrote, superseded=not wrote)
+        return _reached(newest, interrupt_before, superseded=True)
+    return _reached(reached, interrupt_before, committed=wrote, superseded=not wrote)
 
 
-def _standing(
+def _reached(
     at: Checkpoint[StateT], interrupt_before: Collection[str], *, committed: bool = False, superseded: bool = False
 ) -> Advance[StateT]:
     waits = any(task.node_name in interrupt_before for task in at.active)

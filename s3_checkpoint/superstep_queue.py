@@ -1,11 +1,12 @@
 """The message that carries a run from one superstep to the next, and the SQS queue it travels in.
 
-    {"run_id": "…", "initial": {…}}                                  begin: `initial` becomes step 0
-    {"run_id": "…", "step": 3}                                       go on from step 3
-    {"run_id": "…", "step": 3, "resume": true, "update": {…}}        go on past the interrupt at step 3
+    {"run_id": "…", "initial": {…}}                         begin: `initial` becomes step 0
+    {"run_id": "…", "step": 3}                              go on from step 3
+    {"run_id": "…", "resume_from": 3, "update": {…}}        answer the interrupt at step 3; `update` may be left out
 
-A message names the step it goes on from, so that one that comes late or twice is recognised for what it is. It holds no
-state: whatever is lost with a queue, the run is in the bucket, and a message with its newest step sets it going again.
+A message names the step it goes on from, so that one that comes late or twice is recognised for what it is. The first
+holds a state and the last what a human said; the others hold neither. Whatever is lost with a queue, the run is in the
+bucket, and a message with its newest step sets it going again.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, from_json
 
-from s3_checkpoint.errors import ConfigurationError
-from s3_checkpoint.keys import MAX_STEP
+from s3_checkpoint.errors import ConfigurationError, StateEncodingError
+from s3_checkpoint.keys import MAX_STEP, check_run_id, check_step
+from s3_checkpoint.message_json import JsonText, encoded, members, misfit, without_input
 from s3_checkpoint.s3_models import read_faster
 from s3_checkpoint.settings import S3Settings
 
@@ -31,36 +34,126 @@ MAX_DELAY_S = 900
 _REGION = re.compile(r"(?:sqs|sqs-fips|[a-z0-9-]+\.sqs)\.([a-z]{2,}-[a-z-]+-[0-9]+)\.")
 
 
+def _as_text(value: Any) -> JsonText | None:
+    """What a member of a message is in it; a value that is not JSON text yet is written as its own type says."""
+    text = value if isinstance(value, JsonText) or value is None else encoded(value)
+    return None if text == "null" else text
+
+
 class SuperstepMessage(BaseModel):
-    """One superstep to be run. `model_dump_json(exclude_defaults=True)` is the body of the message."""
+    """One superstep to be run: `begin`, `resume`, or `SuperstepMessage(run_id=…, step=…)` to go on.
+
+    `model_dump_json()` is the body of the message, and `model_validate_json(body)` reads it: states and updates pass
+    through both as the codec writes them, with all digits and without defaults taking the place of anything.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     run_id: UUID
-    step: Annotated[int, Field(ge=0, le=MAX_STEP)] | None = None
-    """The newest step of the run as the sender knows it; None for a run that is to begin."""
-    initial: Any = None
-    """The state to begin with, or its JSON value."""
-    resume: bool = False
-    """Whether to go on past an interrupt."""
-    update: Any = None
-    """What the human who resumes has to say, or its JSON value; merged into the state."""
-    echo: Annotated[int, Field(ge=0)] = 0
+    step: Annotated[int, Field(ge=0, le=MAX_STEP, strict=True)] | None = None
+    """The newest step of the run as the sender knows it, to go on from."""
+    resume_from: Annotated[int, Field(ge=0, le=MAX_STEP, strict=True)] | None = None
+    """The step whose interrupt is answered."""
+    initial_json: Annotated[Any, BeforeValidator(_as_text)] = Field(default=None, alias="initial", repr=False)
+    """The state to begin with, as JSON text."""
+    update_json: Annotated[Any, BeforeValidator(_as_text)] = Field(default=None, alias="update", repr=False)
+    """What the human who answers has to say, as JSON text; merged into the state."""
+    echo: Annotated[int, Field(ge=0, strict=True)] = 0
     """How often in a row the message was sent only because nobody could know whether it had been sent."""
+
+    @classmethod
+    def begin(cls, run_id: UUID | str, state: Any, *, state_type: Any = None) -> SuperstepMessage:
+        """The message that begins a run with `state` as its step 0. No request.
+
+        Args:
+            run_id: The run.
+            state: The state, of any type that a checkpointer takes.
+            state_type: The handler's state type, or a `TypeAdapter` of it. Default: the state's own type; in a `dict`
+                (a `TypedDict` is one) the type of each value, so give it where the annotations say more than the
+                values: a union of types with the same JSON, an alias or serializer of a `TypedDict`.
+
+        Returns:
+            The message; `model_dump_json()` is its body.
+
+        Raises:
+            StateEncodingError: The state would not come back as it is, with the path.
+            InvalidArgumentError: `run_id` is no run id.
+        """
+        run_id = check_run_id(run_id)
+        if state is None:
+            raise StateEncodingError("$", "null cannot be told from a step that is not there")
+        return cls(run_id=run_id, initial=encoded(state, state_type))
+
+    @classmethod
+    def resume(cls, run_id: UUID | str, step: int, update: Any = None, *, update_type: Any = None) -> SuperstepMessage:
+        """The message that answers the interrupt at `step`; sent twice, it is answered once. No request.
+
+        Args:
+            run_id: The run.
+            step: The step of the `Interrupted`.
+            update: What the human said, merged into the state before the waiting tasks see it; None: nothing.
+            update_type: The handler's `update_type`, or a `TypeAdapter` of it. Default: as `state_type` of `begin`.
+
+        Returns:
+            The message; `model_dump_json()` is its body.
+
+        Raises:
+            StateEncodingError: The update would not come back as it is, with the path.
+            InvalidArgumentError: `run_id` is no run id, or `step` is no step.
+        """
+        text = None if update is None else encoded(update, update_type)
+        return cls(run_id=check_run_id(run_id), resume_from=check_step(step), update=text)
+
+    @property
+    def initial(self) -> Any:
+        """The state to begin with, as plain JSON values: its numbers may have lost digits. None if there is none."""
+        return None if self.initial_json is None else from_json(self.initial_json)
+
+    @property
+    def update(self) -> Any:
+        """What the human has to say, as plain JSON values: its numbers may have lost digits. None if there is none."""
+        return None if self.update_json is None else from_json(self.update_json)
 
     @model_validator(mode="after")
     def _is_one_of_the_three(self) -> SuperstepMessage:
-        if (self.step is None) != (self.initial is not None):
-            raise ValueError("give initial to begin a run, or step to go on from: one of them")
-        if self.resume and self.step is None:
-            raise ValueError("resume goes with step: without it, a second delivery would resume once more")
-        if self.update is not None and not self.resume:
-            raise ValueError("update goes with resume")
+        if [self.initial_json, self.step, self.resume_from].count(None) != 2:
+            raise misfit("message", "give initial to begin a run, step to go on from, or resume_from: one of them")
+        if self.update_json is not None and self.resume_from is None:
+            raise misfit("message", "update goes with resume_from, the step it answers")
         return self
+
+    def model_dump_json(self, **options: Any) -> str:
+        """The body of the message, whatever the options: what is not said is left out, what is said is all there."""
+        said = {
+            "run_id": f'"{self.run_id}"',
+            "step": self.step,
+            "resume_from": self.resume_from,
+            "initial": self.initial_json,
+            "update": self.update_json,
+            "echo": self.echo or None,
+        }
+        return "{" + ",".join(f'"{name}":{value}' for name, value in said.items() if value is not None) + "}"
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> SuperstepMessage:
+        """The message with this body; `pydantic.ValidationError`, without any input in it, if there is none."""
+        try:
+            found = members(json_data if isinstance(json_data, str) else json_data.decode())
+            fields = {
+                name: JsonText(text) if name in ("initial", "update") else from_json(text)
+                for name, text in found.items()
+            }
+        except ValueError as error:
+            line = InitErrorDetails(type="json_invalid", loc=(), input=None, ctx={"error": str(error)})
+            raise ValidationError.from_exception_data(cls.__name__, [line], hide_input=True) from None
+        try:
+            return cls.model_validate(fields, **options)
+        except ValidationError as error:
+            raise without_input(error) from None
 
 
 class SuperstepQueue:
-    """Sends messages to one queue, through an open aioboto3 or aiobotocore SQS client that belongs to somebody else."""
+    """Sends messages to one queue, through an open aioboto3 or aiobotocore SQS client that the caller closes."""
 
     def __init__(self, client: Any, url: str) -> None:
         self._client = client
@@ -79,15 +172,13 @@ class SuperstepQueue:
         """
         options: dict[str, Any] = {"DelaySeconds": delay_s} if delay_s else {}
         if self.fifo:
-            kind = "resume" if message.resume else "go"
-            place = "begin" if message.step is None else message.step
+            kind = "go" if message.resume_from is None else "resume"
+            known = message.step if message.resume_from is None else message.resume_from
             options = {
                 "MessageGroupId": str(message.run_id),
-                "MessageDeduplicationId": f"{message.run_id}/{place}/{kind}",
+                "MessageDeduplicationId": f"{message.run_id}/{'begin' if known is None else known}/{kind}",
             }
-        await self._client.send_message(
-            QueueUrl=self._url, MessageBody=message.model_dump_json(exclude_defaults=True), **options
-        )
+        await self._client.send_message(QueueUrl=self._url, MessageBody=message.model_dump_json(), **options)
 
 
 @asynccontextmanager

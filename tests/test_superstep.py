@@ -16,6 +16,7 @@ from s3_checkpoint import (
     HALT,
     NO_STEP,
     ActiveSnapshot,
+    Advance,
     Checkpoint,
     Checkpointer,
     ConfigurationError,
@@ -28,6 +29,7 @@ from s3_checkpoint import (
     S3Settings,
     Send,
     StateEncodingError,
+    StoreUnavailableError,
     Task,
     connect,
     run_superstep,
@@ -36,6 +38,7 @@ from s3_checkpoint import (
 from s3_checkpoint.graph import Goto
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.s3_client import client_for
+from tests.faults import AnswerLost, Unanswered, state_put
 
 
 class Log(BaseModel):
@@ -90,7 +93,7 @@ async def test_a_finished_run_is_never_run_again(checkpointer: S3Checkpointer[Lo
     graph = graph_of(a=END)
     await run_to_end(checkpointer, graph, run_id, initial=Log())
 
-    again = await run_superstep(checkpointer, graph, run_id, initial=Log(lines=["another"]), resume=True)
+    again = await run_superstep(checkpointer, graph, run_id, initial=Log(lines=["another"]), resume_from=1)
 
     assert (again.finished, again.committed, again.state.lines) == (True, False, ["a"])
     assert await checkpointer.list(run_id) == [0, 1]
@@ -257,7 +260,7 @@ async def test_an_interrupt_holds_until_it_is_resumed_with_the_humans_update(
     first = await run_to_end(checkpointer, graph, run_id, initial=Log(), interrupt_before=before)
     again = await run_superstep(checkpointer, graph, run_id, interrupt_before=before)
     resumed = await run_superstep(
-        checkpointer, graph, run_id, interrupt_before=before, resume=True, update="human: yes", expected_step=1
+        checkpointer, graph, run_id, interrupt_before=before, resume_from=first.step, update="human: yes"
     )
 
     assert isinstance(first, Interrupted)
@@ -268,16 +271,195 @@ async def test_an_interrupt_holds_until_it_is_resumed_with_the_humans_update(
     assert await checkpointer.list(run_id) == [0, 1, 2]
 
 
-async def test_a_humans_answer_delivered_twice_counts_once(checkpointer: S3Checkpointer[Log], run_id: UUID) -> None:
-    graph = graph_of(a="review", review="b", b=END)
-    await run_to_end(checkpointer, graph, run_id, initial=Log(), interrupt_before={"review"})
+REVIEWS = {"review", "pay"}
+
+
+def graph_with_two_reviews() -> Graph[Log]:
+    return graph_of(a="review", review="b", b="pay", pay=END)
+
+
+async def waiting_run(checkpointer: S3Checkpointer[Log], run_id: UUID) -> None:
+    """At step 1, before `review`."""
+    at = await run_to_end(checkpointer, graph_with_two_reviews(), run_id, initial=Log(), interrupt_before=REVIEWS)
+    assert isinstance(at, Interrupted)
+    assert at.step == 1
+
+
+async def test_a_second_click_never_passes_the_next_interrupt(checkpointer: S3Checkpointer[Log], run_id: UUID) -> None:
+    """The same answer twice: the second one finds the run waiting for another answer, and gives none."""
+    graph = graph_with_two_reviews()
+    await waiting_run(checkpointer, run_id)
 
     answers = [
-        await run_superstep(checkpointer, graph, run_id, resume=True, update="human", expected_step=1) for _ in range(2)
+        await run_to_end(checkpointer, graph, run_id, interrupt_before=REVIEWS, resume_from=1, update="human")
+        for _ in range(2)
     ]
 
     assert [answer.superseded for answer in answers] == [False, True]
-    assert answers[1].state.lines == ["a", "human", "review"]
+    assert [answer.step for answer in answers] == [3, 3]
+    assert answers[1].state.lines == ["a", "human", "review", "b"]
+    assert await checkpointer.list(run_id) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("landed", [True, False])
+async def test_an_answer_whose_outcome_was_lost_is_given_again_and_counts_once(run_id: UUID, landed: bool) -> None:
+    """The store never says whether the commit landed; the same call again applies the update only if it did not."""
+    memory = MemoryStore()
+    await waiting_run(S3Checkpointer(Log, memory), run_id)
+    unanswered = S3Checkpointer(Log, Unanswered(memory, state_put(), landed=landed))
+    graph = graph_with_two_reviews()
+
+    async def answer(checkpointer: S3Checkpointer[Log]) -> Advance[Log]:
+        return await run_to_end(
+            checkpointer, graph, run_id, interrupt_before=REVIEWS, resume_from=1, update="human", max_supersteps=1
+        )
+
+    with pytest.raises(StoreUnavailableError) as raised:
+        await answer(unanswered)
+    again = await answer(S3Checkpointer(Log, memory))
+
+    assert raised.value.outcome_unknown
+    assert (again.superseded, again.step) == (landed, 2)
+    assert again.state.lines == ["a", "human", "review"]
+
+
+async def test_an_answer_whose_put_was_repeated_by_the_client_is_committed(run_id: UUID) -> None:
+    """A 412 that the call's own first attempt caused is no other answer."""
+    memory = MemoryStore()
+    await waiting_run(S3Checkpointer(Log, memory), run_id)
+
+    at = await run_superstep(
+        S3Checkpointer(Log, AnswerLost(memory, state_put())),
+        graph_with_two_reviews(),
+        run_id,
+        interrupt_before=REVIEWS,
+        resume_from=1,
+        update="human",
+    )
+
+    assert (at.committed, at.superseded) == (True, False)
+    assert at.state.lines == ["a", "human", "review"]
+
+
+@pytest.mark.parametrize("updates", [("yes", "no"), ("yes", "yes")], ids=["different", "the same"])
+@pytest.mark.parametrize("call", [run_superstep, run_to_end])
+async def test_of_two_answers_at_once_one_counts_and_the_other_is_superseded(
+    checkpointer: S3Checkpointer[Log], run_id: UUID, updates: tuple[str, str], call: Any
+) -> None:
+    """Both have read the run before either commits; the loser applies nothing, and goes no further."""
+    together = asyncio.Barrier(2)
+
+    async def review(state: Log, task: Task) -> Next:
+        async with asyncio.timeout(20):
+            await together.wait()
+        return Next("review", "b")
+
+    nodes = {**graph_with_two_reviews().nodes, "review": review}
+    graph = Graph(start="a", nodes=nodes, apply=append)
+    await waiting_run(checkpointer, run_id)
+
+    answers = await asyncio.gather(
+        *(call(checkpointer, graph, run_id, interrupt_before=REVIEWS, resume_from=1, update=text) for text in updates)
+    )
+
+    (winner,) = (answer for answer in answers if not answer.superseded)
+    (loser,) = (answer for answer in answers if answer.superseded)
+    assert not loser.committed
+    applied = updates[answers.index(winner)]
+    stored = await checkpointer.load(run_id)
+    assert stored is not None
+    assert stored.lines[:3] == ["a", applied, "review"]
+    assert stored.lines.count("yes") + stored.lines.count("no") == 1
+    assert loser.state.lines[:3] == ["a", applied, "review"]
+    assert (await checkpointer.list(run_id))[-1] == (2 if call is run_superstep else 3)
+
+
+async def test_a_run_that_waits_for_nobody_takes_no_answer(checkpointer: S3Checkpointer[Log], run_id: UUID) -> None:
+    """Not even at the step that the answer names: nothing runs, and nothing is applied."""
+    graph = graph_with_two_reviews()
+    await run_superstep(checkpointer, graph, run_id, initial=Log())
+
+    at = await run_superstep(checkpointer, graph, run_id, interrupt_before=REVIEWS, resume_from=0, update="human")
+    on = await run_to_end(checkpointer, graph, run_id, interrupt_before=REVIEWS, resume_from=0, update="human")
+    with pytest.raises(InvalidArgumentError, match="interrupt_before must name the nodes"):
+        await run_superstep(checkpointer, graph, run_id, resume_from=0, update="human")
+
+    assert (at.superseded, at.committed, at.step, at.state.lines) == (True, False, 0, [])
+    assert (on.superseded, on.step) == (True, 0)
+    assert await checkpointer.list(run_id) == [0]
+
+
+async def test_an_answer_without_an_update_goes_on_too(checkpointer: S3Checkpointer[Log], run_id: UUID) -> None:
+    await waiting_run(checkpointer, run_id)
+
+    at = await run_superstep(checkpointer, graph_with_two_reviews(), run_id, interrupt_before=REVIEWS, resume_from=1)
+
+    assert (at.committed, at.state.lines) == (True, ["a", "review"])
+
+
+@pytest.mark.parametrize("step", [-1, True, "1", 1.0])
+async def test_what_is_no_step_answers_nothing(checkpointer: S3Checkpointer[Log], run_id: UUID, step: Any) -> None:
+    await waiting_run(checkpointer, run_id)
+
+    with pytest.raises(InvalidArgumentError, match="resume_from must be a step"):
+        await run_superstep(
+            checkpointer, graph_with_two_reviews(), run_id, interrupt_before=REVIEWS, resume_from=step, update="human"
+        )
+
+    assert await checkpointer.list(run_id) == [0, 1]
+
+
+@pytest.mark.parametrize("call", [run_superstep, run_to_end])
+async def test_an_answer_to_a_step_that_is_not_reached_or_to_no_run_is_refused(
+    checkpointer: S3Checkpointer[Log], run_id: UUID, call: Any
+) -> None:
+    """Nor does it begin a run that is gone."""
+    await waiting_run(checkpointer, run_id)
+    graph = graph_with_two_reviews()
+
+    with pytest.raises(InvalidArgumentError, match=r"resume_from is ahead of run .*, which is at step 1"):
+        await call(checkpointer, graph, run_id, interrupt_before=REVIEWS, resume_from=2, update="human")
+    with pytest.raises(InvalidArgumentError, match=r"resume_from is ahead of run .*, which has no step"):
+        await call(checkpointer, graph, uuid4(), initial=Log(), interrupt_before=REVIEWS, resume_from=0)
+
+    assert await checkpointer.list(run_id) == [0, 1]
+
+
+async def test_a_graph_that_goes_in_a_circle_ends_at_max_steps(checkpointer: S3Checkpointer[Log], run_id: UUID) -> None:
+    """With an error that says so; a larger bound takes it further."""
+    graph = graph_of(a="a")
+
+    with pytest.raises(InvalidArgumentError, match=r"max_steps is reached: run .* is at step 3 and not finished"):
+        await run_to_end(checkpointer, graph, run_id, initial=Log(), max_steps=3)
+    with pytest.raises(InvalidArgumentError, match="max_steps is reached"):
+        await run_superstep(checkpointer, graph, run_id, max_steps=3)
+    further = await run_superstep(checkpointer, graph, run_id, max_steps=4)
+
+    assert further.step == 4
+    assert await checkpointer.list(run_id) == [0, 1, 2, 3, 4]
+
+
+async def test_a_run_may_finish_or_wait_at_max_steps(checkpointer: S3Checkpointer[Log], run_id: UUID) -> None:
+    """The bound is on what runs, not on what is asked."""
+    ends = graph_of(a="b", b=END)
+
+    end = await run_to_end(checkpointer, ends, run_id, initial=Log(), max_steps=2)
+    again = await run_superstep(checkpointer, ends, run_id, max_steps=1)
+    waits = await run_to_end(checkpointer, ends, uuid4(), initial=Log(), interrupt_before={"b"}, max_steps=1)
+
+    assert (end.finished, end.step, again.finished) == (True, 2, True)
+    assert isinstance(waits, Interrupted)
+
+
+async def test_the_default_bound_is_10_000_steps(checkpointer: S3Checkpointer[Log], run_id: UUID) -> None:
+    graph = graph_of(a="a")
+    await checkpointer.commit(run_id, 9_999, Log(), [ActiveSnapshot(node_name="a")])
+
+    last = await run_superstep(checkpointer, graph, run_id)
+    with pytest.raises(InvalidArgumentError, match="max_steps is reached"):
+        await run_superstep(checkpointer, graph, run_id)
+
+    assert last.step == 10_000
 
 
 async def test_an_interrupt_before_the_start_node_comes_at_once(
@@ -296,8 +478,13 @@ async def test_arguments_that_cannot_be_are_refused_and_nothing_is_written(
 
     with pytest.raises(InvalidArgumentError, match="initial is needed"):
         await run_superstep(checkpointer, graph, run_id)
-    with pytest.raises(InvalidArgumentError, match="update goes with resume=True"):
-        await run_superstep(checkpointer, graph, run_id, initial=Log(), update="x")
+    with pytest.raises(InvalidArgumentError, match="update goes with resume_from") as raised:
+        await run_superstep(checkpointer, graph, run_id, initial=Log(), update="hunter2")
+    assert "hunter2" not in str(raised.value)
+    with pytest.raises(InvalidArgumentError, match="expected_step must be that of resume_from"):
+        await run_superstep(checkpointer, graph, run_id, expected_step=1, resume_from=2)
+    with pytest.raises(InvalidArgumentError, match="max_steps must be an int of 1 or more"):
+        await run_superstep(checkpointer, graph, run_id, initial=Log(), max_steps=0)
     with pytest.raises(InvalidArgumentError, match=r"expected_step is ahead of run .* has no step"):
         await run_superstep(checkpointer, graph, run_id, initial=Log(), expected_step=4)
     with pytest.raises(ConfigurationError, match="interrupt_before names `x`"):

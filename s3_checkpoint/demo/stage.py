@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Protocol
 from uuid import uuid4
 
+from s3_checkpoint.demo.graph import Census
 from s3_checkpoint.demo.plan import Kill, Plan, Tally
 from s3_checkpoint.demo.processes import environment, process
 from s3_checkpoint.settings import S3Settings
@@ -94,7 +95,7 @@ class Stage:
             try:
                 for _ in range(workers):
                     await self._start_worker()
-                await self._queue.send(SuperstepMessage(run_id=self.run_id, initial={"files": list(files)}))
+                await self._queue.send(SuperstepMessage.begin(self.run_id, Census(files=list(files))))
                 while not (self._finished and self.tally.superseded >= self.tally.duplicates):
                     worker, event = await self._next_event()
                     await self._on(worker, event)

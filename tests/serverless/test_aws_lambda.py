@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from datetime import date
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, field_validator
 
 from s3_checkpoint import (
     END,
@@ -101,11 +103,11 @@ def stored(settings: S3Settings) -> Iterator[SyncS3Checkpointer[Count]]:
 
 
 def begin(run_id: UUID) -> str:
-    return SuperstepMessage(run_id=run_id, initial={"n": 0}).model_dump_json(exclude_defaults=True)
+    return SuperstepMessage.begin(run_id, Count()).model_dump_json()
 
 
-def at(run_id: UUID, step: int, **fields: Any) -> str:
-    return SuperstepMessage(run_id=run_id, step=step, **fields).model_dump_json(exclude_defaults=True)
+def at(run_id: UUID, step: int) -> str:
+    return SuperstepMessage(run_id=run_id, step=step).model_dump_json()
 
 
 def failed(answer: dict[str, list[dict[str, str]]]) -> list[str]:
@@ -133,6 +135,17 @@ def work(handler: SqsHandler[Count], queue: Queue) -> int:
 
 def outcomes(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [vars(record)["outcome"] for record in caplog.records if "outcome" in vars(record)]
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> str:
+    """All of it, as a handler prints it, and what it could print of `extra`."""
+    formatter = logging.Formatter()
+    assert caplog.records
+    return "\n".join(f"{formatter.format(record)} {vars(record)}" for record in caplog.records)
+
+
+async def ends(state: Any, task: Task) -> Next:
+    return Next(None, END)
 
 
 @pytest.fixture(autouse=True)
@@ -275,11 +288,38 @@ POISON = {
     "not JSON": ("{", "of an unreadable message", "Invalid JSON"),
     "not a message": ('{"run": 1}', "of an unreadable message", "run_id"),
     "another message": ('{"run_id": "RUN", "step": 1, "stpe": 2}', "RUN", "stpe"),
-    "neither beginning nor going on": ('{"run_id": "RUN"}', "RUN", "give initial to begin a run, or step"),
+    "neither beginning nor going on": ('{"run_id": "RUN"}', "RUN", "give initial to begin a run, step to go on"),
     "a state that does not fit": ('{"run_id": "RUN", "initial": {"n": "many"}}', "RUN", "valid integer"),
-    "ahead of the run": ('{"run_id": "RUN", "step": 7}', "RUN", "is ahead of run"),
-    "an answer to no question": ('{"run_id": "RUN", "step": 0, "update": 1}', "RUN", "update goes with resume"),
-    "an answer that could count twice": ('{"run_id": "RUN", "resume": true, "initial": {}}', "RUN", "goes with step"),
+    "an answer to no question": ('{"run_id": "RUN", "step": 0, "update": 1}', "RUN", "update goes with resume_from"),
+    "an answer of the time when it could count twice": (
+        '{"run_id": "RUN", "resume": true, "step": 3}',
+        "RUN",
+        "made by SuperstepMessage.resume",
+    ),
+    "an answer and a beginning": ('{"run_id": "RUN", "resume_from": 1, "initial": {}}', "RUN", "one of them"),
+    "a step that is no whole number": ('{"run_id": "RUN", "step": 1.5}', "RUN", "step"),
+    "a run that is none": ('{"run_id": "035", "step": 1}', "of an unreadable message", "run_id"),
+    "an SNS envelope": (
+        '{"Type": "Notification", "TopicArn": "arn:aws:sns:…", "Message": "{}"}',
+        "of an unreadable message",
+        "turn on raw message delivery",
+    ),
+    "an EventBridge event": (
+        '{"version": "0", "source": "my.app", "detail-type": "x", "detail": {}}',
+        "of an unreadable message",
+        "an input path or transformer",
+    ),
+    "an S3 notification": ('{"Records": [{"eventSource": "aws:s3"}]}', "of an unreadable message", "another service"),
+    "an S3 test event": (
+        '{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}',
+        "of an unreadable message",
+        "an S3 test event",
+    ),
+    "JSON inside a string": ('"{\\"run_id\\": \\"RUN\\"}"', "of an unreadable message", "encoded twice"),
+    "an array": ('[{"run_id": "RUN"}]', "of an unreadable message", "an object is expected, not an array"),
+    "NaN": ('{"run_id": "RUN", "initial": {"n": NaN}}', "of an unreadable message", "NaN is not JSON"),
+    "a member twice": ('{"run_id": "RUN", "step": 1, "step": 2}', "of an unreadable message", "twice"),
+    "nested without end": ("[" * 100_000, "of an unreadable message", "nested too deeply"),
 }
 
 
@@ -420,13 +460,13 @@ def test_an_interrupted_run_waits_for_the_human_and_counts_the_answer_once(
     assert outcomes(caplog)[-1] == "interrupted"
 
     queue.send(at(run_id, waiting_at))  # nobody's answer: it waits on
-    queue.send(at(run_id, waiting_at, resume=True, update="yes"))
-    queue.send(at(run_id, waiting_at, resume=True, update="yes"))
+    for _ in range(2):
+        queue.send(SuperstepMessage.resume(run_id, waiting_at, "yes").model_dump_json())
     work(handler, queue)
 
     assert stored.load(run_id) == Count(n=STEPS, said=["yes", "reviewed"])
     assert outcomes(caplog)[-3:] == ["interrupted", "finished", "superseded"]
-    queue.send(at(uuid4(), 3, resume=True, update={"not": "a string"}))
+    queue.send(SuperstepMessage.resume(run_id, 3, {"not": "a string"}).model_dump_json())
     handler({"Records": queue.receive()}, Context.of(30))
     assert vars(caplog.records[-1])["error_code"] == "ValidationError"
 
@@ -452,10 +492,223 @@ def test_a_fifo_queue_drops_duplicates_itself_and_keeps_its_order(
     assert failed(handler({"Records": [bad, behind]}, Context.of(30))) == ["bad", "behind"]
 
 
-def test_what_is_no_sqs_event_raises(handler: SqsHandler[Count]) -> None:
-    for event in ({}, {"Records": "x"}, {"source": "aws.events"}):
-        with pytest.raises(InvalidArgumentError, match="must be an SQS event"):
-            handler(event, Context.of(30))
+NO_EVENTS: dict[str, tuple[Any, str]] = {
+    "nothing": ({}, "an object without Records"),
+    "no object": (["x"], "list"),
+    "no list": ({"Records": "x"}, "another service"),
+    "from EventBridge": (
+        {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}},
+        "an EventBridge event",
+    ),
+    "from SNS": ({"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "{}"}}]}, "aws:sns"),
+    "from S3": ({"Records": [{"eventSource": "aws:s3", "s3": {}}]}, "aws:s3"),
+    "over HTTP": ({"requestContext": {}, "body": "{}"}, "an HTTP request"),
+}
+
+
+@pytest.mark.parametrize("name", NO_EVENTS)
+def test_what_is_no_sqs_event_raises_and_says_what_it_is(name: str, handler: SqsHandler[Count]) -> None:
+    """No record of it could be reported as failed: nobody would read the answer."""
+    event, what = NO_EVENTS[name]
+
+    with pytest.raises(InvalidArgumentError, match="must be an SQS event") as raised:
+        handler(event, Context.of(30))
+
+    assert what in str(raised.value)
+
+
+MALFORMED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "a count in words": (lambda r: r | {"attributes": {"ApproximateReceiveCount": "many"}}, "must be a number"),
+    "a count of nothing": (lambda r: r | {"attributes": {"ApproximateReceiveCount": None}}, "must be a number"),
+    "half a count": (lambda r: r | {"attributes": {"ApproximateReceiveCount": 1.5}}, "must be a number"),
+    "a negative count": (lambda r: r | {"attributes": {"ApproximateReceiveCount": "-1"}}, "must be a number"),
+    "an endless count": (lambda r: r | {"attributes": {"ApproximateReceiveCount": "9" * 5000}}, "must be a number"),
+    "a count in other digits": (lambda r: r | {"attributes": {"ApproximateReceiveCount": "²"}}, "must be a number"),
+    "attributes that are none": (lambda r: r | {"attributes": "x"}, "attributes must be an object"),
+    "no body": (lambda r: {name: value for name, value in r.items() if name != "body"}, "body must be text"),
+    "an empty body": (lambda r: r | {"body": ""}, "Invalid JSON"),
+    "a body that is parsed already": (lambda r: r | {"body": {"run_id": "x"}}, "body must be text"),
+    "no messageId": (lambda r: {name: value for name, value in r.items() if name != "messageId"}, "messageId must be"),
+    "an empty messageId": (lambda r: r | {"messageId": ""}, "messageId must be"),
+    "a messageId that is no text": (lambda r: r | {"messageId": 7}, "messageId must be"),
+    "no record": (lambda r: "x", "record must be an object"),
+    "nothing": (lambda r: None, "record must be an object"),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_record_fails_alone_and_with_a_hint(
+    name: str,
+    handler: SqsHandler[Count],
+    hooks: Hooks,
+    stored: SyncS3Checkpointer[Count],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Those around it are handled; one that has no name is reported with an empty one, which fails the batch."""
+    spoil, hint = MALFORMED[name]
+    runs = [uuid4(), uuid4(), uuid4()]
+    records: list[Any] = [delivered(begin(run_id)) for run_id in runs]
+    records[1] = spoil(records[1])
+    named = isinstance(records[1], dict) and isinstance(records[1].get("messageId"), str)
+
+    answer = handler({"Records": records}, Context.of(30))
+
+    assert failed(answer) == [records[1]["messageId"] if named else ""]
+    assert [stored.list(run_id) for run_id in runs] == [[0], [], [0]]
+    (line,) = (record for record in caplog.records if record.levelno == logging.ERROR)
+    assert hint in line.getMessage()
+    assert vars(line)["error_code"] in ("invalid-argument", "ValidationError")
+
+
+def test_records_without_a_name_are_postponed_without_one(
+    new_handler: Callable[..., SqsHandler[Count]], caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = new_handler(stop_before_s=5)
+
+    answer = handler({"Records": [{"body": "{}"}, "x"]}, Context.of(4))
+
+    assert failed(answer) == ["", ""]
+
+
+def test_a_deleted_runs_queued_messages_are_dropped_with_a_line(
+    new_handler: Callable[..., SqsHandler[Count]],
+    queue: Queue,
+    run_id: UUID,
+    stored: SyncS3Checkpointer[Count],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Not delivered again for days: neither the next superstep nor a human's answer, and nothing begins again."""
+    handler = new_handler(interrupt_before={"review"}, update_type=str)
+    handler({"Records": [delivered(begin(run_id))]}, Context.of(30))
+    (go_on,) = queue.receive()
+    stored.delete(run_id)
+    answer = delivered(SuperstepMessage.resume(run_id, 4, "yes").model_dump_json())
+
+    answers = handler({"Records": [go_on, answer]}, Context.of(30))
+
+    assert failed(answers) == []
+    assert outcomes(caplog)[-2:] == ["gone", "gone"]
+    for line in caplog.records[-2:]:
+        assert line.levelno == logging.WARNING
+        assert f"run {run_id}: message for step" in line.getMessage()
+        assert "it was deleted" in line.getMessage()
+    assert stored.list(run_id) == []
+    queue.delete(go_on)
+    assert queue.counts() == (0, 0)
+
+
+def test_a_message_ahead_of_a_run_that_is_there_is_no_deleted_runs(
+    handler: SqsHandler[Count], run_id: UUID, stored: SyncS3Checkpointer[Count], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It fails, and a person gets to see it."""
+    handler({"Records": [delivered(begin(run_id))]}, Context.of(30))
+
+    answer = handler({"Records": [delivered(at(run_id, 7))]}, Context.of(30))
+
+    assert len(failed(answer)) == 1
+    assert "expected_step is ahead of run" in caplog.records[-1].getMessage()
+
+
+def test_a_run_that_reaches_max_steps_stops_with_an_error_and_leaves_no_message(
+    new_handler: Callable[..., SqsHandler[Count]],
+    queue: Queue,
+    run_id: UUID,
+    hooks: Hooks,
+    stored: SyncS3Checkpointer[Count],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A graph that goes in a circle would pay for itself for ever; the line says how to go on."""
+    queue.send(begin(run_id))
+
+    handled = work(new_handler(max_steps=2), queue)
+
+    assert handled == 4  # the last one is dropped
+    assert stored.list(run_id) == [0, 1, 2]
+    assert queue.counts() == (0, 0)
+    assert outcomes(caplog) == ["opened", "committed", "committed", "committed", "stopped"]
+    line = caplog.records[-1]
+    assert line.levelno == logging.ERROR
+    assert "max_steps is 2" in line.getMessage()
+    (told,) = re.findall(r"send (\{.*\})", line.getMessage())
+    queue.send(told)
+    work(new_handler(max_steps=100), queue)
+    assert stored.load(run_id) == Count(n=STEPS, said=["reviewed"])
+
+
+class Secretive(BaseModel):
+    kind: Literal["a"] = "a"
+    n: int = 0
+    word: str = ""
+    day: date | None = None
+
+    @field_validator("word")
+    @classmethod
+    def refuses(cls, value: str) -> str:
+        if value:
+            raise ValueError(f"{value} is no good")
+        return value
+
+
+class Chatty(BaseModel):
+    n: int
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"run_id": "RUN", "initial": {"n": "hunter2"}}',
+        '{"run_id": "RUN", "initial": {"n": ["hunter2"]}}',
+        '{"run_id": "RUN", "initial": {"word": "hunter2"}}',
+        '{"run_id": "RUN", "initial": {"kind": "hunter2"}}',
+        '{"run_id": "RUN", "initial": {"day": "2026-01-01hunter2"}}',
+        '{"run_id": "RUN", "initial": "hunter2"}',
+        '{"run_id": "RUN", "resume_from": 0, "update": {"n": "hunter2"}}',
+        '{"run_id": "RUN", "resume_from": 0, "update": "hunter2"}',
+        '{"run_id": "RUN", "step": "hunter2"}',
+        '{"run_id": "RUN", "step": 0, "update": "hunter2"}',
+        '{"run_id": "hunter2", "step": 0}',
+        '{"run_id": "RUN", "initial": {"n": hunter2}}',
+        "hunter2",
+        '"hunter2"',
+        '{"Type": "hunter2", "TopicArn": "hunter2", "Message": "hunter2"}',
+    ],
+)
+def test_nothing_of_a_message_that_does_not_fit_reaches_the_log(
+    body: str, settings: S3Settings, queue: Queue, run_id: UUID, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the line nor its traceback: causes and contexts are printed too."""
+    graph: Graph[Any] = Graph(start="a", nodes={"a": ends}, apply=lambda state, update: state)
+    handler = sqs_handler(graph, Secretive, settings=settings, queue_url=queue.url, update_type=Secretive)
+
+    answer = handler({"Records": [delivered(body.replace("RUN", str(run_id)))]}, Context.of(30))
+    handler.close()
+
+    assert len(failed(answer)) == 1
+    assert "hunter2" not in logged(caplog)
+
+
+def test_the_traceback_of_a_task_tells_no_input_of_a_type_it_does_not_fit(
+    handler: SqsHandler[Count], run_id: UUID, hooks: Hooks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Wherever in the chain, or in a group; what the task itself says is kept, and so is where it happened."""
+    secret = "hunter" + "2"  # a traceback shows lines of the source, too
+
+    async def fails(task: Task) -> None:
+        try:
+            Chatty.model_validate({"n": secret})
+        except ValidationError as error:
+            raise ExceptionGroup("the tools are down", [error, RuntimeError("the tool is down")]) from error
+
+    handler({"Records": [delivered(begin(run_id))]}, Context.of(30))
+    hooks.before_return = fails
+    handler({"Records": [delivered(at(run_id, 0))]}, Context.of(30))
+
+    text = logged(caplog)
+    assert secret not in text
+    assert "the tool is down" in text
+    assert "Input should be a valid integer" in text
+    assert "in fails" in text
+    assert f"in node `add`, task 0 of step 1, run {run_id}" in text
 
 
 def test_missing_settings_raise_for_the_whole_batch_and_name_the_variable(

@@ -113,8 +113,8 @@ def test_every_run_comes_out_right_and_every_superstep_is_committed_once(server:
         for _ in range(WORKERS):
             fleet.start_worker()
         for run_id, index in runs.items():
-            initial = {"factor": index, "random": index % 2 == 1}
-            queue.send(SuperstepMessage(run_id=run_id, initial=initial).model_dump_json(exclude_defaults=True))
+            initial = Sum(factor=index, random=index % 2 == 1)
+            queue.send(SuperstepMessage.begin(run_id, initial).model_dump_json())
         for facts in fleet.told():
             outcomes[facts["outcome"]] += 1
             redeliveries += facts["deliveries"] > 1
@@ -132,7 +132,7 @@ def test_every_run_comes_out_right_and_every_superstep_is_committed_once(server:
                 kills += 1
             if chance.random() < 0.12:
                 step = chance.randint(0, facts["step"])
-                queue.send(SuperstepMessage(run_id=run_id, step=step).model_dump_json(exclude_defaults=True))
+                queue.send(SuperstepMessage(run_id=run_id, step=step).model_dump_json())
                 duplicates += 1
     finally:
         fleet.close()

@@ -96,7 +96,7 @@ def test_it_runs_with_nothing_else_on_the_machine(
         path.write_text(f"{path.stem} = shared\n")
     paths = [str(path) for path in files]
     run_id = uuid4()
-    queue.send(SuperstepMessage(run_id=run_id, initial={"files": paths}).model_dump_json(exclude_defaults=True))
+    queue.send(SuperstepMessage.begin(run_id, Census(files=paths)).model_dump_json())
     environment = {
         "PATH": os.environ["PATH"],
         "AWS_REGION": "us-east-1",

@@ -71,7 +71,7 @@ def carry_on(function: Function, queue: Queue, *, until: int = 20, time_out_s: f
 
 def begin(queue: Queue, **state: Any) -> UUID:
     run_id = uuid4()
-    queue.send(SuperstepMessage(run_id=run_id, initial=state).model_dump_json(exclude_defaults=True))
+    queue.send(SuperstepMessage.begin(run_id, Count(**state)).model_dump_json())
     return run_id
 
 
