@@ -31,8 +31,10 @@ from pydantic_core import (
 )
 
 from s3_checkpoint.codec import JsonCodec
+from s3_checkpoint.encoding_faults import first_unencodable
 from s3_checkpoint.errors import StateEncodingError
-from s3_checkpoint.fidelity import first_unencodable, json_path
+from s3_checkpoint.json_paths import json_step
+from s3_checkpoint.printable import printable
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 """More than any queue takes: that a message is too large is for the queue to say."""
@@ -152,7 +154,7 @@ def without_input(error: ValidationError) -> ValidationError:
     if len(lines) > MAX_LINES:
         more = misfit("more", f"and {len(lines) - MAX_LINES} more")
         told.append(InitErrorDetails(type=more, loc=(), input=None))
-    return ValidationError.from_exception_data(_printable(error.title), told, hide_input=True)
+    return ValidationError.from_exception_data(printable(error.title), told, hide_input=True)
 
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
@@ -184,19 +186,15 @@ def _for_log(error: Any, seen: dict[int, Any]) -> Any:
 
 def _told(line: ErrorDetails) -> InitErrorDetails:
     name, context = line["type"], line.get("ctx", {})
-    location = tuple(part if isinstance(part, int) else _printable(part) for part in line["loc"])
+    location = tuple(part if isinstance(part, int) else printable(part)[:80] for part in line["loc"])
     if name.startswith(OURS):
         return InitErrorDetails(type=misfit(name.removeprefix(OURS), line["msg"]), loc=location, input=None)
     if not TELLING & set(context) or name == "json_invalid":
         with contextlib.suppress(KeyError):  # which an error of the application's own raises
             PydanticKnownError(name, context)  # type: ignore[arg-type] # it checks the name
             return InitErrorDetails(type=name, loc=location, input=None, ctx=context)
-    refused = misfit("refused", f"Input is refused: {_printable(name)}")
+    refused = misfit("refused", f"Input is refused: {printable(name)[:80]}")
     return InitErrorDetails(type=refused, loc=location, input=None)
-
-
-def _printable(text: str) -> str:
-    return text[:80] if text.isprintable() else ascii(text)[1:-1][:80]
 
 
 def _codec(as_type: Any, path: str) -> JsonCodec[Any]:
@@ -213,7 +211,7 @@ def _by_parts(value: Any, path: str) -> str:
     """Containers as JSON has them, everything else as its own type writes it."""
     kind: Any = type(value)
     if kind is dict:
-        parts = {_key(key, path): _by_parts(item, path + json_path((str(key),))[1:]) for key, item in value.items()}
+        parts = {_key(key, path): _by_parts(item, path + json_step(key)) for key, item in value.items()}
         if len(parts) < len(value):
             raise StateEncodingError(path, "two keys are the same as JSON")
         return "{" + ",".join(f"{key}:{part}" for key, part in parts.items()) + "}"
