@@ -14,23 +14,37 @@ from s3_checkpoint.s3_http import Answer, OneHostSession, send_once
 _REGION = re.compile(r"[A-Za-z0-9-]{1,63}")
 
 
-def drop_odd_region(response: Any = None, **_: Any) -> None:
-    """For the SDK's `needs-retry` event: takes a region that cannot be one out of an answer.
+def vet_region(
+    response: Any = None, request_dict: Any = None, endpoint: Any = None, operation: Any = None, **_: Any
+) -> None:
+    """For the SDK's event `needs-retry`, before its own handler: what an answer says of the bucket's region, vetted.
 
-    The SDK sends the request again to the region that `x-amz-bucket-region`, or the error's `Region`, names; it puts it
-    into the endpoint's name, and for some buckets does not look whether it fits there: of `x.example/` it makes
-    `https://s3.x.example/.amazonaws.com`.
+    The SDK sends the request again to the region that `x-amz-bucket-region`, or the error's `Region`, names. It puts
+    that into the endpoint's name, and for some buckets does not look whether it fits there: of `x.example/` it makes
+    `https://s3.x.example/.amazonaws.com`. So a region that cannot be one is taken out of the answer.
+
+    Where no region is named, the SDK asks for it by a HEAD of the bucket; and where that is answered by a redirect, by
+    another one, without end. Through a client handed in that would go by its own HTTP session, which follows redirects.
+    So there, and for the HEAD itself, it does not ask. Requests of a client's owner are left as they are.
 
     Source: `S3RegionRedirectorv2` and the endpoint rules of botocore 1.40; `Location` they do not read.
     """
+    session = getattr(endpoint, "http_session", None)
     parsed = response[1] if isinstance(response, tuple) and len(response) > 1 else None
-    if not isinstance(parsed, dict):
+    if not isinstance(session, (OneHostSession, BorrowedSession)) or not isinstance(parsed, dict):
         return
-    metadata = parsed.get("ResponseMetadata")
-    headers = metadata.get("HTTPHeaders") if isinstance(metadata, dict) else None
-    for holder, name in ((headers, "x-amz-bucket-region"), (parsed.get("Error"), "Region")):
-        if isinstance(holder, dict) and name in holder and not _REGION.fullmatch(str(holder[name])):
-            del holder[name]
+    headers, error = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}), parsed.get("Error", {})
+    named = False
+    for holder, name in ((headers, "x-amz-bucket-region"), (error, "Region")):
+        if name in holder:
+            if _REGION.fullmatch(str(holder[name])):
+                named = True
+            else:
+                del holder[name]
+    if not named and (isinstance(session, BorrowedSession) or getattr(operation, "name", "") == "HeadBucket"):
+        redirect = request_dict.get("context", {}).get("s3_redirect") if isinstance(request_dict, dict) else None
+        if isinstance(redirect, dict):
+            redirect["redirected"] = True  # the SDK's word for: not again
 
 
 class BorrowedSession:

@@ -218,11 +218,11 @@ async def _read_answer(answer: Answer, request: Any, read_timeout: float | None)
         return
     if body is None or body.count(b"<") > MARKUP:
         raise NotS3Error(f"it is longer than the {LISTING_BYTES} bytes that S3's answers have at most")
-    answer.body = body
+    answer.body = body if body.strip() else b""
     expected = _root_of_answer(request)
     if expected is not None:
         root = _ROOT.match(body)
-        found = root[1] if root else b"" if not body.strip() else b"something else"
+        found = root[1] if root else b"something else" if answer.body else b""
         # An error in an answer of status 200 is the SDK's to see.
         if found not in (expected, b"Error"):
             told = "an empty body" if not expected else f"<{expected.decode()}>"

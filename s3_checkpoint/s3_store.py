@@ -24,7 +24,7 @@ from s3_checkpoint.object_store import (
     check_prefix,
 )
 from s3_checkpoint.request_events import Exchange, OnRequest, RequestObserver, count_attempt
-from s3_checkpoint.s3_borrowed import drop_odd_region, one_host
+from s3_checkpoint.s3_borrowed import one_host, vet_region
 from s3_checkpoint.s3_door import EXCHANGE_ERRORS, S3Door, code_of, status_of
 from s3_checkpoint.s3_errors import ABSENT_CODES, WRITES, error_for, is_absent, is_refusal
 from s3_checkpoint.s3_http import DRIP
@@ -57,10 +57,9 @@ class S3ObjectStore:
         self._door = S3Door(settings.bucket, RequestObserver(settings.bucket, on_request))
         events = client.meta.events
         events.register(_EACH_ATTEMPT, count_attempt, unique_id=_COUNTER, unique_id_uses_count=True)
-        # Before the SDK's own handler, which follows what an answer says of the bucket's region.
-        events.register_first(_EACH_ANSWER, drop_odd_region, unique_id=_REGIONS, unique_id_uses_count=True)
-        self._settings = settings
         self._asked = one_host(client)
+        events.register_first(_EACH_ANSWER, vet_region, unique_id=_REGIONS, unique_id_uses_count=True)
+        self._settings = settings
         self._requests = S3Requests(self._asked, prepared=is_tuned(client))
         self._common: dict[str, Any] = {"Bucket": settings.bucket}
         if settings.expected_bucket_owner:
