@@ -64,6 +64,8 @@ class Written:
     """The put took effect, and this is the object's ETag now."""
 
     etag: str
+    repeated: bool = False
+    """The answer is that of a repeat: an attempt before it, whose answer was lost, may have taken effect already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ Object actions are granted on `<prefix>/runs/*`, and for the LangGraph saver on 
 even be listed. The condition costs nothing: for an object that is not there, S3 answers 404 rather than 403 if
 `s3:ListBucket` is allowed with the key as the prefix. `HeadBucket` carries no prefix and is refused; the calls above
 never send it.
+A janitor may also put large values of LangGraph threads (`<prefix>/threads/*/values/*`), to mark them as unused.
 No role may delete versions: in a bucket with versioning, whatever one of them overwrites or deletes can be recovered.
 """
 
@@ -110,6 +111,17 @@ def iam_policy(
         "Condition": {"StringLike": {"s3:prefix": [f"{head}*" for head in heads]}, **owner},
     }
     statements: list[JsonValue] = [objects, listing]
+    if role == "janitor":
+        # `prune` of a LangGraph thread marks a value by a copy onto itself, a grace period before it removes it.
+        marking: dict[str, JsonValue] = {
+            "Sid": "MarkUnusedValues",
+            "Effect": "Allow",
+            "Action": ["s3:PutObject", *(_TAG_ACTIONS if object_tags else [])],
+            "Resource": f"{objects_arn}/{_literal(f'{join_prefix(prefix)}threads/')}*/values/*",
+        }
+        if owner:
+            marking["Condition"] = owner
+        statements.append(marking)
     if compatible_store and role == "janitor":
         batch: dict[str, JsonValue] = {"Effect": "Allow", "Action": "s3:DeleteObject", "Resource": bucket_arn}
         statements.append({"Sid": "BatchDelete", **batch})

@@ -12,9 +12,10 @@
 SHA-256), and the empty one is `!`. `checkpoint` is the id with every UTF-8 byte complemented, in hexadecimal, ended by
 `z`: the byte order of keys is newest first, whatever the ids look like. A checkpoint's key names the large values it
 refers to. So the first LIST page of a namespace shows everything there is to read of its newest checkpoint. `run` is a
-hash of the run id, or `-`. `value` is a hash of channel, version and content; behind a delta channel's snapshot stand
-`s` and a hash of the channel, in the checkpoint's key alone. `slot` numbers the calls that wrote for one task; the
-highest holds everything of its kind.
+hash of the run id, or `-`. `value` begins with a hash of channel, version and content, and ends with one of the write:
+a name that has been deleted is never written again. Behind a delta channel's snapshot are `s` and a hash of the
+channel, in the checkpoint's key alone. `slot` numbers the calls that wrote for one task; the highest holds everything
+of its kind.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _RUNS = "!runs"
 
 _THREAD_BYTES, _NAMESPACE_BYTES, _TASK_BYTES = 128, 256, 80
 _RUN_DIGITS, _VALUE_DIGITS, _CHANNEL_DIGITS, _SLOT_DIGITS = 24, 32, 8, 6
+_CONTENT_DIGITS = 20
+"""Of a value's name, those that tell its content; the others tell one write of it from all other writes."""
 _COMPLEMENT = bytes(255 - byte for byte in range(256))
 
 _DIRECTORY = re.compile(r"(?P<newest_first>(?:[0-9a-f]{2})+z)/")
@@ -45,6 +48,7 @@ _HEAD = re.compile(
     rf"(?P<kind>[cd])\.(?P<run>-|[0-9a-f]{{{_RUN_DIGITS}}})"
     rf"(?P<values>(?:\.[0-9a-f]{{{_VALUE_DIGITS}}}(?:s[0-9a-f]{{{_CHANNEL_DIGITS}}})?)*)"
 )
+_VALUE = re.compile(rf"[0-9a-f]{{{_VALUE_DIGITS}}}")
 _WRITES = re.compile(rf"w\.(?P<task>[^./]+)\.(?P<kind>[rs])(?P<slot>[0-9]{{{_SLOT_DIGITS}}})")
 
 WritesKind = Literal["r", "s"]
@@ -101,12 +105,23 @@ def run_segment(run_id: str) -> str:
 
 
 def value_name(channel: str, version: object, tag: str, body: bytes) -> str:
-    """The name of a large value. It covers the content: forks that count versions alike do not share by accident."""
+    """A large value as digits. They cover the content: forks that count versions alike do not share by accident."""
     digest = hashlib.sha256()
     for part in (channel, repr(version), tag):
         digest.update(part.encode(errors="surrogatepass") + b"\0")
     digest.update(body)
     return digest.hexdigest()[:_VALUE_DIGITS]
+
+
+def object_name(value: str, write_id: str) -> str:
+    """The name under which one write stores a value. `value`: its `value_name`, or its name after another write."""
+    write = hashlib.sha256(write_id.encode(errors="surrogatepass")).hexdigest()
+    return value[:_CONTENT_DIGITS] + write[: _VALUE_DIGITS - _CONTENT_DIGITS]
+
+
+def is_same_value(name: str, other: str) -> bool:
+    """Whether two names are of the same content, whichever write stored it."""
+    return name[:_CONTENT_DIGITS] == other[:_CONTENT_DIGITS]
 
 
 def channel_segment(channel: str) -> str:
@@ -141,6 +156,12 @@ def parse_head(name: str) -> Head | None:
     values = [value.partition("s") for value in match["values"].split(".")[1:]]
     snapshots = frozenset(channel for _, _, channel in values if channel)
     return Head(name, match["run"], tuple(value for value, _, _ in values), snapshots, match["kind"] == "d")
+
+
+def with_values(name: str, names: Mapping[str, str]) -> str:
+    """The last part of a checkpoint's key, referring to other `names` of the same values."""
+    kind, run, *values = name.split(".")
+    return ".".join((kind, run, *(names[value[:_VALUE_DIGITS]] + value[_VALUE_DIGITS:] for value in values)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +213,11 @@ class NamespaceKeys:
     def value(self, name: str) -> str:
         """A large channel value."""
         return f"{self.root}values/{name}"
+
+    def parse_value(self, key: str) -> str | None:
+        """The name of the large value with this key; None for any other key."""
+        head, _, name = key.rpartition("/")
+        return name if head == f"{self.root}values" and _VALUE.fullmatch(name) else None
 
     def run(self, run: str) -> str:
         """The entry that leads from a run to this namespace."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -18,16 +19,18 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 
-from s3_checkpoint.errors import InvalidArgumentError
-from s3_checkpoint.langgraph import retention
-from s3_checkpoint.langgraph.conversion import Conversion, KnownValues, Place
+from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StoreError, StoreUnavailableError
+from s3_checkpoint.langgraph import copying, retention
+from s3_checkpoint.langgraph.conversion import Conversion
 from s3_checkpoint.langgraph.delta_history import DeltaChain
-from s3_checkpoint.langgraph.envelope import CheckpointRecord
+from s3_checkpoint.langgraph.envelope import CheckpointRecord, Payload
+from s3_checkpoint.langgraph.grace import Grace
 from s3_checkpoint.langgraph.history import History
 from s3_checkpoint.langgraph.home import Home
-from s3_checkpoint.langgraph.thread_store import StoredCheckpoint, ThreadStore
+from s3_checkpoint.langgraph.known_values import KnownValue, KnownValues, Place
+from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, PutOutcome, StoredCheckpoint, ThreadStore
 from s3_checkpoint.langgraph.together import together
-from s3_checkpoint.thread_keys import ThreadKeys, run_segment
+from s3_checkpoint.thread_keys import NamespaceKeys, ThreadKeys, run_segment
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,7 +38,12 @@ R = TypeVar("R")
 _LARGE_BYTES = 256 * 1024
 """Stored bytes from which decoding would hold up the caller's event loop noticeably, and is given to a thread."""
 
+_PUTS = 5
+"""Times a put is made because values it reuses were deleted; each time fewer are left that can be."""
+
 Chunk = list[tuple[str, StoredCheckpoint]]
+Steps = Generator[Callable[[ThreadStore], Coroutine[Any, Any, Any]], Any, R]
+"""What happens in the store's loop, one after another, and in between in the caller's thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +68,40 @@ class Call(Generic[T, R]):
 
 
 @dataclass(frozen=True, slots=True)
+class CallInSteps(Generic[R]):
+    """A call that goes back and forth between the store's loop and the caller's thread."""
+
+    steps: Steps[R]
+
+    def now(self, home: Home) -> R:
+        """Makes it, blocking."""
+        try:
+            operation = next(self.steps)
+            while True:
+                operation = self.steps.send(home.call(operation))
+        except StopIteration as end:
+            return cast("R", end.value)
+
+    async def later(self, home: Home) -> R:
+        """Makes it, without blocking the running loop."""
+        operation = next(self.steps)
+        while True:
+            result = await home.acall(operation)
+            try:
+                operation = self.steps.send(result)
+            except StopIteration as end:
+                return cast("R", end.value)
+
+
+@dataclass(frozen=True, slots=True)
 class Calls:
     """Makes the calls, checking and encoding their arguments at once. `conversion` is that of the moment."""
 
     prefix: str
     conversion: Conversion
     known: KnownValues
+    grace: Grace
+    new_id: Callable[[], str]
 
     def put(
         self,
@@ -73,23 +109,59 @@ class Calls:
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
-    ) -> Call[None, RunnableConfig]:
+    ) -> CallInSteps[RunnableConfig]:
         """See `S3Saver.put`."""
         parent = Place.of(config)
         keys = ThreadKeys.of(self.prefix, parent.thread_id).namespace(parent.namespace)
         metadata = get_checkpoint_metadata(config, metadata)
         known = self.known.of(parent)
-        encoded, refers_to = self.conversion.encode(keys, parent, checkpoint, metadata, new_versions, known)
 
-        async def run(threads: ThreadStore) -> None:
-            await threads.put(keys, encoded)
+        latest = self.grace.now()
 
-        def finish(_: None) -> RunnableConfig:
-            place = parent._replace(checkpoint_id=encoded.id)
-            self.known.note(place, refers_to)
-            return place.config
+        def encode(again: Mapping[str, Payload | None]) -> tuple[EncodedCheckpoint, dict[str, KnownValue]]:
+            nonlocal latest
+            # Of two puts within one second of the store's clock, this tells readers which one is the later.
+            latest = max(latest + timedelta(microseconds=1), self.grace.now())
+            write_id, now = self.new_id(), latest
+            return self.conversion.encode(
+                keys, parent, checkpoint, metadata, new_versions, known, write_id=write_id, now=now, again=again
+            )
 
-        return Call(run, finish)
+        return CallInSteps(self._put(keys, parent, encode))
+
+    def _put(
+        self,
+        keys: NamespaceKeys,
+        parent: Place,
+        encode: Callable[[Mapping[str, Payload | None]], tuple[EncodedCheckpoint, dict[str, KnownValue]]],
+    ) -> Steps[RunnableConfig]:
+        """Puts the checkpoint; where values that it reuses are gone, again with them, from the checkpoint at hand."""
+        again: dict[str, Payload | None] = {}
+        for _ in range(_PUTS):
+            encoded, refs = encode(again)
+            outcome: PutOutcome = yield partial(ThreadStore.put, keys=keys, checkpoint=encoded)
+            if not outcome.lost:
+                place = parent._replace(checkpoint_id=encoded.id)
+                self.known.note(
+                    place,
+                    {channel: value._replace(seen=outcome.seen[value.ref.name]) for channel, value in refs.items()},
+                )
+                return place.config
+            for channel, value in refs.items():
+                ref = value.ref
+                if ref.name not in outcome.lost or ref.name in encoded.values:
+                    continue
+                again[channel] = None
+                if value.delta:  # a checkpoint may leave it out, and its ancestors may be gone too
+                    body: bytes | None = yield partial(ThreadStore.value, keys=keys, name=ref.name)
+                    if body is None:
+                        told = "a delta channel's snapshot was deleted with its thread; the checkpoint was not stored"
+                        raise StoreError("PutObject", self.conversion.bucket, keys.value(ref.name), told)
+                    again[channel] = (ref.tag, body)
+        told = "what it refers to was deleted again and again"
+        raise StoreUnavailableError(
+            "PutObject", self.conversion.bucket, keys.directory(encoded.id), outcome_unknown=True, detail=told
+        )
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
@@ -121,8 +193,8 @@ class Calls:
         filter: Mapping[str, Any] | None,  # noqa: A002 - LangGraph's name
         before: RunnableConfig | None,
         limit: int | None,
-    ) -> Call[Chunk, list[CheckpointTuple]]:
-        """See `S3Saver.list`; made again and again, it gives the tuples chunk by chunk, in the end an empty one."""
+    ) -> Call[Chunk, list[CheckpointTuple] | None]:
+        """See `S3Saver.list`; made again and again, it gives the tuples chunk by chunk, in the end None."""
         place = Place.of(config) if config else None
         namespace = config["configurable"].get("checkpoint_ns") if config else None
         before_id = before["configurable"].get("checkpoint_id") if before else None
@@ -148,8 +220,14 @@ class Calls:
                 started.append(history)
             return await started[0].next_chunk()
 
-        def finish(chunk: Chunk) -> list[CheckpointTuple]:
-            return [self._decode(thread_id, stored) for thread_id, stored in chunk]
+        def finish(chunk: Chunk) -> list[CheckpointTuple] | None:
+            found: list[CheckpointTuple] = []
+            for thread_id, stored in chunk:
+                try:
+                    found.append(self._decode(thread_id, stored))
+                except StateDecodingError as error:
+                    started[0].leave_out(error)
+            return found if chunk else None
 
         return Call(run, finish, lambda chunk: sum(stored.size for _, stored in chunk))
 
@@ -177,7 +255,7 @@ class Calls:
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> Call[None, None]:
         """See `S3Saver.copy_thread`."""
         source, target = str(source_thread_id), str(target_thread_id)
-        return Call(lambda threads: retention.copy_thread(threads, source, target), _nothing)
+        return Call(lambda threads: copying.copy_thread(threads, source, target), _nothing)
 
     def prune(self, thread_ids: Sequence[str], strategy: str) -> Call[None, None]:
         """See `S3Saver.prune`."""

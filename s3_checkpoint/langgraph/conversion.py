@@ -5,15 +5,12 @@ Runs in the caller's thread: neither encoding nor decoding holds up the requests
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
-from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
     ChannelVersions,
@@ -25,77 +22,22 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
-from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StateEncodingError
+from s3_checkpoint.errors import StateDecodingError, StateEncodingError
 from s3_checkpoint.langgraph.envelope import CheckpointRecord, Payload, ValueRef, WriteRow, WritesRecord
+from s3_checkpoint.langgraph.known_values import KnownValue, Place
 from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, StoredCheckpoint
-from s3_checkpoint.thread_keys import NO_RUN, NamespaceKeys, channel_segment, head_name, run_segment, value_name
+from s3_checkpoint.thread_keys import (
+    NO_RUN,
+    NamespaceKeys,
+    channel_segment,
+    head_name,
+    object_name,
+    run_segment,
+    value_name,
+)
 
 DELTA_COUNTERS = "counters_since_delta_snapshot"
-
-
-class Place(NamedTuple):
-    """What a config says of where a checkpoint is; `checkpoint_id` None: the newest."""
-
-    thread_id: str
-    namespace: str
-    checkpoint_id: str | None
-
-    @classmethod
-    def of(cls, config: RunnableConfig) -> Place:
-        """Read from `config["configurable"]`; ids are coerced with `str`, and absent or empty means the newest."""
-        configurable = config.get("configurable") or {}
-        thread_id = configurable.get("thread_id")
-        if thread_id is None:
-            raise InvalidArgumentError("thread_id", "", "must be given, as config['configurable']['thread_id']")
-        checkpoint_id = configurable.get("checkpoint_id")
-        return cls(
-            str(thread_id), configurable.get("checkpoint_ns") or "", str(checkpoint_id) if checkpoint_id else None
-        )
-
-    @property
-    def config(self) -> RunnableConfig:
-        """The config that leads there, and nothing else."""
-        return {
-            "configurable": {
-                "thread_id": self.thread_id,
-                "checkpoint_ns": self.namespace,
-                "checkpoint_id": self.checkpoint_id,
-            }
-        }
-
-
-class KnownValue(NamedTuple):
-    """A large value that a checkpoint refers to."""
-
-    ref: ValueRef
-    delta: bool
-
-
-class KnownValues:
-    """The large values of checkpoints seen lately, so that a child refers to what has not changed since its parent."""
-
-    def __init__(self, *, most: int = 1000) -> None:
-        self._most = most
-        self._known: OrderedDict[tuple[str, str, str], Mapping[str, KnownValue]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def note(self, place: Place, values: Mapping[str, KnownValue]) -> None:
-        """Remembers what the checkpoint at `place` refers to."""
-        if values and place.checkpoint_id is not None:
-            with self._lock:
-                self._known[place.thread_id, place.namespace, place.checkpoint_id] = values
-                if len(self._known) > self._most:
-                    self._known.popitem(last=False)
-
-    def of(self, place: Place) -> Mapping[str, KnownValue]:
-        """What the checkpoint there refers to; empty if not known."""
-        with self._lock:
-            return self._known.get((place.thread_id, place.namespace, place.checkpoint_id or ""), {})
-
-    def clear(self) -> None:
-        """Forgets all: objects have been deleted."""
-        with self._lock:
-            self._known.clear()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +57,16 @@ class Conversion:
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
         known: Mapping[str, KnownValue],
+        *,
+        write_id: str,
+        now: datetime,
+        again: Mapping[str, Payload | None],
     ) -> tuple[EncodedCheckpoint, dict[str, KnownValue]]:
-        """The checkpoint with new large values, and all it refers to. `known`: what its parent refers to."""
+        """The checkpoint with new large values, and all it refers to.
+
+        `known`: what its parent refers to. `again`: the channels of which that is gone; they are stored again, from the
+        checkpoint, or as the payload given where the checkpoint leaves them out.
+        """
         checkpoint_id = str(checkpoint["id"])
         inline: dict[str, Payload] = {}
         refs: dict[str, KnownValue] = {}
@@ -129,9 +79,11 @@ class Conversion:
                 before is not None
                 and before.ref.version == version
                 and channel not in new_versions
+                and channel not in again
+                and (before.seen is not None or channel not in values)
                 and len(refs) < room
             ):
-                # A delta channel leaves its snapshot out of later checkpoints; of the same version, it still stands.
+                # A delta channel leaves its snapshot out of later checkpoints; of the same version, it still counts.
                 if channel in values or before.delta:
                     refs[channel] = before
             elif channel in values:
@@ -140,11 +92,15 @@ class Conversion:
                     large.append((channel, version, payload))
                 else:
                     inline[channel] = payload
+            elif (left_out := again.get(channel)) is not None:
+                large.append((channel, version, left_out))
         new: dict[str, bytes] = {}
         for channel, version, payload in sorted(large, key=lambda item: len(item[2][1]), reverse=True):
             if len(refs) < room:
-                ref = ValueRef(value_name(channel, version, *payload), payload[0], version)
-                refs[channel] = KnownValue(ref, isinstance(values[channel], _DeltaSnapshot))
+                digest = value_name(channel, version, *payload)
+                ref = ValueRef(object_name(digest, write_id), payload[0], version, digest, checkpoint_id)
+                is_delta = channel not in values or isinstance(values[channel], _DeltaSnapshot)
+                refs[channel] = KnownValue(ref, is_delta, None)
                 new[ref.name] = payload[1]
                 self._check_size(f"$.channel_values.{channel}", len(payload[1]))
             else:
@@ -153,7 +109,7 @@ class Conversion:
             id=checkpoint_id,
             namespace=parent.namespace,
             parent=parent.checkpoint_id,
-            saved_at_ns=time.time_ns(),
+            saved_at_ns=(now - _EPOCH) // timedelta(microseconds=1) * 1000,
             checkpoint=self._dump("$", {key: value for key, value in checkpoint.items() if key != "channel_values"}),
             metadata=self._dump("$metadata", metadata),
             inline=inline,
@@ -166,11 +122,12 @@ class Conversion:
         names = {value.ref.name: channel_segment(channel) if value.delta else None for channel, value in refs.items()}
         unseeded = _unseeded(metadata, checkpoint, inline.keys() | refs.keys())
         name = head_name(run, names, needs_ancestors=bool(unseeded))
-        return EncodedCheckpoint(parent.thread_id, checkpoint_id, name, body, run, new), refs
+        reused = {value.ref.name: value.seen for value in refs.values() if value.ref.name not in new}
+        return EncodedCheckpoint(parent.thread_id, checkpoint_id, name, body, run, new, reused), refs
 
     def encode_writes(self, writes: Iterable[Sequence[Any]], task_path: str) -> list[WriteRow]:
         """Writes as rows: special channels have an index of their own, the others that of their position."""
-        rows = [
+        return [
             WriteRow(
                 WRITES_IDX_MAP.get(channel, position),
                 channel,
@@ -179,8 +136,6 @@ class Conversion:
             )
             for position, (channel, value) in enumerate(writes)
         ]
-        self._check_size("$writes", sum(len(row.payload[1]) for row in rows))
-        return rows
 
     def decode(self, thread_id: str, stored: StoredCheckpoint) -> tuple[CheckpointTuple, dict[str, KnownValue]]:
         """The tuple, its writes in the order of (task path, task id, index); and the large values it refers to."""
@@ -193,7 +148,8 @@ class Conversion:
         known: dict[str, KnownValue] = {}
         for channel, ref in record.values.items():
             values[channel] = self.load_value(stored.keys, channel, ref, stored.values)
-            known[channel] = KnownValue(ref, isinstance(values[channel], _DeltaSnapshot))
+            seen = None if ref.name in stored.unused else stored.seen
+            known[channel] = KnownValue(ref, isinstance(values[channel], _DeltaSnapshot), seen)
         place = Place(thread_id, record.namespace, record.id)
         parent = place._replace(checkpoint_id=record.parent).config if record.parent else None
         # The order of channels is the checkpoint's own.
@@ -207,7 +163,7 @@ class Conversion:
         key, body = keys.value(ref.name), values.get(ref.name)
         if body is None:
             raise StateDecodingError(self.bucket, key, "a checkpoint refers to it, and does not name it in its key")
-        if value_name(channel, ref.version, ref.tag, body) != ref.name:
+        if value_name(channel, ref.version, ref.tag, body) != ref.digest:
             raise StateDecodingError(self.bucket, key, "its content does not match its name")
         return self._load(key, (ref.tag, body))
 

@@ -1,12 +1,13 @@
 """What the saver's objects hold: msgpack maps around payloads that only the saver's serializer understands.
 
     checkpoint   {format, id, namespace, parent, saved_at_ns, checkpoint, metadata, inline: {channel: payload},
-                  values: {channel: [name, tag, version]}}
+                  values: {channel: [name, tag, version, digest, origin]}}
     writes       {format, task_id, rows: [[index, channel, task_path, payload]]}
 
 A payload is `[tag, bytes]`, as the serializer gave them. A large value's object is the bytes alone. Decoding makes
 nothing but dicts, lists, text, numbers and bytes. The object's metadata hold a `digest`, SHA-256 of the map's bytes;
-the name of a large value is one.
+that of a large value is in the checkpoints that refer to it. Without `digest` and `origin`, as they were first written,
+a value's name is its digest.
 """
 
 from __future__ import annotations
@@ -32,6 +33,17 @@ class ValueRef(NamedTuple):
     tag: str
     version: str | int | float
     """The channel's version when the value was stored."""
+    digest: str
+    """Its `value_name`."""
+    origin: str | None
+    """The checkpoint that stored it; others that refer to it descend from that one. None: not known."""
+
+    @classmethod
+    def decode(cls, fields: Sequence[Any]) -> ValueRef:
+        """Of `[name, tag, version, digest, origin]`, of which older records lack the last two."""
+        name, tag, version, *rest = fields
+        digest, origin = rest or (name, None)
+        return cls(_text(name), _text(tag), version, _text(digest), None if origin is None else _text(origin))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +89,7 @@ class CheckpointRecord:
                 checkpoint=_payload(fields["checkpoint"]),
                 metadata=_payload(fields["metadata"]),
                 inline={_text(channel): _payload(payload) for channel, payload in fields["inline"].items()},
-                values={
-                    _text(channel): ValueRef(_text(name), _text(tag), version)
-                    for channel, (name, tag, version) in fields["values"].items()
-                },
+                values={_text(channel): ValueRef.decode(value) for channel, value in fields["values"].items()},
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"it is no checkpoint of this library ({type(error).__name__}: {error})") from error

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.langgraph.envelope import CheckpointRecord, WritesRecord
 from s3_checkpoint.langgraph.thread_listing import (
     ListedCheckpoint,
@@ -19,6 +22,8 @@ from s3_checkpoint.langgraph.thread_store import GoneError, StoredCheckpoint, Th
 from s3_checkpoint.langgraph.together import together
 from s3_checkpoint.thread_keys import NamespaceKeys, ThreadKeys
 
+logger = logging.getLogger("s3_checkpoint.langgraph")
+
 FIRST_CHUNK, LARGEST_CHUNK = 8, 128
 """Checkpoints read at once: as many as are wanted, or few at first and twice as many each time."""
 UNASKED_CHUNK = 32
@@ -28,7 +33,8 @@ UNASKED_CHUNK = 32
 class History:
     """The checkpoints that match, newest first, in chunks read at once. Belongs to the store's event loop.
 
-    `namespace` None: all of them. `thread_id` None: all threads. 1 LIST (per 1,000 keys seen; with a namespace only as
+    `namespace` None: all of them. `thread_id` None: all threads; then what cannot be read is left out, with a warning,
+    so that no thread hides the others. 1 LIST (per 1,000 keys seen; with a namespace only as
     far as needed), then all reads of a chunk together; with `keep`, the checkpoints first, and what belongs to those
     it keeps after them.
     """
@@ -53,23 +59,54 @@ class History:
         self._left = limit
         self._chunk = FIRST_CHUNK
         self._found = self._listed()
+        self._read_ahead: deque[StoredCheckpoint | None] = deque()
+        """What of a chunk is beyond the limit, and takes the place of what turns out to be broken."""
         self._thread_ids = {self._thread.segment: thread_id} if self._thread and thread_id is not None else {}
 
     async def next_chunk(self) -> list[tuple[str, StoredCheckpoint]]:
         """The next ones, each with its thread id; empty when there are no more."""
         while self._left is None or self._left > 0:
-            chunk = await self._next_listed()
-            if not chunk:
-                break
-            stored = await together(self._read(listed) for listed in chunk)
-            kept = [checkpoint for checkpoint in stored if checkpoint is not None]
-            if self._left is not None:
-                kept = kept[: self._left]
-                self._left -= len(kept)
-            if kept:
-                return [(await self._thread_id(checkpoint.keys), checkpoint) for checkpoint in kept]
+            if not self._read_ahead:
+                chunk = await self._next_listed()
+                if not chunk:
+                    break
+                self._read_ahead.extend(await together(self._read_unless_broken(listed) for listed in chunk))
+            found: list[tuple[str, StoredCheckpoint]] = []
+            while self._read_ahead and (self._left is None or self._left > 0):
+                if (stored := self._read_ahead.popleft()) is not None:
+                    found += await self._with_thread_id(stored)
+            if found:
+                return found
         await self._found.aclose()
         return []
+
+    def leave_out(self, error: StateDecodingError) -> None:
+        """To be called for one handed out that cannot be decoded. Raises `error` where its thread was asked for."""
+        if self._thread is not None:
+            raise error
+        if self._left is not None:
+            self._left += 1
+        logger.warning("left out of the listing of all threads, since it cannot be read: key=%s", ascii(error.key))
+
+    async def _read_unless_broken(self, listed: ListedCheckpoint) -> StoredCheckpoint | None:
+        try:
+            return await self._read(listed)
+        except StateDecodingError as error:
+            self._count(-1)
+            self.leave_out(error)
+            return None
+
+    async def _with_thread_id(self, stored: StoredCheckpoint) -> list[tuple[str, StoredCheckpoint]]:
+        self._count(-1)
+        try:
+            return [(await self._thread_id(stored.keys), stored)]
+        except StateDecodingError as error:
+            self.leave_out(error)
+            return []
+
+    def _count(self, change: int) -> None:
+        if self._left is not None:
+            self._left += change
 
     async def _thread_id(self, keys: NamespaceKeys) -> str:
         if keys.thread not in self._thread_ids:
@@ -96,11 +133,7 @@ class History:
             key, record = await self._threads.read_head(listed)
             if not self._keep(key, record):
                 return None
-            names = [value.name for value in record.values.values()]
-            writes, values = await asyncio.gather(
-                self._threads.read_writes(listed), self._threads.read_values(listed, names)
-            )
-            return StoredCheckpoint(listed.keys, key, record, writes, values)
+            return await self._threads.complete(listed, key, record)
         except GoneError:
             # Deleted or put again since it was listed. Which of the two, a second look tells.
             stored = await self._threads.at(listed.keys, listed.id)

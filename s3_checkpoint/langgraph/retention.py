@@ -1,23 +1,31 @@
-"""Whole threads and runs: deleted, copied, pruned. Decided by key names alone, but for delta channels."""
+"""Whole threads and runs: deleted and pruned, beside workers. Decided by listings alone, but for delta channels.
+
+Everywhere the same order, so that whatever cuts a call short or refuses a key leaves what can be seen whole: first the
+checkpoints, in requests of their own; then their writes; then the values that they alone referred to.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 
-from s3_checkpoint.errors import StoreError
 from s3_checkpoint.langgraph.envelope import CheckpointRecord
-from s3_checkpoint.langgraph.thread_listing import ListedCheckpoint, all_keys, group
+from s3_checkpoint.langgraph.thread_listing import (
+    ListedCheckpoint,
+    all_objects,
+    by_namespace,
+    newest_first,
+    values_among,
+)
 from s3_checkpoint.langgraph.thread_store import GoneError, ThreadStore
 from s3_checkpoint.langgraph.together import together
-from s3_checkpoint.object_store import PAGE_KEYS, ObjectAttributes
+from s3_checkpoint.langgraph.values import in_flight, sweep
+from s3_checkpoint.object_store import ListedObject, pages
 from s3_checkpoint.thread_keys import (
     NO_RUN,
     NamespaceKeys,
     ThreadKeys,
     channel_segment,
-    is_hashed,
-    parse_head,
-    parse_namespace,
     parse_run_entry,
     run_prefix,
 )
@@ -27,105 +35,98 @@ Unseeded = Callable[[str, CheckpointRecord], frozenset[str]]
 
 
 async def delete_thread(threads: ThreadStore, thread_id: str) -> None:
-    """Removes everything of a thread, and the run entries that lead to it. 1 LIST and 1 DELETE per 1,000 objects."""
+    """Removes everything of a thread, and the run entries that lead to it, until a listing shows nothing to remove.
+
+    1 LIST per 1,000 objects, at least 2 if there are any; 1 DELETE per 1,000 checkpoints, per 1,000 other objects and
+    per 1,000 run entries. A value younger than the grace period that no checkpoint has referred to may belong to a put
+    in flight, and stays; 1 HEAD for each.
+    """
     keys = ThreadKeys.of(threads.prefix, thread_id)
-    doomed: list[str] = []
-    entries: set[str] = set()
-    async for page in all_keys(threads.objects, keys.root):
-        for key in page:
-            doomed.append(key)
-            namespace = parse_namespace(threads.prefix, key)
-            if namespace is not None and (entry := _run_entry(namespace, key)) is not None:
-                entries.add(entry)
-        while len(doomed) >= PAGE_KEYS:
-            await _delete(threads, doomed[:PAGE_KEYS])
-            del doomed[:PAGE_KEYS]
-    await _delete(threads, [*doomed, *sorted(entries)])
+    named: set[str] = set()
+    while True:
+        listed_at = threads.grace.now()
+        found = await all_objects(threads.objects, keys.root)
+        heads: list[str] = []
+        entries: set[str] = set()
+        values: list[ListedObject] = []
+        for namespace, members in by_namespace(threads.prefix, found).items():
+            for checkpoint in newest_first(namespace, members):
+                heads += checkpoint.head_keys
+                entries |= {namespace.run(run) for run in checkpoint.runs - {NO_RUN}}
+                named |= {namespace.value(value) for value in checkpoint.values}
+            values += values_among(namespace, members).values()
+        # Entries first: they are known by the checkpoints alone, and a call that is made again must find them.
+        await _delete(threads, sorted(entries))
+        await _delete(threads, heads)
+        spared = await in_flight(threads, values, named, listed_at)
+        rest = sorted({line.key for line in found} - {*heads, *spared})
+        await _delete(threads, rest)
+        if not heads and not rest:
+            return
 
 
 async def delete_for_runs(threads: ThreadStore, runs: Sequence[str]) -> None:
-    """Removes the checkpoints of these runs, with their writes and the values nobody else refers to.
+    """Removes the checkpoints of these runs, with their writes, until listings show none; their values as `sweep` does.
 
-    1 LIST per run for its entries; per namespace they have checkpoints in, 1 LIST per 1,000 keys and 1 DELETE per
-    1,000 objects removed; 1 DELETE for the entries, last, so that an interrupted call can be made again.
+    1 LIST per run for its entries, and per namespace they have checkpoints in 1 LIST per 1,000 keys, each twice; 1
+    DELETE per 1,000 checkpoints, per 1,000 writes and per 1,000 values of a namespace; for values that nothing refers
+    to any more what `sweep` costs; 1 DELETE for the entries, last, so that an interrupted call can be made again.
     """
-    entries: dict[str, NamespaceKeys] = {}
+    namespaces: dict[NamespaceKeys, None] = {}
 
-    async def find(run: str) -> None:
-        async for page in all_keys(threads.objects, run_prefix(threads.prefix, run)):
-            for key in page:
-                if (keys := parse_run_entry(threads.prefix, run, key)) is not None:
-                    entries[key] = keys
+    async def find(run: str) -> list[str]:
+        prefix, entries = run_prefix(threads.prefix, run), []
+        for key in [key async for page in pages(threads.objects, prefix) for key in page.keys]:
+            if (keys := parse_run_entry(threads.prefix, run, key)) is not None:
+                namespaces[keys] = None
+                entries.append(key)
+        return entries
 
-    async def clear(keys: NamespaceKeys) -> None:
-        found = [key async for page in all_keys(threads.objects, keys.root) for key in page]
-        listed = _sorted(keys, found)
-        await _remove(threads, listed, [checkpoint for checkpoint in listed if not checkpoint.runs.isdisjoint(runs)])
+    async def clear(keys: NamespaceKeys) -> bool:
+        listed_at = threads.grace.now()
+        members = await all_objects(threads.objects, keys.root)
+        listed = newest_first(keys, members)
+        doomed = [checkpoint for checkpoint in listed if not checkpoint.runs.isdisjoint(runs)]
+        if doomed:
+            await _remove(threads, keys, listed, doomed, values_among(keys, members), listed_at, keep_entries=runs)
+        return bool(doomed)
 
-    await together(find(run) for run in runs)
-    await together(clear(keys) for keys in dict.fromkeys(entries.values()))
-    await _delete(threads, entries)
-
-
-async def copy_thread(threads: ThreadStore, source_id: str, target_id: str) -> None:
-    """Copies every object of a thread inside the store; nothing is downloaded. The source stays as it is.
-
-    1 LIST per 1,000 objects, 1 COPY each, the checkpoints last; 1 PUT per run in each namespace, and for a target id
-    whose segment is hashed. Raises `StoreError` if the source is deleted meanwhile.
-    """
-    source, target = (ThreadKeys.of(threads.prefix, thread_id) for thread_id in (source_id, target_id))
-    if source == target:
-        return
-    parts: list[str] = []
-    heads: list[str] = []
-    finders: dict[str, bytes] = {}
-    async for page in all_keys(threads.objects, source.root):
-        for key in page:
-            namespace = parse_namespace(threads.prefix, key)
-            if namespace is None:
-                continue  # the source's own id
-            (heads if parse_head(key.rpartition("/")[2]) else parts).append(key)
-            copied = NamespaceKeys(threads.prefix, target.segment, namespace.segment)
-            if (entry := _run_entry(copied, key)) is not None:
-                finders[entry] = b""
-    if not heads and not parts:
-        return
-    if is_hashed(target.segment):
-        finders[target.id] = target_id.encode()
-
-    async def copy(key: str) -> None:
-        if not await threads.objects.copy(key, target.root + key[len(source.root) :]):
-            raise StoreError("CopyObject", threads.objects.bucket, key, "the thread was deleted while it was copied")
-
-    plain = ObjectAttributes("text/plain; charset=utf-8")
-    await together(threads.objects.put(key, text, plain, mode="overwrite") for key, text in finders.items())
-    await together(copy(key) for key in parts)
-    await together(copy(key) for key in heads)
+    while True:
+        entries = [entry for of_run in await together(find(run) for run in runs) for entry in of_run]
+        cleared = await together(clear(keys) for keys in list(namespaces))
+        await _delete(threads, entries)
+        if not entries and not any(cleared):
+            return
 
 
 async def prune_thread(threads: ThreadStore, thread_id: str, unseeded: Unseeded) -> None:
-    """Keeps the newest checkpoint of each namespace, and those ancestors that its delta channels are rebuilt from.
+    """Keeps the newest whole checkpoint of each namespace, and the ancestors its delta channels are rebuilt from.
 
-    1 LIST and 1 DELETE per 1,000 objects; where delta channels are used, 1 GET per checkpoint kept. Writes that wait
-    for a checkpoint still to come stay. Values go only with the last checkpoint that refers to them.
+    1 LIST per 1,000 objects; 1 DELETE per 1,000 checkpoints, per 1,000 writes and per 1,000 values of a namespace;
+    where delta channels are used, 1 GET per checkpoint kept; and what `sweep` costs for values that nothing refers to.
+    Writes that wait for a checkpoint still to come stay, and so do newer checkpoints that refer to values which are not
+    there: the last one that can be read is never removed.
     """
     keys = ThreadKeys.of(threads.prefix, thread_id)
-    namespaces: dict[NamespaceKeys, list[str]] = {}
-    async for page in all_keys(threads.objects, keys.root):
-        for key in page:
-            if (namespace := parse_namespace(threads.prefix, key)) is not None:
-                namespaces.setdefault(namespace, []).append(key)
+    listed_at = threads.grace.now()
+    found = await all_objects(threads.objects, keys.root)
 
-    async def prune(namespace: NamespaceKeys, members: list[str]) -> None:
-        listed = _sorted(namespace, members)
-        latest = next((checkpoint for checkpoint in listed if checkpoint.heads), None)
+    async def prune(namespace: NamespaceKeys, members: list[ListedObject]) -> None:
+        listed, values = newest_first(namespace, members), values_among(namespace, members)
+        latest = next((one for one in listed if one.heads and _is_whole(one, values)), None)
         if latest is None:
             return
-        kept = {latest.id, *(checkpoint.id for checkpoint in listed if checkpoint.id > latest.id)}
+        kept = {checkpoint.id for checkpoint in listed if checkpoint.id >= latest.id}
         kept |= await _chain(threads, listed, latest, unseeded)
-        await _remove(threads, listed, [checkpoint for checkpoint in listed if checkpoint.id not in kept])
+        doomed = [checkpoint for checkpoint in listed if checkpoint.id not in kept]
+        await _remove(threads, namespace, listed, doomed, values, listed_at)
 
-    await together(prune(namespace, members) for namespace, members in namespaces.items())
+    await together(prune(*namespace) for namespace in by_namespace(threads.prefix, found).items())
+
+
+def _is_whole(checkpoint: ListedCheckpoint, values: Iterable[str]) -> bool:
+    """Whether all values that the checkpoint refers to are listed."""
+    return {value for head in checkpoint.last_heads for value in head.values} <= set(values)
 
 
 async def _chain(
@@ -161,35 +162,37 @@ async def _head(threads: ThreadStore, listed: ListedCheckpoint) -> tuple[str, Ch
         return None
 
 
-def _sorted(keys: NamespaceKeys, members: Iterable[str]) -> list[ListedCheckpoint]:
-    return sorted(group(keys, members), key=lambda checkpoint: checkpoint.id, reverse=True)
+async def _remove(
+    threads: ThreadStore,
+    keys: NamespaceKeys,
+    listed: Sequence[ListedCheckpoint],
+    doomed: Sequence[ListedCheckpoint],
+    values: Mapping[str, ListedObject],
+    listed_at: datetime,
+    *,
+    keep_entries: Sequence[str] = (),
+) -> None:
+    """Deletes checkpoints of one namespace, then their writes, then what no other checkpoint needs.
 
-
-async def _remove(threads: ThreadStore, listed: Sequence[ListedCheckpoint], doomed: Sequence[ListedCheckpoint]) -> None:
-    """Deletes checkpoints of one namespace, oldest first, then the values and run entries that no other one needs.
-
-    A value that nothing listed refers to stays: its checkpoint may be on its way.
+    The oldest go first, so that a call cut short leaves a shorter history; with delta channels the newest, since those
+    are rebuilt from older ones.
     """
     gone = {checkpoint.id for checkpoint in doomed}
     stay = [checkpoint for checkpoint in listed if checkpoint.id not in gone]
+    ordered = list(doomed if any(h.needs_ancestors for one in doomed for h in one.heads) else reversed(doomed))
+    await _delete(threads, [key for checkpoint in ordered for key in checkpoint.head_keys])
+
+    runs = {NO_RUN, *keep_entries, *(run for checkpoint in stay for run in checkpoint.runs)}
+    entries = {keys.run(run) for checkpoint in doomed for run in checkpoint.runs if run not in runs}
     used = {value for checkpoint in stay for value in checkpoint.values}
-    runs = {NO_RUN, *(run for checkpoint in stay for run in checkpoint.runs)}
-    orphans = {
-        checkpoint.keys.value(value) for checkpoint in doomed for value in checkpoint.values if value not in used
-    }
-    entries = {checkpoint.keys.run(run) for checkpoint in doomed for run in checkpoint.runs if run not in runs}
-    objects = [key for checkpoint in reversed(doomed) for key in checkpoint.object_keys]
-    await _delete(threads, [*objects, *sorted(orphans), *sorted(entries)])
+    unused = [line for name, line in values.items() if name not in used]
+    orphaned = {keys.value(name) for checkpoint in doomed for name in checkpoint.values}
+    others = [key for checkpoint in ordered for key in checkpoint.other_keys]
+    await _delete(threads, [*others, *sorted(entries)])
+    await _delete(threads, await sweep(threads, unused, orphaned, listed_at))
 
 
-async def _delete(threads: ThreadStore, keys: Iterable[str]) -> None:
-    batch = list(keys)
-    if batch:
+async def _delete(threads: ThreadStore, keys: Sequence[str]) -> None:
+    if keys:
         threads.forget()
-        await threads.objects.delete(batch)
-
-
-def _run_entry(namespace: NamespaceKeys, key: str) -> str | None:
-    """The run entry that leads to the checkpoint whose key this is; None for other keys, and without a run."""
-    head = parse_head(key.rpartition("/")[2])
-    return namespace.run(head.run) if head is not None and head.run != NO_RUN else None
+        await threads.objects.delete(keys)

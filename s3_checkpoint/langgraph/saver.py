@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -19,9 +22,12 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from s3_checkpoint.errors import InvalidArgumentError
+from s3_checkpoint.keys import new_write_id
 from s3_checkpoint.langgraph.calls import Calls
-from s3_checkpoint.langgraph.conversion import Conversion, KnownValues
+from s3_checkpoint.langgraph.conversion import Conversion
+from s3_checkpoint.langgraph.grace import GRACE, Grace, utc_now
 from s3_checkpoint.langgraph.home import Home
+from s3_checkpoint.langgraph.known_values import KnownValues
 from s3_checkpoint.langgraph.lifecycle import Lifecycle
 from s3_checkpoint.langgraph.thread_store import ThreadStore
 from s3_checkpoint.object_store import ObjectStore
@@ -57,19 +63,45 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         max_state_bytes: int | None = None,
         conditional_writes: bool | None = None,
         on_request: OnRequest | None = None,
+        grace: timedelta = GRACE,
+        now: Callable[[], datetime] = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
+        new_id: Callable[[], str] = new_write_id,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         """A saver on an open store, or from settings: then it opens a client on entering, or in `setup`. No request.
 
-        A channel value of `inline_bytes` or more is stored once per version, and referred to; smaller ones are part of
-        each checkpoint. The others are those of `S3Settings`, and given here for a store (default: no prefix, no
-        compression, 64 MiB for a checkpoint or value, conditional writes). A store is used in the loop it belongs to
-        (`store.loop`), and closed by its owner. `on_request`: as in `connect`; only with settings. Raises
-        `InvalidArgumentError` for a prefix of over 400 bytes and negative sizes.
+        Args:
+            source: A store is used in the loop it belongs to (`store.loop`), and closed by its owner.
+            serde: The serializer of values, writes and metadata; default: LangGraph's own.
+            inline_bytes: A channel value of so many bytes or more is stored once per version, and referred to; smaller
+                ones are part of each checkpoint.
+            prefix: This one to `conditional_writes` are those of `S3Settings`, and given here for a store. Default: no
+                prefix, at most 400 bytes.
+            compression: Default: none.
+            max_state_bytes: Of a checkpoint, a value, or the writes of a task; default 64 MiB.
+            conditional_writes: Default: yes.
+            on_request: As in `connect`; only with settings.
+            grace: How long `prune` and `delete_for_runs` leave alone what a put in flight may rely on, and twice as
+                long as a put relies on a large value that it has seen. All savers of a thread need the same one.
+                `timedelta(0)` is for threads whose workers are stopped: then what nothing refers to goes at once, and a
+                put that reuses a value always looks first.
+            now: The time of day, in UTC; within minutes of the store's.
+            monotonic: Seconds that no clock setting changes.
+            new_id: Makes the ids by which writes of the same value are told apart: unique ones.
+            sleep: Waits between attempts of racing `put_writes`.
+            jitter: 0 … 1, by chance: how long, and what makes versions of forks different.
+
+        Raises:
+            InvalidArgumentError: A prefix of over 400 bytes, a negative size, or a negative `grace`.
         """
         super().__init__(serde=serde)
         for name, size in (("inline_bytes", inline_bytes), ("max_state_bytes", max_state_bytes)):
             if size is not None and size < 0:
                 raise InvalidArgumentError(name, str(size), "must be 0 or more bytes")
+        if not isinstance(grace, timedelta) or grace < timedelta(0):
+            raise InvalidArgumentError("grace", repr(grace)[:80], "must be a timedelta of zero or more")
         settings = source if isinstance(source, S3Settings) else None
         if prefix is None:
             prefix = settings.prefix if settings else ""
@@ -81,12 +113,17 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
             conditional_writes = settings.conditional_writes if settings else True
         self._prefix, self._inline_bytes, self._max_bytes = check_prefix(prefix), inline_bytes, max_state_bytes
         self._known = KnownValues()
+        self._grace, self._new_id, self._chance = Grace(grace, now=now, monotonic=monotonic), new_id, jitter
         make = partial(
             ThreadStore,
             prefix=self._prefix,
             compression=compression,
             max_bytes=max_state_bytes,
             conditional_writes=conditional_writes,
+            grace=self._grace,
+            new_id=new_id,
+            sleep=sleep,
+            jitter=jitter,
         )
         self._home = Home(source, make, on_request)
 
@@ -98,6 +135,7 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         serde: SerializerProtocol | None = None,
         inline_bytes: int = 64 * 1024,
         on_request: OnRequest | None = None,
+        grace: timedelta = GRACE,
         **settings: Any,
     ) -> S3Saver:
         """A saver for `s3://bucket[/prefix]`, to be entered with `with` or `async with`; or call `setup` and `close`.
@@ -106,7 +144,11 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         `ConfigurationError` for another form of URL, `pydantic.ValidationError` for settings out of bounds.
         """
         return cls(
-            S3Settings.from_url(conn_string, **settings), serde=serde, inline_bytes=inline_bytes, on_request=on_request
+            S3Settings.from_url(conn_string, **settings),
+            serde=serde,
+            inline_bytes=inline_bytes,
+            on_request=on_request,
+            grace=grace,
         )
 
     def put(
@@ -180,7 +222,7 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         checkpoints together. With `filter`, the checkpoints are read first, and what belongs to those that match after.
         """
         chunks = self._calls.chunks(config, filter, before, limit)
-        while found := chunks.now(self._home):
+        while (found := chunks.now(self._home)) is not None:
             yield from found
 
     async def alist(
@@ -193,7 +235,7 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
     ) -> AsyncIterator[CheckpointTuple]:
         """See `list`."""
         chunks = self._calls.chunks(config, filter, before, limit)
-        while found := await chunks.later(self._home):
+        while (found := await chunks.later(self._home)) is not None:
             for item in found:
                 yield item
 
@@ -267,9 +309,9 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         Accepts what other savers count with: int, float, or text that begins with the count.
         """
         count = int(str(current).split(".", 1)[0]) if current is not None else 0
-        return f"{count + 1:032}.{random.random():016}"  # noqa: S311 - tells forks apart, keeps no secret
+        return f"{count + 1:032}.{self._chance():016}"
 
     @property
     def _calls(self) -> Calls:
         conversion = Conversion(self.serde, self._home.bucket, self._inline_bytes, self._max_bytes)
-        return Calls(self._prefix, conversion, self._known)
+        return Calls(self._prefix, conversion, self._known, self._grace, self._new_id)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from s3_checkpoint.object_store import PAGE_KEYS, ObjectStore
+from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore, check_prefix, pages
 from s3_checkpoint.thread_keys import Head, NamespaceKeys, WritesName, parse_head, parse_namespace, threads_prefix
 
 FIRST_PAGE_KEYS = 200
@@ -20,6 +21,8 @@ class ListedCheckpoint:
     id: str
     heads: list[Head] = field(default_factory=list)
     """One; several where the id was put again and refers to other large values: of these the last one put counts."""
+    times: list[datetime] = field(default_factory=list)
+    """When each of `heads` was put."""
     writes: dict[tuple[str, str], WritesName] = field(default_factory=dict)
     """The highest slot per task and kind: it holds what those below hold."""
     names: list[str] = field(default_factory=list)
@@ -31,10 +34,25 @@ class ListedCheckpoint:
         return self.keys.directory(self.id)
 
     @property
-    def object_keys(self) -> list[str]:
-        """The key of every object here."""
-        directory = self.directory
-        return [directory + name for name in self.names]
+    def last_heads(self) -> list[Head]:
+        """The one put last; several, if they were within the second that the store's clock tells."""
+        return [head for head, time in zip(self.heads, self.times, strict=True) if time == self.last_modified]
+
+    @property
+    def last_modified(self) -> datetime | None:
+        """When the checkpoint was put last; None without `heads`."""
+        return max(self.times, default=None)
+
+    @property
+    def head_keys(self) -> list[str]:
+        """The keys that make it visible: while one of them is there, all it refers to must be."""
+        return [self.directory + head.name for head in self.heads]
+
+    @property
+    def other_keys(self) -> list[str]:
+        """The keys of its writes, and of whatever else is there."""
+        heads = {head.name for head in self.heads}
+        return [self.directory + name for name in self.names if name not in heads]
 
     @property
     def values(self) -> list[str]:
@@ -46,26 +64,21 @@ class ListedCheckpoint:
         """The runs that made it, as in keys."""
         return {head.run for head in self.heads}
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, last_modified: datetime) -> None:
         """Takes in one more name found under the id."""
         self.names.append(name)
         if (head := parse_head(name)) is not None:
             self.heads.append(head)
+            self.times.append(last_modified)
         elif (writes := WritesName.parse(name)) is not None:
             other = self.writes.get((writes.task, writes.kind))
             if other is None or other.slot < writes.slot:
                 self.writes[writes.task, writes.kind] = writes
 
 
-async def all_keys(store: ObjectStore, prefix: str, *, start_after: str = "") -> AsyncGenerator[list[str]]:
-    """The keys under `prefix`, page by page. 1 LIST per 1,000."""
-    token: str | None = None
-    while True:
-        page = await store.list(prefix, start_after="" if token else start_after, token=token)
-        yield [line.key for line in page.objects]
-        token = page.next_token
-        if token is None:
-            return
+async def all_objects(store: ObjectStore, prefix: str) -> list[ListedObject]:
+    """What is under `prefix`. 1 LIST per 1,000 keys."""
+    return [line async for page in pages(store, prefix) for line in page.objects]
 
 
 async def checkpoints(
@@ -76,8 +89,8 @@ async def checkpoints(
     1 LIST for the first `page_keys` keys, then 1 per 1,000. A directory bucket, listing in no order, is listed whole.
     """
     if not store.ordered:
-        found = [key async for page in all_keys(store, keys.root) for key in page]
-        for listed in group(keys, sorted(key for key in found if key > start_after)):
+        found = sorted(line for line in await all_objects(store, keys.root) if line.key > start_after)
+        for listed in group(keys, found):
             yield listed
         return
     current: ListedCheckpoint | None = None
@@ -85,6 +98,7 @@ async def checkpoints(
     limit = page_keys
     while True:
         page = await store.list(keys.root, start_after="" if token else start_after, token=token, limit=limit)
+        check_prefix(store, keys.root, page)
         beyond = False
         for line in page.objects:
             parsed = keys.parse(line.key)
@@ -99,7 +113,7 @@ async def checkpoints(
                 if current is not None:
                     yield current
                 current = ListedCheckpoint(keys, checkpoint_id)
-            current.add(name)
+            current.add(name, line.last_modified)
         token = page.next_token
         if beyond or token is None:
             break
@@ -112,21 +126,36 @@ async def one_checkpoint(store: ObjectStore, keys: NamespaceKeys, checkpoint_id:
     """The objects under one id, or None if there are none. 1 LIST (per 1,000 of them)."""
     listed = ListedCheckpoint(keys, checkpoint_id)
     directory = listed.directory
-    async for page in all_keys(store, directory):
-        for key in page:
-            listed.add(key[len(directory) :])
+    for line in await all_objects(store, directory):
+        listed.add(line.key[len(directory) :], line.last_modified)
     return listed if listed.names else None
 
 
 async def thread_checkpoints(store: ObjectStore, prefix: str, root: str) -> list[ListedCheckpoint]:
     """The checkpoints of all namespaces under `root`, of one thread or all, newest id first. 1 LIST per 1,000 keys."""
-    namespaces: dict[NamespaceKeys, list[str]] = {}
-    async for page in all_keys(store, root):
-        for key in page:
-            if (keys := parse_namespace(prefix, key)) is not None:
-                namespaces.setdefault(keys, []).append(key)
+    namespaces = by_namespace(prefix, await all_objects(store, root))
     found = [listed for keys, members in namespaces.items() for listed in group(keys, members)]
     return sorted(found, key=lambda listed: listed.id, reverse=True)
+
+
+def by_namespace(prefix: str, found: Iterable[ListedObject]) -> dict[NamespaceKeys, list[ListedObject]]:
+    """What is in each namespace of each thread; objects that belong to none are left out."""
+    namespaces: dict[NamespaceKeys, list[ListedObject]] = {}
+    for line in found:
+        if (keys := parse_namespace(prefix, line.key)) is not None:
+            namespaces.setdefault(keys, []).append(line)
+    return namespaces
+
+
+def newest_first(keys: NamespaceKeys, members: Iterable[ListedObject]) -> list[ListedCheckpoint]:
+    """The checkpoints among objects of one namespace, newest first."""
+    return sorted(group(keys, members), key=lambda checkpoint: checkpoint.id, reverse=True)
+
+
+def values_among(keys: NamespaceKeys, members: Iterable[ListedObject]) -> dict[str, ListedObject]:
+    """The large values among objects of one namespace, by name."""
+    found = ((keys.parse_value(line.key), line) for line in members)
+    return {name: line for name, line in found if name is not None}
 
 
 def all_threads_root(prefix: str) -> str:
@@ -134,13 +163,13 @@ def all_threads_root(prefix: str) -> str:
     return threads_prefix(prefix)
 
 
-def group(keys: NamespaceKeys, members: Iterable[str]) -> Iterable[ListedCheckpoint]:
-    """The checkpoints among keys of one namespace, in the order of their first keys."""
+def group(keys: NamespaceKeys, members: Iterable[ListedObject]) -> Iterable[ListedCheckpoint]:
+    """The checkpoints among objects of one namespace, in the order of their first keys."""
     found: dict[str, ListedCheckpoint] = {}
-    for key in members:
-        if (parsed := keys.parse(key)) is not None:
+    for line in members:
+        if (parsed := keys.parse(line.key)) is not None:
             checkpoint_id, name = parsed
             if checkpoint_id not in found:
                 found[checkpoint_id] = ListedCheckpoint(keys, checkpoint_id)
-            found[checkpoint_id].add(name)
+            found[checkpoint_id].add(name, line.last_modified)
     return found.values()

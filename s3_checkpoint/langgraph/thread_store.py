@@ -8,17 +8,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from s3_checkpoint.compression import compress, decompress
-from s3_checkpoint.errors import StateDecodingError, StoreUnavailableError
-from s3_checkpoint.langgraph.envelope import CheckpointRecord, WriteRow, WritesRecord
+from s3_checkpoint.errors import StateDecodingError, StateEncodingError, StoreUnavailableError
+from s3_checkpoint.langgraph.envelope import CheckpointRecord, ValueRef, WriteRow, WritesRecord
+from s3_checkpoint.langgraph.grace import Grace, Seen
+from s3_checkpoint.langgraph.remnants import is_remnant
 from s3_checkpoint.langgraph.thread_listing import FIRST_PAGE_KEYS, ListedCheckpoint, checkpoints, one_checkpoint
 from s3_checkpoint.langgraph.together import together
-from s3_checkpoint.object_store import ObjectAttributes, ObjectStore, PutMode, Refused, StoredObject
+from s3_checkpoint.langgraph.values import is_unused
+from s3_checkpoint.object_store import ObjectAttributes, ObjectStore, PutMode, Refused, StoredObject, Written
 from s3_checkpoint.thread_keys import (
     NO_RUN,
     NamespaceKeys,
@@ -26,13 +29,17 @@ from s3_checkpoint.thread_keys import (
     WritesKind,
     WritesName,
     is_hashed,
+    is_same_value,
+    parse_head,
     parse_segment,
 )
 
 RecordT = TypeVar("RecordT", CheckpointRecord, WritesRecord)
 
 _READS = 3
-"""Times a checkpoint is listed and read anew because something listed was gone: deleted, or put again, meanwhile."""
+"""Times a checkpoint is listed and read because something listed was gone: deleted, or put again, since then."""
+_LOOKS = 3
+"""Times a put looks after the values it refers to, each time held up for longer than it may rely on them."""
 _REMEMBERED = 10_000
 _INLINE_COMPRESSION = 64 * 1024
 """Bytes up to which compressing takes less time than handing it to a thread."""
@@ -46,11 +53,15 @@ class StoredCheckpoint:
 
     keys: NamespaceKeys
     key: str
-    """Where the checkpoint stands, for messages."""
+    """The key of the checkpoint, for messages."""
     record: CheckpointRecord
     writes: tuple[WritesRecord, ...]
     values: Mapping[str, bytes]
     """The large values, by name."""
+    seen: Seen
+    """When they were read."""
+    unused: frozenset[str]
+    """The names of those that were marked as unused."""
 
     @property
     def size(self) -> int:
@@ -69,10 +80,22 @@ class EncodedCheckpoint:
     body: bytes
     run: str
     values: Mapping[str, bytes]
-    """The large values to be stored with it, by name; others are there already."""
+    """The large values to be stored with it, by name."""
+    reused: Mapping[str, Seen | None]
+    """Those it refers to besides, and when each was last seen."""
 
 
-class GoneError(Exception):
+@dataclass(frozen=True, slots=True)
+class PutOutcome:
+    """What became of a put."""
+
+    lost: frozenset[str] = frozenset()
+    """Names of values that are gone, or on their way out: the put has to be made again without them. Empty: stored."""
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    """Of a stored checkpoint, when each of its values was written or seen."""
+
+
+class GoneError(LookupError):
     """Something listed was not there when it was read. Never leaves this package."""
 
 
@@ -80,23 +103,63 @@ class ThreadStore:
     """Reads and writes checkpoints under one prefix of an open store. Belongs to the store's event loop."""
 
     def __init__(
-        self, store: ObjectStore, *, prefix: str, compression: str | None, max_bytes: int, conditional_writes: bool
+        self,
+        store: ObjectStore,
+        *,
+        prefix: str,
+        compression: str | None,
+        max_bytes: int,
+        conditional_writes: bool,
+        grace: Grace,
+        new_id: Callable[[], str],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self.objects = store
         self.prefix = prefix
+        self.grace = grace
+        self.new_id = new_id
         self._compression = compression
         self._max_bytes = max_bytes
         self._conditional_writes = conditional_writes
+        self._sleep = sleep
+        self._jitter = jitter
         # Objects of incompressible bytes come out a little larger.
         self._max_stored_bytes = max_bytes + max_bytes // 100 + 1024
         self._found_by: set[str] = set()
 
-    async def put(self, keys: NamespaceKeys, checkpoint: EncodedCheckpoint) -> None:
+    async def put(self, keys: NamespaceKeys, checkpoint: EncodedCheckpoint) -> PutOutcome:
         """Stores large values, and what finds the checkpoint again, together; then the checkpoint, which commits them.
 
         1 PUT, and before it, at once, 1 per value; where this process does so for the first time, 1 for the entry of
-        a run, and 1 for a thread id whose segment is hashed.
+        a run, and 1 for a thread id whose segment is hashed. Before them, 1 HEAD for each reused value that was not
+        seen within half the grace period: if one is lost, nothing is written. The checkpoint is not sent either while
+        what it refers to was written or seen longer ago than that, as a put finds it that was held up in the middle.
         """
+        outcome = await self._look_after(keys, checkpoint.reused, self.grace.trusts)
+        if outcome.lost:
+            return outcome
+        began = self.grace.look()
+        await self._put_before(keys, checkpoint, began)
+        seen: Mapping[str, Seen] = {**outcome.seen, **dict.fromkeys(checkpoint.values, began)}
+        for _ in range(_LOOKS):
+            outcome = await self._look_after(keys, seen, self.grace.still_holds)
+            if outcome.lost:
+                return outcome
+            seen = outcome.seen
+            if all(map(self.grace.still_holds, seen.values())):
+                break
+        else:
+            key = keys.directory(checkpoint.id) + checkpoint.name
+            slow = "each of its requests took longer than the grace period allows; nothing was committed"
+            raise StoreUnavailableError("PutObject", self.objects.bucket, key, outcome_unknown=False, detail=slow)
+        written = await self._write_record(keys.directory(checkpoint.id) + checkpoint.name, checkpoint.body)
+        if isinstance(written, Written) and written.repeated:
+            # The first attempt may have landed, and its checkpoint been deleted, before this one landed.
+            return await self._look_after(keys, seen, lambda _: False)
+        return PutOutcome(seen=seen)
+
+    async def _put_before(self, keys: NamespaceKeys, checkpoint: EncodedCheckpoint, began: Seen) -> None:
         finders: dict[str, bytes] = {}
         if checkpoint.run != NO_RUN:
             finders[keys.run(checkpoint.run)] = b""
@@ -109,28 +172,56 @@ class ThreadStore:
                 *(self._write(key, text, "text/plain; charset=utf-8") for key, text in new.items()),
             ]
         )
-        self._found_by.update(new)
-        await self._write_record(keys.directory(checkpoint.id) + checkpoint.name, checkpoint.body)
+        if began.removals == self.grace.look().removals:
+            self._found_by.update(new)
         if len(self._found_by) > _REMEMBERED:
             self._found_by.clear()
 
+    async def _look_after(
+        self, keys: NamespaceKeys, seen: Mapping[str, Seen | None], holds: Callable[[Any], bool]
+    ) -> PutOutcome:
+        """HEADs of the values whose evidence does not hold, at once; of what is there, the new evidence."""
+        doubtful = [name for name, when in seen.items() if not holds(when)]
+        began = self.grace.look()
+        heads = await together(self.objects.head(keys.value(name)) for name in doubtful)
+        lost = {name for name, head in zip(doubtful, heads, strict=True) if head is None or is_unused(head)}
+        held = {name: began if name in doubtful else when for name, when in seen.items() if name not in lost}
+        return PutOutcome(frozenset(lost), {name: when for name, when in held.items() if when is not None})
+
+    async def value(self, keys: NamespaceKeys, name: str) -> bytes | None:
+        """A large value; None if it is gone. 1 GET."""
+        found = await self._open(keys.value(name))
+        return None if found is None else bytes(found[1])
+
     def forget(self) -> None:
-        """To be called when objects have been deleted: what this process wrote may no longer be there."""
+        """To be called when objects are deleted: what this process wrote may no longer be there."""
+        self.grace.removed()
         self._found_by.clear()
 
     async def put_writes(self, keys: NamespaceKeys, checkpoint_id: str, task_id: str, rows: Sequence[WriteRow]) -> None:
         """Adds the writes of one call; those from index 0 up, and special ones, in an object each, sent together.
 
         1 PUT for each of the two kinds. Where a call for the same task came before: 1 PUT, LIST and GET more.
+        Raises `StateEncodingError` for an object that `get_tuple` would refuse; it is not written.
         """
         regular = [row for row in rows if row.idx >= 0]
         special = [row for row in rows if row.idx < 0]
         kinds: list[tuple[WritesKind, list[WriteRow]]] = [("r", regular), ("s", special)]
+        for _, of_kind in kinds:
+            self._encode_writes(WritesRecord(task_id, ()).merged(of_kind))
         await together(
             self._append(keys, checkpoint_id, WritesName.first(task_id, kind), task_id, of_kind)
             for kind, of_kind in kinds
             if of_kind
         )
+
+    def _encode_writes(self, record: WritesRecord) -> bytes:
+        """The object's body: what a reader decompresses, and refuses if it is too large."""
+        body = record.encode()
+        if len(body) > self._max_bytes:
+            written = f"with what the task wrote before it is {len(body)} bytes, more than {self._max_bytes} allowed"
+            raise StateEncodingError("$writes", written)
+        return body
 
     async def _append(
         self, keys: NamespaceKeys, checkpoint_id: str, name: WritesName, task_id: str, rows: Sequence[WriteRow]
@@ -141,16 +232,18 @@ class ThreadStore:
         mode: PutMode = "create" if self._conditional_writes else "overwrite"
         known = self._conditional_writes
         for attempt in range(_APPENDS):
-            if known and await self._write_record(f"{directory}{name}", record.encode(), mode=mode):
-                return
+            if known:
+                body = self._encode_writes(record)
+                if not isinstance(await self._write_record(f"{directory}{name}", body, mode=mode), Refused):
+                    return
             if attempt > 1:
-                await asyncio.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311 - jitter, not a secret
+                await self._sleep(self._jitter() * 0.02 * min(attempt, 10))
             known = True
             listed = await one_checkpoint(self.objects, keys, checkpoint_id)
             last = listed.writes.get((name.task, name.kind)) if listed else None
             if last is None:
-                continue  # refused for another write under way, or what was there has been deleted: the same slot again
-            there = await self._read(f"{directory}{last}", WritesRecord)
+                continue  # refused for another write in flight, or what was there has been deleted: the same slot again
+            there = await self._writes(f"{directory}{last}")
             if there is None:
                 continue
             record = there.merged(rows)
@@ -167,68 +260,103 @@ class ThreadStore:
             found = await self._open(key)
             if found is None:
                 raise self._incomplete(key)
-            text = found[1].decode()
+            try:
+                text = found[1].decode()
+            except UnicodeDecodeError as error:
+                raise StateDecodingError(self.objects.bucket, key, f"it is no thread id ({error.reason})") from None
         return text
 
     async def latest(self, keys: NamespaceKeys) -> StoredCheckpoint | None:
         """The newest checkpoint of a namespace. 1 LIST, then everything else at once."""
-        for _ in range(_READS):
+        remnants: set[str] = set()
+
+        async def look() -> ListedCheckpoint | None:
             async with aclosing(checkpoints(self.objects, keys, page_keys=FIRST_PAGE_KEYS)) as found:
-                listed = await anext((listed async for listed in found if listed.heads), None)
-            if listed is None:
-                return None
-            try:
-                return await self.read(listed)
-            except GoneError as error:
-                gone = str(error)
-        raise self._incomplete(gone)
+                return await anext((one async for one in found if one.heads and one.id not in remnants), None)
+
+        while True:
+            stored = await self._read(look)
+            if not isinstance(stored, ListedCheckpoint):
+                return stored
+            remnants.add(stored.id)
 
     async def at(self, keys: NamespaceKeys, checkpoint_id: str) -> StoredCheckpoint | None:
         """The checkpoint with this id. 1 LIST, then everything else at once."""
+        stored = await self._read(lambda: one_checkpoint(self.objects, keys, checkpoint_id))
+        return None if isinstance(stored, ListedCheckpoint) else stored
+
+    async def _read(
+        self, look: Callable[[], Coroutine[Any, Any, ListedCheckpoint | None]]
+    ) -> StoredCheckpoint | ListedCheckpoint | None:
+        """What `look` finds, read; only as listed if a put left it of a deleted thread; None if nothing is there."""
+        gone = ""
         for _ in range(_READS):
-            listed = await one_checkpoint(self.objects, keys, checkpoint_id)
+            listed = await look()
             if listed is None or not listed.heads:
                 return None
             try:
                 return await self.read(listed)
             except GoneError as error:
                 gone = str(error)
+        assert listed is not None  # noqa: S101 - or nothing would be gone
+        if await is_remnant(self, listed, gone):
+            return listed
         raise self._incomplete(gone)
 
     async def read(self, listed: ListedCheckpoint) -> StoredCheckpoint:
         """A listed checkpoint, with its writes and large values. 1 GET each, all at once. Raises `GoneError`."""
-        heads, writes, values = await asyncio.gather(
-            together(self._head(listed, head.name) for head in listed.heads),
-            self.read_writes(listed),
-            self.read_values(listed, listed.values),
+        heads = listed.last_heads
+        if len(heads) > 1:  # which of them counts, only their bodies tell
+            key, record = await self.read_head(listed)
+            return await self.complete(listed, key, record)
+        seen = self.grace.look()
+        head, writes, (values, unused) = await asyncio.gather(
+            self._head(listed, heads[0].name), self.read_writes(listed), self._read_values(listed, heads[0].values)
         )
-        key, record = max(heads, key=lambda head: head[0])[1:]
-        return StoredCheckpoint(listed.keys, key, record, writes, values)
+        return StoredCheckpoint(listed.keys, *head[1:], writes, values, seen, unused)
+
+    async def complete(self, listed: ListedCheckpoint, key: str, record: CheckpointRecord) -> StoredCheckpoint:
+        """A checkpoint whose record has been read, with its writes and large values. As `read`, without its GET."""
+        seen = self.grace.look()
+        names = [ref.name for ref in record.values.values()]
+        writes, (values, unused) = await asyncio.gather(self.read_writes(listed), self._read_values(listed, names))
+        return StoredCheckpoint(listed.keys, key, record, writes, values, seen, unused)
 
     async def read_head(self, listed: ListedCheckpoint) -> tuple[str, CheckpointRecord]:
         """Key and record of a listed checkpoint, without what belongs to it. 1 GET. Raises `GoneError`."""
-        return max(await together(self._head(listed, head.name) for head in listed.heads), key=lambda head: head[0])[1:]
+        heads = await together(self._head(listed, head.name) for head in listed.last_heads)
+        return max(heads, key=lambda head: head[0])[1:]
 
     async def read_writes(self, listed: ListedCheckpoint) -> tuple[WritesRecord, ...]:
         """The pending writes of a listed checkpoint. 1 GET per task and kind, at once. Raises `GoneError`."""
         directory = listed.directory
-        found = await together(self._read(f"{directory}{name}", WritesRecord) for name in listed.writes.values())
+        found = await together(self._writes(f"{directory}{name}") for name in listed.writes.values())
         return tuple(_there(record, directory) for record in found)
 
     async def read_values(self, listed: ListedCheckpoint, names: Sequence[str]) -> dict[str, bytes]:
         """Large values by name. 1 GET each, at once. Raises `GoneError`."""
+        return (await self._read_values(listed, names))[0]
+
+    async def _read_values(
+        self, listed: ListedCheckpoint, names: Sequence[str]
+    ) -> tuple[dict[str, bytes], frozenset[str]]:
+        """Large values by name, and which of them were marked as unused."""
         found = await together(self._open(listed.keys.value(name)) for name in names)
-        return {name: bytes(_there(body, listed.keys.value(name))[1]) for name, body in zip(names, found, strict=True)}
+        there = {name: _there(one, listed.keys.value(name)) for name, one in zip(names, found, strict=True)}
+        unused = frozenset(name for name, (stored, _) in there.items() if is_unused(stored.head))
+        return {name: bytes(body) for name, (_, body) in there.items()}, unused
 
     async def _head(self, listed: ListedCheckpoint, name: str) -> tuple[tuple[object, int], str, CheckpointRecord]:
         key = listed.directory + name
         stored, body = _there(await self._open(key), key)
         record = self._decode(key, stored, body, CheckpointRecord)
+        if (head := parse_head(name)) is not None:
+            record = replace(record, values=_as_named(record.values, head.values))
         return (stored.head.last_modified, record.saved_at_ns), key, record
 
-    async def _read(self, key: str, kind: type[RecordT]) -> RecordT | None:
+    async def _writes(self, key: str) -> WritesRecord | None:
         found = await self._open(key)
-        return None if found is None else self._decode(key, *found, kind)
+        return None if found is None else self._decode(key, *found, WritesRecord)
 
     def _decode(self, key: str, stored: StoredObject, body: bytes | bytearray, kind: type[RecordT]) -> RecordT:
         if hashlib.sha256(body).hexdigest() != stored.head.attributes.metadata.get("digest"):
@@ -247,7 +375,7 @@ class ThreadStore:
         except ValueError as error:
             raise StateDecodingError(self.objects.bucket, key, str(error)) from error
 
-    async def _write_record(self, key: str, body: bytes, *, mode: PutMode = "overwrite") -> bool:
+    async def _write_record(self, key: str, body: bytes, *, mode: PutMode = "overwrite") -> Written | Refused:
         return await self._write(key, body, metadata={"digest": hashlib.sha256(body).hexdigest()}, mode=mode)
 
     async def _write(
@@ -258,13 +386,13 @@ class ThreadStore:
         *,
         metadata: Mapping[str, str] | None = None,
         mode: PutMode = "overwrite",
-    ) -> bool:
+    ) -> Written | Refused:
         attributes = ObjectAttributes(content_type, self._compression, metadata or {})
         if self._compression and len(body) > _INLINE_COMPRESSION:
             body = await asyncio.to_thread(compress, body, self._compression)
         else:
             body = compress(body, self._compression)
-        return not isinstance(await self.objects.put(key, body, attributes, mode=mode), Refused)
+        return await self.objects.put(key, body, attributes, mode=mode)
 
     def _incomplete(self, key: str) -> StateDecodingError:
         return StateDecodingError(self.objects.bucket, key, "a checkpoint refers to it, and it is not there")
@@ -274,3 +402,13 @@ def _there(found: Any, key: str) -> Any:
     if found is None:
         raise GoneError(key)
     return found
+
+
+def _as_named(refs: Mapping[str, ValueRef], names: Sequence[str]) -> dict[str, ValueRef]:
+    """The references under the names that the checkpoint's key gives them: those of a copy are its own."""
+
+    def named(ref: ValueRef) -> ValueRef:
+        name = next((name for name in names if is_same_value(name, ref.name)), ref.name)
+        return ref._replace(name=name)
+
+    return {channel: named(ref) for channel, ref in refs.items()}

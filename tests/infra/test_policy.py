@@ -66,6 +66,20 @@ def test_a_role_may_do_on_its_objects_what_it_needs_and_nothing_else(role: Role,
         assert is_allowed(action, resource, {}, identity=[policy]) == (action in GRANTS[role])
 
 
+def test_the_janitor_may_mark_large_values_and_put_nothing_else() -> None:
+    """A LangGraph thread's value is marked as unused by a copy onto itself, before it is removed."""
+    policy = iam_policy("janitor", "my-bucket", "team/app")
+    namespace = ThreadKeys.of("team/app", "t").namespace("inner|child")
+
+    def may_put(key: str) -> bool:
+        return is_allowed("s3:PutObject", f"arn:aws:s3:::my-bucket/{key}", {}, identity=[policy])
+
+    assert may_put(namespace.value("0" * 32))
+    assert not may_put(f"{namespace.directory('id')}c.-")
+    assert not may_put(namespace.run("0" * 24))
+    assert not may_put("team/other/threads/t/!/values/0")
+
+
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(
     "elsewhere",

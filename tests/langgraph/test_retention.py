@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -84,7 +85,7 @@ def test_a_run_is_deleted_from_all_threads_and_namespaces_and_nothing_else_is(sa
 
 def test_deleting_a_run_keeps_the_large_values_that_others_refer_to() -> None:
     store = MemoryStore()
-    with S3Saver(store) as saver:
+    with S3Saver(store, grace=timedelta(0)) as saver:
         first = put(saver, at("t"), {"big": BIG}, run_id="first")
         own = checkpoint({"big": BIG, "other": "y" * 100_000})
         second = saver.put(first, own, {"run_id": "second"}, {"other": 1})
@@ -141,9 +142,11 @@ def test_copying_nothing_or_onto_itself_is_no_error(saver: S3Saver, target: str)
     assert contents(saver, "a") == before
 
 
-def test_pruning_keeps_the_newest_of_each_namespace_with_writes_and_values() -> None:
+@pytest.mark.parametrize(("grace", "values"), [(timedelta(0), 3), (timedelta(hours=1), 12)])
+def test_pruning_keeps_the_newest_of_each_namespace_with_writes_and_values(grace: timedelta, values: int) -> None:
+    """Values that nothing refers to any more are kept for the grace period."""
     store = MemoryStore()
-    with S3Saver(store) as saver:
+    with S3Saver(store, grace=grace) as saver:
         for namespace in ("", "inner", "inner|deep"):
             config = at("t", namespace)
             for n in range(4):
@@ -158,7 +161,7 @@ def test_pruning_keeps_the_newest_of_each_namespace_with_writes_and_values() -> 
             assert [item.checkpoint["channel_values"] for item in found] == [{"big": f"3{BIG}", "n": 3}]
             assert found[0].pending_writes == [("task", "x", 3)]
         assert len(contents(saver, "other")) == 1
-    assert sum("/values/" in key for key in everything(store)) == 3
+    assert sum("/values/" in key for key in everything(store)) == values
 
 
 def test_pruning_leaves_no_entry_of_a_run_that_has_no_checkpoint_any_more() -> None:
