@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, Generic, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
@@ -28,7 +28,10 @@ from s3_checkpoint.fidelity import Difference, first_difference, same_value
 from s3_checkpoint.json_paths import json_path
 from s3_checkpoint.models import ActiveSnapshot, StateT
 from s3_checkpoint.object_store import ObjectAttributes, StoredObject
-from s3_checkpoint.off_loop import CHUNK_BYTES, estimated_bytes
+from s3_checkpoint.size_estimate import CHUNK_BYTES, estimated_bytes
+
+if TYPE_CHECKING:
+    from s3_checkpoint.chunked_json import ChunkedType
 
 LAYOUT_FORMAT = "1"
 Migration = Callable[[Any], JsonValue]
@@ -115,27 +118,43 @@ class JsonCodec(Generic[StateT]):
         """The most bytes a stored body can honestly have: incompressible data grows a little when compressed."""
         return self._max_bytes + self._max_bytes // 256 + 1024
 
-    def encode(self, value: StateT) -> Body:
-        """`value` as a body that reads back as the same value; `StateEncodingError` if it would not."""
+    @cached_property
+    def _chunked(self) -> ChunkedType | None:
+        """Looked for when a value is large; a cold start with small ones does not pay for it."""
+        from s3_checkpoint.chunked_json import ChunkedType
+
+        return ChunkedType.of(self._adapter)
+
+    def encode(self, value: StateT, size: int | None = None) -> Body:
+        """`value` as a body that reads back as the same value; `StateEncodingError` if it would not.
+
+        `size`: its `estimated_bytes`, where that is known.
+        """
+        large = (estimated_bytes(value) if size is None else size) >= CHUNK_BYTES
+        data = self._chunked.dump(value, self._is_same) if large and self._chunked else None
+        if data is None:
+            data = self._dump_whole(value)
+        elif len(data) > self._max_bytes:
+            raise self._too_large(len(data))
+        return Body(compress(data, self._compression), compact_digest(data), self._compression)
+
+    def _dump_whole(self, value: StateT) -> bytes:
+        """The JSON of `value`, read back and compared."""
         try:
             data = self._dump(value)
         except Exception as error:  # noqa: BLE001 - serializers are the application's; whatever they raise ends here
             self._refuse(first_unencodable(value, self._root), f"{type(error).__name__}: {error}"[:200], error)
         if len(data) > self._max_bytes:
-            raise StateEncodingError(
-                self._root, f"as JSON it is {len(data)} bytes, more than max_state_bytes ({self._max_bytes})"
-            )
+            raise self._too_large(len(data))
         try:
-            back = self._validate(data)
+            back = self._validate_whole(data)
         except ValidationError as error:
             raise StateEncodingError(*self._misfit(value, data, error)) from error
         except Exception as error:  # noqa: BLE001 - validators are the application's too
             self._refuse(None, f"reading it back fails with {type(error).__name__}: {error}"[:200], error)
         if (difference := first_difference(value, back, self._root)) is not None:
             raise StateEncodingError(*difference)
-        del back  # a copy of the state; compressing makes another
-        digest = compact_digest(data)
-        return Body(compress(data, self._compression), digest, self._compression)
+        return data
 
     def decode(self, bucket: str, key: str, stored: StoredObject, *, digest: str | None = None) -> StateT:
         """The value in `stored`; `digest` is the one another object names for it, where one does."""
@@ -191,7 +210,19 @@ class JsonCodec(Generic[StateT]):
         return self._adapter.dump_json(value, by_alias=False, round_trip=True, warnings="none")
 
     def _validate(self, data: bytes | bytearray) -> StateT:
+        found = self._chunked.validate(data) if len(data) >= CHUNK_BYTES and self._chunked else None
+        return self._validate_whole(data) if found is None else cast("StateT", found)
+
+    def _validate_whole(self, data: bytes | bytearray) -> StateT:
         return self._adapter.validate_json(data, by_alias=True, by_name=True)
+
+    def _is_same(self, before: object, after: object) -> bool:
+        return first_difference(before, after) is None
+
+    def _too_large(self, size: int) -> StateEncodingError:
+        return StateEncodingError(
+            self._root, f"as JSON it is {size} bytes, more than max_state_bytes ({self._max_bytes})"
+        )
 
     def _misfit(self, value: StateT, data: bytes, error: ValidationError) -> Difference:
         """Where and why `data` does not read back as `value`: the type's own word, or what JSON made of it there."""
@@ -229,7 +260,6 @@ class StateCodec(JsonCodec[StateT]):
             compression=compression,
             max_bytes=max_bytes,
         )
-        self._state_type = state_type
         _ = self._adapter  # what pydantic cannot handle is found now; only the snapshots' own adapter can wait for use
         if type(schema_version) is not int or schema_version < 1:
             raise InvalidArgumentError("schema_version", repr(schema_version)[:80], "must be an int of 1 or more")
@@ -241,16 +271,9 @@ class StateCodec(JsonCodec[StateT]):
         self.schema_version = schema_version
         self._migrations = dict(migrations)
 
-    @cached_property
-    def _pieces(self) -> Any:
-        """`Pieces` or None. Looked for when a state is large; a cold start with small ones does not pay for it."""
-        from s3_checkpoint.state_pieces import pieces_for
-
-        return pieces_for(self._adapter, self._state_type)
-
-    def encode(self, value: StateT) -> Body:
+    def encode(self, value: StateT, size: int | None = None) -> Body:
         """See `JsonCodec.encode`. JSON `null` is refused: a `load` that gives None means that nothing is there."""
-        body = super().encode(value)
+        body = super().encode(value, size)
         if value is None:
             raise StateEncodingError("$", "null cannot be told from a step that is not there")
         return body
@@ -271,15 +294,6 @@ class StateCodec(JsonCodec[StateT]):
         if version < self.schema_version:
             data = self._migrate(bucket, key, data, version)
         return self._read(bucket, key, data)
-
-    def _dump(self, value: StateT) -> bytes:
-        large = estimated_bytes(value, CHUNK_BYTES) >= CHUNK_BYTES
-        in_pieces = self._pieces.dump(value) if large and self._pieces else None
-        return super()._dump(value) if in_pieces is None else in_pieces
-
-    def _validate(self, data: bytes | bytearray) -> StateT:
-        found = self._pieces.validate(data) if len(data) >= CHUNK_BYTES and self._pieces else None
-        return super()._validate(data) if found is None else cast("StateT", found)
 
     def _migrate(self, bucket: str, key: str, data: bytes | bytearray, version: int) -> bytes:
         try:
@@ -318,11 +332,11 @@ class ActiveCodec:
         )
         self.max_stored_bytes = self._codec.max_stored_bytes
 
-    def encode(self, active: Sequence[ActiveSnapshot]) -> Body:
+    def encode(self, active: Sequence[ActiveSnapshot], size: int | None = None) -> Body:
         """The tasks as a body, in order; `StateEncodingError` with a path that begins with `$active`."""
         if not isinstance(active, list | tuple):
             raise InvalidArgumentError("active", type(active).__name__, "must be a list or tuple of ActiveSnapshot")
-        return self._codec.encode(list(active))
+        return self._codec.encode(list(active), size)
 
     def decode(self, bucket: str, key: str, stored: StoredObject, *, digest: str | None = None) -> list[ActiveSnapshot]:
         """The tasks in `stored`, in order."""

@@ -12,7 +12,8 @@ from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.keys import RunKeys, is_write_id
 from s3_checkpoint.models import ActiveSnapshot, StateT
 from s3_checkpoint.object_store import ObjectStore, PutMode, Refused, StoredObject, Written
-from s3_checkpoint.off_loop import LARGE_BYTES, is_large, off_loop
+from s3_checkpoint.off_loop import off_loop
+from s3_checkpoint.size_estimate import LARGE_BYTES, estimated_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,13 @@ class StepObjects(Generic[StateT]):
 
     async def encode_state(self, state: StateT) -> Body:
         """The state as a body. No request; `StateEncodingError` if it would not come back as it is."""
-        return await off_loop(is_large(state), self._state.encode, state)
+        size = estimated_bytes(state)
+        return await off_loop(size >= LARGE_BYTES, self._state.encode, state, size)
 
     async def encode_active(self, active: Sequence[ActiveSnapshot]) -> Body:
         """The tasks as a body. No request; `StateEncodingError` if a payload would not come back as it is."""
-        return await off_loop(is_large(active), self._active.encode, active)
+        size = estimated_bytes(active)
+        return await off_loop(size >= LARGE_BYTES, self._active.encode, active, size)
 
     def facts(self, state: Body, active: Body, write_id: str) -> Facts:
         """What the state object of a commit will say of itself."""
