@@ -4,13 +4,14 @@
 #   make check    format, lint and strict types
 #   make bench    the benchmark suite, beside the peers (minutes)
 #   make package  the Lambda zip, in infra/build/
+#   make constraints  the newest versions of what the zip holds, pinned with hashes
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: bench demo test test-long test-lowest check format package clean
+.PHONY: bench demo test test-long test-lowest check format package constraints clean
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/s3-checkpoint demo $(ARGS)
@@ -36,6 +37,13 @@ format: $(VENV)/dev.stamp
 # For another runtime: make package ARGS='--python 3.12 --architecture arm64'
 package: | $(BIN)/python
 	@$(BIN)/python infra/package_worker.py $(ARGS)
+
+# Every wheel of every version pinned, for all Pythons and architectures; `make package` takes no other.
+constraints: | $(BIN)/python
+	@$(PIP) install uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-annotate \
+		--custom-compile-command 'make constraints' --output-file infra/worker/constraints.txt \
+		pyproject.toml infra/worker/requirements.txt
 
 # Tests the lower bounds of pyproject.toml, in an environment of its own.
 test-lowest: $(VENV)/dev.stamp

@@ -1,13 +1,14 @@
 """Builds build/worker.zip: worker/, the library, and what it needs of its dependencies. Run it with `make package`.
 
-Wheels are fetched with pip, as it is configured, for the Python and the architecture of the Lambda runtime. Of
-botocore's data only the services used are kept, and byte code comes along: without it a cold start takes three times as
-long.
+Wheels are fetched with pip, as it is configured, for the Python and the architecture of the Lambda runtime: those that
+worker/constraints.txt names with their hashes, and no others; `make constraints` pins them again. Of botocore's data
+only the services used are kept, and byte code comes along: without it a cold start takes three times as long.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import struct
 import subprocess
@@ -23,6 +24,7 @@ SERVICES = {"s3", "sqs", "sso", "sso-oidc", "sts"}
 """Those of botocore's data that are kept: what is called, and what credentials can come from."""
 UNUSED = ("*.pyx", "*.pxd", "*.pyi", "*.c", "*.h", "bin", "boto3/data", "boto3/examples")
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}
+CONSTRAINTS = HERE / "worker" / "constraints.txt"
 LIMIT_MB = 30
 
 
@@ -34,8 +36,13 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=HERE / "build" / "worker.zip", help="(default: %(default)s)")
     options = parser.parse_args()
 
+    missing = unpinned(requirements(), CONSTRAINTS.read_text())
+    if missing:
+        say(f"{CONSTRAINTS.name} does not pin {', '.join(missing)}; run: make constraints")
+        return 1
     with tempfile.TemporaryDirectory() as work:
-        content = Path(work)
+        content = Path(work) / "content"
+        content.mkdir()
         try:
             install(content, options.python, MACHINES[options.architecture])
         except subprocess.CalledProcessError as error:
@@ -64,17 +71,37 @@ def say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-def install(content: Path, version: str, machine: str) -> None:
-    """Installs the library's dependencies, and those of the worker, as they are for the runtime."""
+def requirements() -> list[str]:
+    """What the library and the worker need, one requirement each."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (HERE / "worker" / "requirements.txt").read_text().splitlines()
+    own = [re.sub(r"(^|\s)#.*", "", line).strip() for line in lines]
+    return [*project["dependencies"], *filter(None, own)]
+
+
+def unpinned(required: list[str], constraints: str) -> list[str]:
+    """Those of `required` that `constraints` has no version of."""
+
+    def name(text: str) -> str:
+        found = re.match(r"[A-Za-z0-9._-]+", text)
+        return re.sub(r"[-_.]+", "-", found[0]).lower() if found else text
+
+    pinned = {name(line) for line in constraints.splitlines() if "==" in line}
+    return [requirement for requirement in required if name(requirement) not in pinned]
+
+
+def install(content: Path, version: str, machine: str) -> None:
+    """Installs what is pinned, as it is for the runtime; fails if it is not what is required, or not the same bytes."""
+    bounds = content.parent / "bounds.txt"
+    bounds.write_text("".join(re.sub(r"\[.*?\]", "", line) + "\n" for line in requirements()))  # pip: no extras here
     subprocess.run(  # noqa: S603 - no shell, and nothing from outside
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"),
             "--no-warn-conflicts",  # with what is installed here, and has no part in this
             *("--target", str(content), "--implementation", "cp", "--python-version", version),
             *("--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_28_{machine}"),
-            *("--only-binary", ":all:", "--requirement", str(HERE / "worker" / "requirements.txt")),
-            *project["dependencies"],
+            *("--only-binary", ":all:", "--require-hashes", "--requirement", str(CONSTRAINTS)),
+            *("--constraint", str(bounds)),
         ],
         check=True,
     )

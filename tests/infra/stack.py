@@ -14,6 +14,7 @@ from samtranslator.translator.translator import Translator
 
 INFRA = Path(__file__).parents[2] / "infra"
 REGION, ACCOUNT = "us-east-1", "123456789012"
+STACK = "s3-checkpoint"
 NO_VALUE = object()
 
 Template = dict[str, Any]
@@ -45,6 +46,7 @@ class _Resolver:
         self._template = template
         defaults = {name: str(parameter["Default"]) for name, parameter in template["Parameters"].items()}
         pseudo = {"AWS::Region": REGION, "AWS::AccountId": ACCOUNT, "AWS::URLSuffix": "amazonaws.com"}
+        pseudo |= {"AWS::Partition": "aws", "AWS::StackName": STACK}
         self._refs: dict[str, Any] = {**pseudo, "AWS::NoValue": NO_VALUE, **defaults, **parameters, **names}
 
     def value(self, node: Any) -> Any:

@@ -13,7 +13,7 @@ from cfnlint.config import ManualArgs
 from s3_checkpoint.demo.graph import Census
 from s3_checkpoint.policy import iam_policy
 from s3_checkpoint.superstep_queue import SuperstepMessage
-from tests.infra.stack import ACCOUNT, INFRA, REGION, Template, read, resolved, translated
+from tests.infra.stack import ACCOUNT, INFRA, REGION, STACK, Template, read, resolved, translated
 
 KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 
@@ -30,7 +30,12 @@ def as_deployed() -> Template:
 
 
 def properties(template: Template, logical: str, **parameters: str) -> dict[str, Any]:
-    names = {"CheckpointBucket": "my-bucket", "SuperstepQueue": "steps", "DeadLetterQueue": "dead"}
+    names = {
+        "CheckpointBucket": "my-bucket",
+        "SuperstepQueue": "steps",
+        "DeadLetterQueue": "dead",
+        "WorkerFunction": "worker",
+    }
     found: dict[str, Any] = resolved(template, names, **parameters)[logical]["Properties"]
     return found
 
@@ -211,24 +216,94 @@ def test_the_function_is_the_packaged_worker_and_knows_where_everything_is(templ
     }
 
 
-def test_a_person_is_told_of_dead_letters_and_of_runs_that_stand_still(template: Template) -> None:
-    """Two alarms; with a topic they notify it."""
-    topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:oncall"
-    dead = properties(template, "DeadLettersAlarm", AlarmTopicArn=topic)
-    age = properties(template, "MessageAgeAlarm", AlarmTopicArn=topic)
+ALARMS = {
+    "DeadLettersAlarm": ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "dead", 0),
+    "MessageAgeAlarm": ("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", "steps", 780),
+    "FunctionErrorsAlarm": ("AWS/Lambda", "Errors", "FunctionName", "worker", 0),
+    "FunctionThrottlesAlarm": ("AWS/Lambda", "Throttles", "FunctionName", "worker", 0),
+    "RecursiveLoopAlarm": ("AWS/Lambda", "RecursiveInvocationsDropped", "FunctionName", "worker", 0),
+    "StoppedRunsAlarm": (f"s3-checkpoint/{STACK}", "StoppedRuns", None, None, 0),
+}
 
-    assert (dead["MetricName"], dead["Threshold"], dead["ComparisonOperator"]) == (
-        "ApproximateNumberOfMessagesVisible",
-        0,
-        "GreaterThanThreshold",
-    )
-    assert dead["Dimensions"] == [{"Name": "QueueName", "Value": "dead"}]
-    assert (age["MetricName"], age["Threshold"]) == ("ApproximateAgeOfOldestMessage", 780)
-    assert age["Dimensions"] == [{"Name": "QueueName", "Value": "steps"}]
-    for alarm in (dead, age):
-        assert alarm["Namespace"] == "AWS/SQS"
-        assert alarm["AlarmActions"] == [topic]
-    assert "AlarmActions" not in properties(template, "DeadLettersAlarm")
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_a_person_is_told_of_what_stops_runs(name: str, template: Template) -> None:
+    """Each alarm watches its metric, and notifies the topic given, or else the stack's own."""
+    topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:oncall"
+    namespace, metric, dimension, value, threshold = ALARMS[name]
+
+    alarm = properties(template, name, AlarmTopicArn=topic)
+
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Threshold"]) == (namespace, metric, threshold)
+    assert alarm.get("Dimensions", []) == ([{"Name": dimension, "Value": value}] if dimension else [])
+    assert (alarm["ComparisonOperator"], alarm["TreatMissingData"]) == ("GreaterThanThreshold", "notBreaching")
+    assert alarm["AlarmActions"] == [topic]
+    assert properties(template, name)["AlarmActions"] == ["<AlarmTopic>"]
+    made = {name for name, resource in template["Resources"].items() if resource["Type"] == "AWS::CloudWatch::Alarm"}
+    assert made == set(ALARMS)
+
+
+def test_the_alarm_topic_can_be_subscribed(template: Template) -> None:
+    """By mail through a parameter, whichever topic it is; by anything else through the output."""
+    topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:oncall"
+    resources = template["Resources"]
+
+    own = properties(template, "AlarmSubscription", AlarmEmail="oncall@example.com")
+    given = properties(template, "AlarmSubscription", AlarmEmail="oncall@example.com", AlarmTopicArn=topic)
+
+    assert own == {"TopicArn": "<AlarmTopic>", "Protocol": "email", "Endpoint": "oncall@example.com"}
+    assert given["TopicArn"] == topic
+    assert resources["AlarmTopic"]["Condition"] == "MakesAlarmTopic"
+    assert resources["AlarmSubscription"]["Condition"] == "MailsAlarms"
+    assert "KmsMasterKeyId" not in resources["AlarmTopic"].get("Properties", {})  # CloudWatch could not publish
+    assert "AlarmTopicArn" in template["Outputs"]
+    pattern = re.compile(template["Parameters"]["AlarmEmail"]["AllowedPattern"])
+    assert pattern.search("oncall@example.com")
+    assert not pattern.search("oncall")
+
+
+def test_runs_that_the_handler_drops_are_counted_from_its_log(template: Template) -> None:
+    """By the outcomes that the handler itself writes."""
+    found = properties(template, "StoppedRunsFilter")
+    (metric,) = found["MetricTransformations"]
+
+    assert found["LogGroupName"] == "<WorkerLogGroup>"
+    assert re.findall(r'\$\.outcome = "(\w+)"', found["FilterPattern"]) == ["stopped", "gone"]
+    assert (metric["MetricNamespace"], metric["MetricName"]) == (f"s3-checkpoint/{STACK}", "StoppedRuns")
+    handler = (INFRA.parent / "s3_checkpoint" / "aws_lambda.py").read_text()
+    assert '"gone" if' in handler
+    assert 'else "stopped"' in handler
+    assert properties(template, "WorkerFunction")["LoggingConfig"]["LogFormat"] == "JSON"
+
+
+def test_lambda_lets_the_loop_of_supersteps_go_on(template: Template, as_deployed: Template) -> None:
+    """Without it, every run longer than about 16 supersteps ends in the dead-letter queue; SAM passes it on."""
+    assert properties(template, "WorkerFunction")["RecursiveLoop"] == "Allow"
+    assert as_deployed["Resources"]["WorkerFunction"]["Properties"]["RecursiveLoop"] == "Allow"
+
+
+def test_only_the_superstep_queue_sends_its_dead_letters_to_the_dead_letter_queue(template: Template) -> None:
+    """By its ARN, which is known before it is there because it has a name."""
+    queue, dead = properties(template, "SuperstepQueue"), properties(template, "DeadLetterQueue")
+
+    assert dead["RedriveAllowPolicy"] == {
+        "redrivePermission": "byQueue",
+        "sourceQueueArns": [f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue['QueueName']}"],
+    }
+    assert queue["QueueName"] == f"{STACK}-supersteps"
+
+
+def test_messages_are_encrypted_with_the_key_of_the_bucket(template: Template) -> None:
+    """They can hold a state. Without a key of one's own, SQS has one; the worker may use it through SQS only."""
+    for name in ("SuperstepQueue", "DeadLetterQueue"):
+        plain, keyed = properties(template, name), properties(template, name, KmsKeyArn=KEY_ARN)
+        assert (plain["SqsManagedSseEnabled"], plain.get("KmsMasterKeyId")) == (True, None)
+        assert (keyed.get("SqsManagedSseEnabled"), keyed["KmsMasterKeyId"]) == (None, KEY_ARN)
+    role = properties(template, "WorkerRole", KmsKeyArn=KEY_ARN)
+    uses = [statement for statement in statements(role) if statement["Resource"] == KEY_ARN]
+    via = [statement["Condition"]["StringEquals"]["kms:ViaService"] for statement in uses]
+    assert via == [f"s3.{REGION}.amazonaws.com", f"sqs.{REGION}.amazonaws.com"]
+    assert "QueueKey" not in [statement.get("Sid") for statement in statements(properties(template, "WorkerRole"))]
 
 
 def test_queues_are_reached_over_tls_only(template: Template) -> None:

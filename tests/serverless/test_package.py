@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -136,14 +138,72 @@ def test_it_runs_with_nothing_else_on_the_machine(
     assert final.report.top[0] == ("shared", 3)
 
 
-def test_a_library_without_symbols_is_the_same_to_the_loader(content: Path) -> None:
-    """Cut behind the last segment, and loaded all the same; what is no such library stays as it is."""
+@pytest.fixture(scope="module")
+def packaging() -> Any:
+    """The script, as a module."""
     spec = importlib.util.spec_from_file_location("package_worker", ROOT / "infra" / "package_worker.py")
     assert spec is not None
     assert spec.loader is not None
-    packaging = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(packaging)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
+
+def test_everything_in_the_zip_is_pinned_with_the_hashes_of_its_wheels(packaging: Any) -> None:
+    """For any Python and architecture: the same file, and no condition that could leave something out."""
+    text = packaging.CONSTRAINTS.read_text()
+    pins = re.findall(
+        r"^([a-z0-9-]+)==([^ ;\n]+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.MULTILINE
+    )
+
+    assert len(pins) == text.count("==") >= 20
+    assert packaging.unpinned(packaging.requirements(), text) == []
+    binary = {name: hashes.count("--hash") for name, _, hashes in pins if name in ("aiohttp", "pydantic-core", "yarl")}
+    assert len(binary) == 3
+    assert min(binary.values()) > 20  # wheels of several Pythons and architectures
+
+
+def test_a_requirement_that_is_not_pinned_is_told_with_the_command_that_pins_it(packaging: Any) -> None:
+    pinned = "Some_Thing==1.0 \\\n    --hash=sha256:0\nother==2\n"
+
+    missing = packaging.unpinned(["some.thing[extra]>=1", "other", "httpx>=0.27"], pinned)
+
+    assert missing == ["httpx>=0.27"]
+    assert "\nconstraints:" in (ROOT / "Makefile").read_text()
+
+
+def test_a_wheel_of_other_bytes_is_not_packaged(tmp_path: Path) -> None:
+    """Whatever the index says today: its hash is not the one that was pinned."""
+    for name in ("infra/package_worker.py", "infra/worker", "pyproject.toml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        copy(ROOT / name, tmp_path / name)
+    constraints = tmp_path / "infra" / "worker" / "constraints.txt"
+    constraints.write_text(
+        re.sub(r"(?<=six==)(.*?)(?=\n[a-z])", _with_other_hashes, constraints.read_text(), flags=re.DOTALL)
+    )
+
+    built = subprocess.run(
+        [sys.executable, "infra/package_worker.py", "--python", VERSION, "--architecture", str(MACHINE)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+    assert built.returncode == 1
+    assert "THESE PACKAGES DO NOT MATCH THE HASHES" in built.stderr
+    assert "six" in built.stderr
+    assert not (tmp_path / "infra" / "build").exists()
+
+
+def _with_other_hashes(pin: re.Match[str]) -> str:
+    return re.sub(r"sha256:[0-9a-f]{64}", "sha256:" + "0" * 64, pin[0])
+
+
+def test_a_library_without_symbols_is_the_same_to_the_loader(content: Path, packaging: Any) -> None:
+    """Cut behind the last segment, and loaded all the same; what is no such library stays as it is."""
     libraries = sorted(content.rglob("*.so"))
 
     assert len(libraries) >= 6
