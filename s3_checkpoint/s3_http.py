@@ -16,6 +16,7 @@ import re
 import ssl
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiobotocore.awsrequest import AioAWSResponse
@@ -110,6 +111,7 @@ class OneHostSession:
     async def _session(self, proxy_url: str | None) -> aiohttp.ClientSession:
         session = self._sessions.get(proxy_url)
         if session is None:
+            _check_proxy(proxy_url)
             connector = aiohttp.TCPConnector(
                 limit=self._connections, **{"ssl": self._tls(proxy_url), **self._connector_args}
             )
@@ -147,6 +149,21 @@ class OneHostSession:
                 detail=f"{type(error).__name__}: {error} ({files})",
             ) from error
         return context
+
+
+def _check_proxy(proxy_url: str | None) -> None:
+    """Raises `ConfigurationError` for a proxy that speaks another protocol than HTTP, or has no host."""
+    if proxy_url is None:
+        return
+    try:
+        host = urlsplit(proxy_url).hostname
+    except ValueError:
+        host = None
+    if not host or proxy_url.count("://") != 1:
+        raise ConfigurationError(
+            "the proxy must be an http:// or https:// URL; correct HTTPS_PROXY, HTTP_PROXY or `proxies`",
+            detail=without_userinfo(proxy_url.removeprefix("http://") if proxy_url.count("://") > 1 else proxy_url),
+        )
 
 
 async def send_once(request: Any, proxies: Any, sessions: _Sessions, read_timeout: float | None) -> Answer:

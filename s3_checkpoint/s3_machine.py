@@ -10,6 +10,7 @@ import errno
 import re
 import ssl
 from collections.abc import Iterator
+from itertools import islice
 
 import aiohttp
 from botocore import exceptions as sdk
@@ -102,8 +103,12 @@ def machine_fault(error: BaseException) -> ConfigurationError | None:
 
 
 def described(error: BaseException) -> str:
-    """Class and text, of a bounded length, without what URLs may hold."""
-    return without_userinfo(f"{type(error).__name__}: {error}")[:300]
+    """Class and text, and those of what it wraps, of a bounded length and without what URLs may hold."""
+    told = f"{type(error).__name__}: {error}"
+    inner = next(islice(_wrapped(error), 1, None), None)
+    if inner is not None and str(inner) not in told:
+        told = f"{told[:200]} ({type(inner).__name__}: {inner})"
+    return without_userinfo(told)[:300]
 
 
 def _wrapped(error: BaseException | None) -> Iterator[BaseException]:
