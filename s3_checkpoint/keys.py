@@ -7,7 +7,7 @@
 
 `run_id` is a canonical lower-case UUID. `step` is 0 … 2^64-1, zero-padded to 20 digits, so that S3's byte order is step
 order. `namespace` is one percent-encoded segment, `/` and `.` included. Kinds of object never share a prefix.
-Beside `runs/` stands `threads/`, the family of the LangGraph saver: `thread_keys` draws it.
+`runs` is one of the families of `key_families`; `thread_keys` has the grammar of `threads`, the LangGraph saver's.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote
 from uuid import UUID
 
 from s3_checkpoint.errors import InvalidArgumentError
+from s3_checkpoint.key_families import RUNS
 
 STEP_DIGITS = 20
 MAX_STEP = 2**64 - 1
@@ -83,7 +84,7 @@ def join_prefix(prefix: str) -> str:
 
 def runs_prefix(prefix: str) -> str:
     """Where the runs stand; listing it with the delimiter `/` gives one common prefix per run."""
-    return f"{join_prefix(prefix)}runs/"
+    return f"{join_prefix(prefix)}{RUNS}/"
 
 
 def parse_run_prefix(prefix: str, common_prefix: str) -> UUID | None:

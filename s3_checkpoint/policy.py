@@ -3,14 +3,13 @@
     role      may call                                               grants
     worker    every call that reads and writes, `fork` too           s3:GetObject, s3:PutObject, s3:ListBucket
     reader    load, load_active, list, resume, runs, history, usage  s3:GetObject, s3:ListBucket
-    janitor   what the reader may, prune, prune_all and delete       s3:GetObject, s3:ListBucket, s3:DeleteObject
+    janitor   what the reader may, prune, prune_all and delete       s3:GetObject, s3:ListBucket, s3:DeleteObject;
+                                                                     s3:PutObject of what marks a removal alone
 
-Object actions are granted on `<prefix>/runs/*`, and for the LangGraph saver on `<prefix>/threads/*` and
-`<prefix>/thread-runs/*`; `s3:ListBucket` on the bucket with a condition on `s3:prefix`, so that other prefixes cannot
-even be listed. The condition costs nothing: for an object that is not there, S3 answers 404 rather than 403 if
-`s3:ListBucket` is allowed with the key as the prefix. `HeadBucket` carries no prefix and is refused; the calls above
-never send it.
-A janitor may also put large values of LangGraph threads (`<prefix>/threads/*/values/*`), to mark them as unused.
+Object actions are granted on the families of keys (`key_families`), `<prefix>/runs/*` and so on; `s3:ListBucket` on
+the bucket with a condition on `s3:prefix`, so that other prefixes cannot even be listed. The condition costs nothing:
+for an object that is not there, S3 answers 404 rather than 403 if `s3:ListBucket` is allowed with the key as the
+prefix. `HeadBucket` carries no prefix and is refused; the calls above never send it.
 No role may delete versions: in a bucket with versioning, whatever one of them overwrites or deletes can be recovered.
 """
 
@@ -22,6 +21,7 @@ from typing import Literal, TypeAlias, get_args
 from pydantic import JsonValue
 
 from s3_checkpoint.errors import InvalidArgumentError
+from s3_checkpoint.key_families import KEY_FAMILIES, RUNS, THREADS
 from s3_checkpoint.keys import join_prefix
 
 Role: TypeAlias = Literal["worker", "reader", "janitor"]
@@ -29,8 +29,11 @@ Role: TypeAlias = Literal["worker", "reader", "janitor"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
-KINDS = ("runs", "threads", "thread-runs")
-"""What stands under a prefix: everything that this library writes, and nothing that somebody else does."""
+MARKS = (f"{RUNS}/*/pruned/0*", f"{RUNS}/*/pruned/1*", f"{THREADS}/*/*/values/*")
+"""What the janitor may write: how far a run has been pruned, and a large value of a thread, by a copy onto itself,
+before it goes. IAM's `*` matches slashes too, so the first two hold for subgraphs as well; they go on with the first of
+the step's 20 digits, so that a subgraph named `pruned` is not opened. In the third, a thread and a namespace come
+before `values`, so that a namespace of that name is not."""
 
 _OBJECT_ACTIONS: dict[Role, list[str]] = {
     "worker": ["s3:GetObject", "s3:PutObject"],
@@ -40,7 +43,7 @@ _OBJECT_ACTIONS: dict[Role, list[str]] = {
 _KMS_ACTIONS: dict[Role, list[str]] = {
     "worker": ["kms:Decrypt", "kms:GenerateDataKey"],
     "reader": ["kms:Decrypt"],
-    "janitor": ["kms:Decrypt"],
+    "janitor": ["kms:Decrypt", "kms:GenerateDataKey"],
 }
 _TAG_ACTIONS = ["s3:GetObjectTagging", "s3:PutObjectTagging"]
 
@@ -66,12 +69,12 @@ def iam_policy(
     """The identity policy of a role, as a JSON document for IAM. No request; the same arguments give the same document.
 
     Args:
-        role: `worker`, `reader` or `janitor`; what each may call stands at the head of this module.
+        role: `worker`, `reader` or `janitor`; what each may call is at the head of this module.
         bucket: A bucket's name, or the ARN of an access point (the bucket must then delegate access control to it).
         prefix: As in `S3Settings.prefix`; slashes at either end do not matter. Wildcards in it are taken literally.
         kms_key_arn: The ARN of the key that encrypts the bucket's objects, if one does; adds what it takes to use that
             key through S3 and in no other way. An alias is not enough: IAM decides by the key itself.
-        object_tags: The worker may also tag the objects it writes, which `S3Settings.object_tags` needs.
+        object_tags: Those who write may also tag what they write, which `S3Settings.object_tags` needs.
         bucket_owner: The AWS account (12 digits) that must own the bucket; one of the same name elsewhere is refused.
         partition: `aws`, `aws-cn` or `aws-us-gov`. An access point's ARN brings its own.
         compatible_store: The bucket is not on AWS. The janitor then gets `s3:DeleteObject` on the bucket itself too:
@@ -87,7 +90,7 @@ def iam_policy(
     if role not in ROLES:
         raise InvalidArgumentError("role", ascii(role)[:80], f"must be one of {', '.join(ROLES)}")
     bucket_arn, objects_arn = _arns(bucket, partition)
-    heads = [_literal(f"{join_prefix(prefix)}{kind}/") for kind in KINDS]
+    heads = [_literal(f"{join_prefix(prefix)}{kind}/") for kind in KEY_FAMILIES]
     owner: dict[str, JsonValue] = {}
     if bucket_owner is not None:
         if not re.fullmatch(r"[0-9]{12}", bucket_owner):
@@ -112,12 +115,12 @@ def iam_policy(
     }
     statements: list[JsonValue] = [objects, listing]
     if role == "janitor":
-        # `prune` of a LangGraph thread marks a value by a copy onto itself, a grace period before it removes it.
+        head = _literal(join_prefix(prefix))
         marking: dict[str, JsonValue] = {
-            "Sid": "MarkUnusedValues",
+            "Sid": "MarkRemovals",
             "Effect": "Allow",
             "Action": ["s3:PutObject", *(_TAG_ACTIONS if object_tags else [])],
-            "Resource": f"{objects_arn}/{_literal(f'{join_prefix(prefix)}threads/')}*/values/*",
+            "Resource": [f"{objects_arn}/{head}{mark}" for mark in MARKS],
         }
         if owner:
             marking["Condition"] = owner

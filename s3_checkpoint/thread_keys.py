@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from s3_checkpoint.errors import InvalidArgumentError
+from s3_checkpoint.key_families import THREADS
 from s3_checkpoint.keys import MAX_KEY_BYTES, decode_segment, encode_segment, join_prefix
 
 MAX_CHECKPOINT_ID_BYTES = 64
@@ -267,7 +268,7 @@ class ThreadKeys:
 
 def threads_prefix(prefix: str) -> str:
     """Where the threads stand."""
-    return f"{join_prefix(prefix)}threads/"
+    return f"{join_prefix(prefix)}{THREADS}/"
 
 
 def run_prefix(prefix: str, run: str) -> str:

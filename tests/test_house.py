@@ -14,6 +14,7 @@ ROOT = Path(s3_checkpoint.__file__).parent
 ROWS = {
     "printable": -1,
     "errors": 0,
+    "key_families": 0,
     "keys": 1,
     "models": 1,
     "json_paths": 0,

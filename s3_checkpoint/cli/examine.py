@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from uuid import uuid4
 
 import typer
 from pydantic import JsonValue
@@ -22,6 +21,7 @@ _SHOWN = {
     Status.WARN: ("! warn", "yellow"),
     Status.FAIL: ("✗ FAIL", "bold red"),
     Status.SKIP: ("– skip", "dim"),
+    Status.INCONCLUSIVE: ("? inconclusive", "magenta"),
 }
 
 
@@ -34,22 +34,24 @@ def register(app: typer.Typer) -> None:
 async def doctor(session: Session, *, output: OutputOption = None) -> ExitCode | None:
     """Probe a bucket for each thing the library relies on, and say what to do where it does not hold.
 
-    Writes some 40 small objects under a run id of its own, and removes them. Leaves with 0 only if every promise holds;
-    a store that ignores conditional writes is reported as unsafe for commit.
+    Writes some 50 small objects under a run id of its own, and removes them. Exit codes: 0 every promise holds; 1 one
+    does not hold; 6 none was seen to fail, but answers were lost or made no sense: run it again. A store that ignores
+    conditional writes is reported as unsafe for commit; one whose answers are lost is not.
     """
     findings: list[Finding] = []
     as_table = chosen(session, output) == Format.TABLE
     if as_table:
         with session.err.status("probing") as status:
-            async for finding in _findings(session):
-                findings.append(finding)
-                status.update(f"probed {finding.probe}")
+            async with aclosing(examine(session.settings)) as found:
+                async for finding in found:
+                    findings.append(finding)
+                    status.update(f"probed {finding.probe}")
         session.out.print(_table(findings))
         _explain(session, findings)
     else:
 
         async def rows() -> AsyncGenerator[dict[str, JsonValue], None]:
-            async with aclosing(_findings(session)) as found:
+            async with aclosing(examine(session.settings)) as found:
                 async for finding in found:
                     findings.append(finding)
                     yield {
@@ -62,23 +64,16 @@ async def doctor(session: Session, *, output: OutputOption = None) -> ExitCode |
 
         await write_rows(session, rows(), [], output)
     broken = [finding.probe for finding in findings if finding.status == Status.FAIL]
-    if not broken:
-        session.note(f"{where(session)}: every promise holds")
-        return None
-    unsafe = "; UNSAFE FOR COMMIT" if {"create-exclusive", "list", "put"} & set(broken) else ""
-    session.note(f"{where(session)}: not every promise holds ({', '.join(broken)}){unsafe}")
-    return ExitCode.NO
-
-
-async def _findings(session: Session) -> AsyncGenerator[Finding, None]:
-    from s3_checkpoint.s3_client import client_for
-    from s3_checkpoint.s3_store import S3ObjectStore
-
-    async with client_for(session.settings) as client:
-        store = S3ObjectStore(client, session.settings)
-        async with aclosing(examine(store, session.settings, uuid4(), client=client)) as found:
-            async for finding in found:
-                yield finding
+    unclear = [finding.probe for finding in findings if finding.status == Status.INCONCLUSIVE]
+    if broken:
+        unsafe = "; UNSAFE FOR COMMIT" if any(finding.unsafe for finding in findings) else ""
+        session.note(f"{where(session)}: not every promise holds ({', '.join(broken)}){unsafe}")
+        return ExitCode.NO
+    if unclear:
+        session.note(f"{where(session)}: inconclusive, answers were lost or made no sense ({', '.join(unclear)})")
+        return ExitCode.UNAVAILABLE
+    session.note(f"{where(session)}: every promise holds")
+    return None
 
 
 def _table(findings: list[Finding]) -> Table:
@@ -93,9 +88,9 @@ def _table(findings: list[Finding]) -> Table:
 
 
 def _explain(session: Session, findings: list[Finding]) -> None:
-    """What each failure means, and how to mend it."""
+    """What each failure means, and how to fix it."""
     for finding in findings:
-        if finding.status in (Status.WARN, Status.FAIL):
+        if finding.status in (Status.WARN, Status.FAIL, Status.INCONCLUSIVE):
             _, style = _SHOWN[finding.status]
             session.out.print()
             session.out.print(Text.assemble((finding.probe, style), ": ", foreign(finding.found)), soft_wrap=True)

@@ -33,10 +33,10 @@ from s3_checkpoint.cli.output import (
 from s3_checkpoint.cli.session import CommandError, Session, command
 from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.keys import RunKeys
-from s3_checkpoint.off_loop import estimated_bytes
 from s3_checkpoint.read_ahead import Budget, ReadAhead, each
 from s3_checkpoint.retention import namespaces_of
 from s3_checkpoint.run_records import RunActivity
+from s3_checkpoint.size_estimate import estimated_bytes
 
 STEPS_AHEAD = 8
 BYTES_AHEAD = 4 * 1024**2

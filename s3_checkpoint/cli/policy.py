@@ -32,7 +32,7 @@ async def policy(
     ] = None,
     bucket_owner: Annotated[str | None, typer.Option("--bucket-owner", help=_ACCOUNT)] = None,
     object_tags: Annotated[
-        bool, typer.Option("--object-tags", help="The worker may tag what it writes. [S3_CHECKPOINT_OBJECT_TAGS]")
+        bool, typer.Option("--object-tags", help="Who writes may tag what it writes. [S3_CHECKPOINT_OBJECT_TAGS]")
     ] = False,
     partition: Annotated[str, typer.Option("--partition", help="aws, aws-cn or aws-us-gov.")] = "aws",
 ) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from s3_checkpoint.doctor.findings import Patient, Probe, Status, Verdict, failed, passed, skipped, warned
+from s3_checkpoint.doctor.bucket import answer_of
+from s3_checkpoint.doctor.findings import Patient, Probe, Status, Verdict, failed, passed, skipped, unclear, warned
+from s3_checkpoint.errors import ConfigurationError, StoreError
 from s3_checkpoint.object_store import ObjectAttributes
 
 MAX_BYTES = 1 << 20
@@ -67,9 +69,66 @@ async def deleting(patient: Patient) -> Verdict:
     names = [f"deleted-{number}" for number in range(3)]
     for name in names:
         await patient.put(name)
-    await patient.store.delete([patient.key(name) for name in names])
-    left = await patient.store.list(patient.key("deleted-"))
-    return failed("objects are still there after DeleteObjects") if left.objects else passed("3 objects, 1 request")
+    try:
+        await patient.store.delete([patient.key(name) for name in names])
+    except (StoreError, ConfigurationError) as error:
+        cause = _why_not_deleted(error.detail)
+        if cause is None:
+            raise
+        return failed(f"{cause[0]} ({error.detail})"[:300], cause[1])
+    # Asked object by object: a listing could be old, and is another probe's matter.
+    left = [name for name in names if await patient.store.get(patient.key(name), max_bytes=MAX_BYTES) is not None]
+    if left:
+        return failed(
+            f"DeleteObjects is answered with success, and {len(left)} of {len(names)} objects are still there",
+            "upgrade the store, or remove the proxy in front of it; until then prune and delete remove nothing and say "
+            "that they did. Workers do not need it",
+        )
+    return passed(f"{len(names)} objects, 1 request")
+
+
+def _why_not_deleted(detail: str) -> tuple[str, str] | None:
+    """What is wrong with DeleteObjects itself, and what to do; None if the store's words name nothing of the kind."""
+    code = detail.partition(":")[0]
+    if code in ("MissingContentMD5", "InvalidDigest") or "content-md5" in detail.lower():
+        return (
+            "the store wants a Content-MD5 with DeleteObjects, where SDKs since 2025 send another checksum",
+            "upgrade the store; no policy helps. Until then remove runs with a tool that deletes key by key "
+            "(aws s3 rm --recursive). Workers do not need it",
+        )
+    if code in ("NotImplemented", "MethodNotAllowed", "XNotImplemented", "UnsupportedOperation", "501", "405"):
+        return (
+            "the store does not implement DeleteObjects",
+            "remove runs with a tool that deletes key by key (aws s3 rm --recursive); no policy helps. Workers do not "
+            "need it",
+        )
+    return None
+
+
+async def deleting_by_etag(patient: Patient) -> Verdict:
+    """Whether a batch delete spares an object that is not the one named by its ETag. Nothing rests on it."""
+    if patient.client is None:
+        return skipped("not an S3 client")
+    await patient.put("deleted-by-etag")
+    key = patient.key("deleted-by-etag")
+    owner = patient.settings.expected_bucket_owner
+    stale = {"Key": key, "ETag": f'"{"0" * 32}"'}
+    try:
+        await patient.client.delete_objects(
+            Bucket=patient.settings.bucket,
+            Delete={"Objects": [stale], "Quiet": True},
+            **({"ExpectedBucketOwner": owner} if owner else {}),
+        )
+    except Exception as error:  # noqa: BLE001 - as for the bucket's own answers
+        code, status = answer_of(error)
+        refused = 400 <= status < 500 or status == 501
+        return skipped(f"refused ({code})") if refused else unclear(f"no answer ({code or type(error).__name__})")
+    kept = await patient.store.get(key, max_bytes=MAX_BYTES) is not None
+    return passed(
+        "an ETag per object is honoured in DeleteObjects"
+        if kept
+        else "an ETag per object is ignored in DeleteObjects; no call of the library relies on it"
+    )
 
 
 async def copying(patient: Patient) -> Verdict:
@@ -91,7 +150,7 @@ ACCESS = (
     Probe(
         "transport",
         transport,
-        "states and active tasks can be read and changed by whoever is on the way",
+        "states and active tasks can be read and changed on the way",
         "use an https:// endpoint_url",
     ),
     Probe(
@@ -124,6 +183,13 @@ ACCESS = (
         "prune and delete fail; workers do not need it. What this examination wrote stays, under its run id",
         "grant s3:DeleteObject to those who prune (`s3-checkpoint policy janitor`); a worker can do without",
         when_denied=Status.WARN,
+    ),
+    Probe(
+        "delete-etag",
+        deleting_by_etag,
+        "none of the library's calls rests on it",
+        "nothing needs to be done",
+        when_denied=Status.SKIP,
     ),
     Probe(
         "copy",

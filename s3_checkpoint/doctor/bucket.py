@@ -7,22 +7,38 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from s3_checkpoint.doctor.findings import Patient, Probe, Status, Verdict, failed, passed, skipped, warned
+from s3_checkpoint.doctor.findings import Patient, Probe, Status, Verdict, failed, passed, skipped, unclear, warned
 from s3_checkpoint.keys import runs_prefix
 
 _FROZEN = {"GLACIER", "DEEP_ARCHIVE"}
 _NOT_THERE = {
     "NoSuchLifecycleConfiguration": "no lifecycle rules",
     "NoSuchPublicAccessBlockConfiguration": "not configured",
+    "ServerSideEncryptionConfigurationNotFoundError": "no default encryption",
 }
 _NOT_OFFERED = {"NotImplemented", "MethodNotAllowed", "501", "405", "XNotImplemented", "UnsupportedOperation"}
 
 
-def _answer(error: Exception) -> tuple[str, int]:
-    """S3's own code and status in an SDK error; nothing for an error that is no answer."""
-    response: Mapping[str, Any] = getattr(error, "response", {})
-    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return str(response.get("Error", {}).get("Code", "")), int(status)
+def answer_of(error: Exception) -> tuple[str, int]:
+    """S3's own code and status in an SDK error; nothing for an error that is no answer, or a malformed one."""
+    response = getattr(error, "response", None)
+    return str(_part(_part(response, "Error"), "Code") or ""), _number(
+        _part(_part(response, "ResponseMetadata"), "HTTPStatusCode")
+    )
+
+
+def _part(value: object, name: str) -> Any:
+    """A member of a mapping; None of anything else. What a store or a proxy answers need not have S3's form."""
+    return value.get(name) if isinstance(value, Mapping) else None
+
+
+def _parts(value: object, name: str) -> list[Any]:
+    found = _part(value, name)
+    return [part for part in found if isinstance(part, Mapping)] if isinstance(found, list | tuple) else []
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 async def _ask(patient: Patient, operation: str) -> tuple[Mapping[str, Any] | None, Verdict | None]:
@@ -33,16 +49,25 @@ async def _ask(patient: Patient, operation: str) -> tuple[Mapping[str, Any] | No
     if patient.settings.expected_bucket_owner:
         arguments["ExpectedBucketOwner"] = patient.settings.expected_bucket_owner
     try:
-        return await getattr(patient.client, operation)(**arguments), None
+        answer = await getattr(patient.client, operation)(**arguments)
     except Exception as error:  # noqa: BLE001 - any answer but the one asked for means: it cannot be seen
-        code, status = _answer(error)
+        code, status = answer_of(error)
         if code in _NOT_THERE:
             return {}, None
         if code in _NOT_OFFERED or status in (405, 501):
             return None, skipped("the store does not offer this")
         if status == 403:
             return None, skipped("these credentials may not look")
-        return None, skipped(f"no answer ({code or type(error).__name__})")
+        return None, unclear(f"no answer ({code or type(error).__name__})")
+    if not isinstance(answer, Mapping):
+        return None, unclear(f"no answer that makes sense ({type(answer).__name__})")
+    return answer, None
+
+
+async def is_versioned(patient: Patient) -> bool:
+    """Whether the bucket is known to keep versions."""
+    answer, _ = await _ask(patient, "get_bucket_versioning")
+    return bool(_part(answer, "Status") == "Enabled")
 
 
 async def credentials(patient: Patient) -> Verdict:
@@ -102,10 +127,10 @@ async def checksums(patient: Patient) -> Verdict:
             Bucket=patient.settings.bucket, Key=patient.key("checksum"), Body=b"{}", ChecksumSHA256=wrong
         )
     except Exception as error:  # noqa: BLE001 - a refusal is what is hoped for
-        code, status = _answer(error)
+        code, status = answer_of(error)
         if status == 400:
             return passed(f"a wrong SHA-256 is refused ({code})")
-        return skipped(f"no answer to a wrong checksum ({code or type(error).__name__})")
+        return unclear(f"no answer to a wrong checksum ({code or type(error).__name__})")
     return warned("a body with a wrong SHA-256 was stored")
 
 
@@ -115,8 +140,11 @@ async def versioning(patient: Patient) -> Verdict:
     if unseen or answer is None:
         return unseen or skipped("no answer")
     if answer.get("Status") != "Enabled":
-        return passed("off: what is overwritten or deleted is gone")
-    rules, _ = await _ask(patient, "get_bucket_lifecycle_configuration")
+        off = "off: what is overwritten or deleted is gone"
+        return passed(off if patient.settings.endpoint_url is None else f"{off}. Ask again once it is on")
+    rules, unseen = await _ask(patient, "get_bucket_lifecycle_configuration")
+    if unseen and unseen.status == Status.INCONCLUSIVE:
+        return unseen
     if any("NoncurrentVersionExpiration" in rule for rule in _active_rules(rules)):
         return passed("on, and old versions expire")
     return warned("on, and old versions never expire: what prune removes is still paid for")
@@ -130,24 +158,42 @@ async def lifecycle(patient: Patient) -> Verdict:
     ours = runs_prefix(patient.settings.prefix)
     rules = [rule for rule in _active_rules(answer) if _touches(rule, ours)]
     for rule in rules:
-        frozen = [t for t in rule.get("Transitions", ()) if t.get("StorageClass") in _FROZEN]
+        frozen = [t for t in _parts(rule, "Transitions") if t.get("StorageClass") in _FROZEN]
         if frozen:
             return failed(f"rule {rule.get('ID', '?')!r} moves steps to {frozen[0]['StorageClass']}")
     for rule in rules:
-        days = rule.get("Expiration", {}).get("Days")
+        days = _part(_part(rule, "Expiration"), "Days")
         if days:
             return warned(f"rule {rule.get('ID', '?')!r} deletes steps after {days} days, the newest of a run included")
     return passed(f"{len(rules)} rules, none removes or freezes steps" if rules else "no rule touches the steps")
 
 
 def _active_rules(answer: Mapping[str, Any] | None) -> Iterable[Mapping[str, Any]]:
-    return [rule for rule in (answer or {}).get("Rules", ()) if rule.get("Status") == "Enabled"]
+    return [rule for rule in _parts(answer, "Rules") if rule.get("Status") == "Enabled"]
 
 
 def _touches(rule: Mapping[str, Any], ours: str) -> bool:
-    scope = rule.get("Filter") or {}
-    prefix = rule.get("Prefix") or scope.get("Prefix") or scope.get("And", {}).get("Prefix") or ""
-    return ours.startswith(prefix) or str(prefix).startswith(ours)
+    scope = _part(rule, "Filter")
+    prefix = str(_part(rule, "Prefix") or _part(scope, "Prefix") or _part(_part(scope, "And"), "Prefix") or "")
+    return ours.startswith(prefix) or prefix.startswith(ours)
+
+
+async def encryption(patient: Patient) -> Verdict:
+    """Whether the bucket encrypts with KMS by default, which leaves out what is in metadata."""
+    answer, unseen = await _ask(patient, "get_bucket_encryption")
+    if unseen or answer is None:
+        return unseen or skipped("no answer")
+    rules = _parts(_part(answer, "ServerSideEncryptionConfiguration"), "Rules")
+    kms = [
+        name
+        for rule in rules
+        if str(name := _part(_part(rule, "ApplyServerSideEncryptionByDefault"), "SSEAlgorithm")).startswith("aws:kms")
+    ]
+    if not kms:
+        return passed("the bucket's default is not KMS")
+    if patient.settings.kms_key_id is not None or getattr(patient.settings, "inline_tasks", "auto") == "never":
+        return passed(f"by default {kms[0]}; tasks with payloads are kept out of metadata")
+    return warned(f"by default {kms[0]}, which does not encrypt metadata: payloads of small tasks are stored there")
 
 
 async def public_access(patient: Patient) -> Verdict:
@@ -155,9 +201,9 @@ async def public_access(patient: Patient) -> Verdict:
     answer, unseen = await _ask(patient, "get_public_access_block")
     if unseen or answer is None:
         return unseen or skipped("no answer")
-    block = answer.get("PublicAccessBlockConfiguration", {})
+    block = _part(answer, "PublicAccessBlockConfiguration")
     names = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-    off = [name for name in names if not block.get(name)]
+    off = [name for name in names if not _part(block, name)]
     return warned(f"not blocked: {', '.join(off)}") if off else passed("all public access is blocked")
 
 
@@ -188,6 +234,13 @@ BUCKET = (
         lifecycle,
         "runs that pause longer than the rule cannot be resumed",
         "limit the rule to other prefixes, and use `s3-checkpoint prune`, which never removes a run's newest step",
+    ),
+    Probe(
+        "encryption",
+        encryption,
+        "the payloads of a step's tasks are in the metadata of its state object if they are small, and S3 encrypts no "
+        "metadata with KMS: a HEAD request shows them without the key",
+        'set inline_tasks="never" (S3_CHECKPOINT_INLINE_TASKS=never), or kms_key_id to the bucket\'s key',
     ),
     Probe(
         "public-access",

@@ -2,81 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import time
 from datetime import UTC, datetime
 from statistics import quantiles
 
 from s3_checkpoint.doctor.findings import Patient, Probe, Status, Verdict, failed, passed, skipped, warned
-from s3_checkpoint.errors import CheckpointError, ConfigurationError
 from s3_checkpoint.keys import MAX_STEP, parse_run_prefix, runs_prefix
-from s3_checkpoint.object_store import Match, ObjectAttributes, Refused, Written
+from s3_checkpoint.object_store import ObjectAttributes
 
-RACERS = 16
-ROUNDS = 3
 LATENCY_REQUESTS = 20
+MAX_METADATA_BYTES = 2048
+"""S3's bound on user metadata: names and values. Some stores count the header's prefix too; so it counts here."""
+_HEADER = "x-amz-meta-"
 MAX_BYTES = 1 << 20
-_UNSAFE = (
-    "UNSAFE FOR COMMIT. Set conditional_writes=False (S3_CHECKPOINT_CONDITIONAL_WRITES=false) to use save, load, list, "
-    "save_active and load_active knowingly, one worker per run; commit is then refused. Or use a store that honours "
-    "If-None-Match"
-)
-
-
-async def create_exclusive(patient: Patient) -> Verdict:
-    """Whether of many who create one key at the same moment, one wins, and the others are told."""
-    for number in range(ROUNDS):
-        key = patient.key(f"race-{number}")
-        bodies = [b'{"racer": %d}' % racer for racer in range(RACERS)]
-        answers = await asyncio.gather(
-            *(patient.store.put(key, body, ObjectAttributes(), mode="create") for body in bodies),
-            return_exceptions=True,
-        )
-        errors = [answer for answer in answers if isinstance(answer, CheckpointError)]
-        if any(isinstance(error, ConfigurationError) for error in errors):
-            return _no_conditions(patient, f"If-None-Match is not implemented ({errors[0]})")
-        if errors:
-            raise errors[0]
-        winners = [body for body, answer in zip(bodies, answers, strict=True) if isinstance(answer, Written)]
-        stored = await patient.store.get(key, max_bytes=MAX_BYTES)
-        if len(winners) > 1:
-            return _no_conditions(patient, f"{len(winners)} of {RACERS} writers were told that they created one key")
-        if not winners or stored is None or stored.body != winners[0]:
-            return failed(f"of {RACERS} writers who created one key none won, or another's object is there")
-        late = await patient.store.put(key, b'{"late": true}', ObjectAttributes(), mode="create")
-        if not isinstance(late, Refused):
-            return _no_conditions(patient, "an object that was there was created once more")
-    found = f"{ROUNDS} races of {RACERS} writers, one winner each"
-    if not patient.settings.conditional_writes:
-        return warned(found + "; conditional_writes is off", "set conditional_writes=True to use commit")
-    return passed(found)
-
-
-def _no_conditions(patient: Patient, found: str) -> Verdict:
-    if patient.settings.conditional_writes:
-        return failed(found, _UNSAFE)
-    return warned(
-        found + "; conditional_writes is off, so commit is refused", "nothing, as long as commit is not needed"
-    )
-
-
-async def if_match(patient: Patient) -> Verdict:
-    """Whether a write over a version that is no longer there is refused."""
-    key = patient.key("if-match")
-    first = await patient.store.put(key, b'{"n": 1}', ObjectAttributes(), mode="overwrite")
-    if not isinstance(first, Written):
-        return failed("a plain write was refused")
-    try:
-        second = await patient.store.put(key, b'{"n": 2}', ObjectAttributes(), mode=Match(first.etag))
-    except ConfigurationError as error:
-        return warned(f"If-Match is not implemented ({error.detail})")
-    stale = await patient.store.put(key, b'{"n": 3}', ObjectAttributes(), mode=Match(first.etag))
-    stored = await patient.store.get(key, max_bytes=MAX_BYTES)
-    if isinstance(second, Written) and isinstance(stale, Refused) and stored and stored.body == b'{"n": 2}':
-        return passed("a stale ETag is refused")
-    # Commits rest on If-None-Match alone, so no promise is broken by this.
-    return warned("If-Match is ignored: a write over a version that is gone is not refused")
 
 
 async def list_after_write(patient: Patient) -> Verdict:
@@ -105,7 +44,7 @@ async def byte_order(patient: Patient) -> Verdict:
         return skipped("a directory bucket lists in no order; the library sorts by itself there")
     keys = patient.keys
     for step in _STEPS:
-        await patient.put(keys.state(step)[len(keys.run) :])
+        await patient.store.put(keys.state(step), b"{}", ObjectAttributes(), mode="overwrite")
     for name in _NAMES:
         await patient.put(f"order/{name}")
     found = [keys.parse_state(listed.key) for listed in (await patient.store.list(keys.steps)).objects]
@@ -159,6 +98,9 @@ async def metadata(patient: Patient) -> Verdict:
         "active-digest": "f0" * 32,
         "origin": "x/18446744",
     }
+    room = MAX_METADATA_BYTES - sum(len(_HEADER + name) + len(value) for name, value in facts.items())
+    facts["active-inline"] = "+/9=" * 512
+    facts["active-inline"] = facts["active-inline"][: room - len(_HEADER + "active-inline")]
     written = ObjectAttributes(content_encoding="gzip", metadata=facts)
     await patient.store.put(patient.key("metadata"), body, written, mode="overwrite")
     head = await patient.store.head(patient.key("metadata"))
@@ -167,12 +109,15 @@ async def metadata(patient: Patient) -> Verdict:
         return failed("an object just written is not there")
     for found in (head.attributes, stored.head.attributes):
         if dict(found.metadata) != facts:
-            return failed(f"metadata comes back as {dict(found.metadata)}")
+            lost = sorted(name for name in facts if found.metadata.get(name) != facts[name])
+            return failed(
+                f"metadata does not come back as it was written: {', '.join(lost) or 'more than was written'}"
+            )
         if found.content_encoding != "gzip" or found.content_type != "application/json":
             return failed(f"content headers come back as {found.content_type}, {found.content_encoding}")
     if stored.body != body:
         return failed("a compressed body comes back changed; is a proxy unpacking it?")
-    return passed("metadata, Content-Type, Content-Encoding and compressed body kept")
+    return passed(f"{MAX_METADATA_BYTES:,} bytes of metadata, Content-Type, Content-Encoding, compressed body kept")
 
 
 async def clock(patient: Patient) -> Verdict:
@@ -204,13 +149,6 @@ async def latency(patient: Patient) -> Verdict:
 
 CONSISTENCY = (
     Probe(
-        "create-exclusive",
-        create_exclusive,
-        "two workers can both believe they committed the same step, and one of them is lost without a word",
-        _UNSAFE,
-    ),
-    Probe("if-match", if_match, "none of the library's calls rests on it today", "nothing needs to be done"),
-    Probe(
         "list-after-write",
         list_after_write,
         "resume can miss the step committed last and run a superstep again, whose commit then conflicts",
@@ -232,7 +170,7 @@ CONSISTENCY = (
     Probe(
         "metadata",
         metadata,
-        "steps cannot be read back: digest, write id and the name of the active snapshot stand in metadata",
+        "steps cannot be read back: digest, write id and the active tasks are in its metadata",
         "remove the proxy or gateway that drops x-amz-meta-… headers or unpacks bodies",
     ),
     Probe(

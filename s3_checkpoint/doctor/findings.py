@@ -21,15 +21,21 @@ class Status(StrEnum):
     FAIL = "fail"
     """A promise does not hold."""
     SKIP = "skip"
-    """It could not be looked at, or does not apply here."""
+    """It may not be looked at, or does not apply here."""
+    INCONCLUSIVE = "inconclusive"
+    """It was looked at, and answers were lost or made no sense: neither that it holds nor that it does not."""
 
 
 class Verdict(NamedTuple):
-    """What a probe saw. `fix`, where given, stands in place of the probe's own."""
+    """What a probe saw. `fix`, where given, takes the place of the probe's own."""
 
     status: Status
     found: str
     fix: str = ""
+    unsafe: bool = False
+    """`commit` is not exclusive here."""
+    sure: bool = False
+    """Seen twice over in this one look; else a failure counts when it is seen again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,8 @@ class Finding:
     """What it means for the library's promises if this fails."""
     fix: str
     """What to do about it; empty if there is nothing to do."""
+    unsafe: bool = False
+    """Two workers can both be told that they committed a step, or none can commit at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +62,12 @@ class Patient:
     settings: S3Settings
     client: Any | None = None
     """An open S3 client, for what the store's six verbs do not show; None examines the verbs only."""
+    look: int = 0
+    """How often the probe has been made before: each look has keys of its own."""
 
     def key(self, name: str) -> str:
         """A key of the throw-away run."""
-        return f"{self.keys.run}{name}"
+        return f"{self.keys.run}look-{self.look}/{name}"
 
     async def put(self, name: str, body: bytes = b"{}") -> None:
         """Writes an object under the throw-away run."""
@@ -66,13 +76,13 @@ class Patient:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One thing the library relies on, how to see whether it holds, what it means if not, and how to mend it."""
+    """One thing the library relies on, how to see whether it holds, what it means if not, and how to fix it."""
 
     name: str
     check: Callable[[Patient], Awaitable[Verdict]]
     means: str
     fix: str
-    """`{bucket}` in it stands for the bucket's name."""
+    """`{bucket}` in it is replaced by the bucket's name."""
     when_denied: Status = Status.FAIL
     """How bad it is if the credentials may not even try."""
 
@@ -95,3 +105,8 @@ def failed(found: str, fix: str = "") -> Verdict:
 def skipped(found: str) -> Verdict:
     """It cannot be seen here."""
     return Verdict(Status.SKIP, found)
+
+
+def unclear(found: str) -> Verdict:
+    """It could have been seen, had the answers come as they should."""
+    return Verdict(Status.INCONCLUSIVE, found)

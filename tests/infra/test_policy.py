@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from cfnlint.api import lint
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from s3_checkpoint.cli.app import build
 from s3_checkpoint.errors import InvalidArgumentError
+from s3_checkpoint.key_families import KEY_FAMILIES, SESSIONS
+from s3_checkpoint.keys import MAX_STEP, RunKeys
 from s3_checkpoint.policy import ROLES, Role, iam_policy
 from s3_checkpoint.thread_keys import ThreadKeys, run_prefix
 from tests.infra.iam_rules import is_allowed
 
 POLICIES = Path(__file__).parents[2] / "infra" / "policies"
 KEY_ARN = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-RUN = "runs/6b1f8f6e-0c43-4cf0-9f0e-1d5a6b7c8d9e/"
+RUN_ID = UUID("6b1f8f6e-0c43-4cf0-9f0e-1d5a6b7c8d9e")
+RUN = f"runs/{RUN_ID}/"
 
 GRANTS: dict[str, set[str]] = {
     "worker": {"s3:GetObject", "s3:PutObject"},
@@ -61,7 +66,7 @@ def test_a_role_may_do_on_its_objects_what_it_needs_and_nothing_else(role: Role,
     """No role can delete versions or change access; only the worker writes, only the janitor deletes."""
     policy = iam_policy(role, "my-bucket", "team/app")
 
-    for kind in (RUN, ThreadKeys.of("", "t").root, run_prefix("", "r")):
+    for kind in (RUN, ThreadKeys.of("", "t").root, run_prefix("", "r"), "sessions/s/"):
         resource = f"arn:aws:s3:::my-bucket/team/app/{kind}anything"
         assert is_allowed(action, resource, {}, identity=[policy]) == (action in GRANTS[role])
 
@@ -78,6 +83,79 @@ def test_the_janitor_may_mark_large_values_and_put_nothing_else() -> None:
     assert not may_put(f"{namespace.directory('id')}c.-")
     assert not may_put(namespace.run("0" * 24))
     assert not may_put("team/other/threads/t/!/values/0")
+
+
+def may_put(role: Role, key: str) -> bool:
+    policy = iam_policy(role, "my-bucket", "team/app")
+    return is_allowed("s3:PutObject", f"arn:aws:s3:::my-bucket/{key}", {}, identity=[policy])
+
+
+SEGMENTS = st.sampled_from(["", "pruned", "steps", "active", "values", "namespaces", "!", "a/b", "00", "1"]) | st.text(
+    max_size=5
+)
+
+
+@given(namespace=SEGMENTS, step=st.integers(0, MAX_STEP))
+@example(namespace="pruned", step=0)
+@example(namespace="steps", step=MAX_STEP)
+@settings(deadline=None)
+def test_the_janitor_may_write_how_far_a_run_is_pruned_and_no_step(namespace: str, step: int) -> None:
+    """IAM's `*` matches slashes: a subgraph whose name is that of a folder opens nothing."""
+    keys = RunKeys("team/app", RUN_ID, namespace)
+
+    assert may_put("janitor", f"{keys.root}pruned/{step:020d}.json")
+    assert not may_put("janitor", keys.state(step))
+    assert not may_put("janitor", keys.active(step))
+    assert not may_put("janitor", keys.committed_active(step, "0" * 32))
+    assert not may_put("janitor", f"{keys.run}lease.json")
+    assert not may_put("reader", f"{keys.root}pruned/{step:020d}.json")
+    assert not may_put("janitor", f"team/other/{keys.root}pruned/{step:020d}.json")
+
+
+@given(thread=SEGMENTS, namespace=SEGMENTS)
+@example(thread="values", namespace="values")
+@example(thread="t", namespace="values")
+@settings(deadline=None)
+def test_the_janitor_may_mark_large_values_of_threads_and_write_no_checkpoint(thread: str, namespace: str) -> None:
+    """A value is marked by a copy onto itself before it is removed; a namespace named `values` opens nothing."""
+    keys = ThreadKeys.of("team/app", thread).namespace(namespace)
+
+    assert may_put("janitor", keys.value("0" * 32))
+    for name in ("c.-", "d.-", "w.task.r000001"):
+        assert not may_put("janitor", f"{keys.directory('id')}{name}")
+    assert not may_put("reader", keys.value("0" * 32))
+
+
+def texts_of(*folders: str) -> list[Path]:
+    """The files that people and AWS read, and the code."""
+    top = Path(__file__).parents[2]
+    files = [path for folder in folders for path in (top / folder).rglob("*")] + [top / "README.md"]
+    kinds = {".md", ".py", ".json", ".yaml", ".yml"}
+    return [path for path in files if path.suffix in kinds and "build" not in path.relative_to(top).parts]
+
+
+def test_key_families_are_written_down_once() -> None:
+    """Policies, templates and pages grant and name the families there are, all of them, and none that is gone.
+
+    `thread-runs/*` was granted in seven places, long after the last key of that family had been written.
+    """
+    granted = re.compile(r"(?:checkpoints|\$\{Prefix\}|<prefix>)/([a-z-]+)/\*(?![/\w])")
+    top = Path(__file__).parents[2]
+    texts = {str(path.relative_to(top)): path.read_text() for path in texts_of("infra", "s3_checkpoint")}
+
+    found = {name: families for name, text in texts.items() if (families := set(granted.findall(text)))}
+
+    for name in ("README.md", "infra/README.md", "infra/template.yaml", *(f"infra/policies/{r}.json" for r in ROLES)):
+        assert found[name] >= set(KEY_FAMILIES), name
+    assert {family for families in found.values() for family in families} == set(KEY_FAMILIES)
+    assert not [name for name, text in texts.items() if "thread-runs" in text]
+
+
+def test_every_key_belongs_to_a_family() -> None:
+    """What the grammars build is what the policies grant."""
+    built = [RunKeys("", RUN_ID).state(0), ThreadKeys.of("", "t").namespace("").value("0" * 32), run_prefix("", "r")]
+
+    assert {key.partition("/")[0] for key in built} == set(KEY_FAMILIES) - {SESSIONS}
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -111,7 +189,7 @@ def test_listing_needs_a_prefix_inside_ours(role: Role) -> None:
     assert may_list({"s3:prefix": "team/app/runs/"})
     assert may_list({"s3:prefix": f"team/app/{RUN}steps/"})
     assert may_list({"s3:prefix": "team/app/threads/t/"})
-    assert may_list({"s3:prefix": "team/app/thread-runs/r/"})
+    assert may_list({"s3:prefix": "team/app/sessions/s/"})
     assert not may_list({})
     assert not may_list({"s3:prefix": ""})
     assert not may_list({"s3:prefix": "team/"})
@@ -145,13 +223,17 @@ def test_a_key_is_used_only_through_s3_in_its_own_region() -> None:
     assert key["Condition"] == {"StringEquals": {"kms:ViaService": "s3.eu-west-1.amazonaws.com"}}
 
 
-@pytest.mark.parametrize("role", ["reader", "janitor"])
-def test_those_who_do_not_write_cannot_encrypt(role: Role) -> None:
-    """Reading takes kms:Decrypt and no more."""
-    assert statement(iam_policy(role, "my-bucket", kms_key_arn=KEY_ARN), "CheckpointKey")["Action"] == ["kms:Decrypt"]
+def test_those_who_do_not_write_cannot_encrypt() -> None:
+    """Reading takes kms:Decrypt and no more; the janitor's marks are encrypted as everything else."""
+    actions = {
+        role: statement(iam_policy(role, "my-bucket", kms_key_arn=KEY_ARN), "CheckpointKey")["Action"] for role in ROLES
+    }
+
+    assert actions["reader"] == ["kms:Decrypt"]
+    assert actions["worker"] == actions["janitor"] == ["kms:Decrypt", "kms:GenerateDataKey"]
 
 
-def test_only_the_worker_may_tag_and_only_when_asked() -> None:
+def test_tags_are_granted_on_what_a_role_writes_and_only_when_asked() -> None:
     """Tags can decide what a lifecycle rule deletes."""
     tagging = {"s3:GetObjectTagging", "s3:PutObjectTagging"}
 
@@ -159,6 +241,8 @@ def test_only_the_worker_may_tag_and_only_when_asked() -> None:
     assert not tagging & set(statement(iam_policy("worker", "b-1"), "CheckpointObjects")["Action"])
     for role in ("reader", "janitor"):
         assert not tagging & set(statement(iam_policy(role, "b-1", object_tags=True), "CheckpointObjects")["Action"])
+    assert tagging <= set(statement(iam_policy("janitor", "b-1", object_tags=True), "MarkRemovals")["Action"])
+    assert not tagging & set(statement(iam_policy("janitor", "b-1"), "MarkRemovals")["Action"])
 
 
 def test_a_bucket_of_the_same_name_in_another_account_is_refused() -> None:
@@ -184,7 +268,7 @@ def test_an_access_point_is_granted_as_such() -> None:
 
     assert statement(policy, "ListCheckpoints")["Resource"] == arn
     assert statement(policy, "CheckpointObjects")["Resource"] == [
-        f"{arn}/object/p/{kind}/*" for kind in ("runs", "threads", "thread-runs")
+        f"{arn}/object/p/{family}/*" for family in KEY_FAMILIES
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -9,14 +11,17 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from botocore.exceptions import HTTPClientError
 
 from s3_checkpoint import (
     AccessDeniedError,
     ActiveSnapshot,
+    CheckpointError,
     ConfigurationError,
     MemoryStore,
     S3Checkpointer,
     S3Settings,
+    StoreError,
     StoreUnavailableError,
 )
 from s3_checkpoint.cli.exit_codes import ExitCode
@@ -167,7 +172,7 @@ class CopiesNothingBeside(Wrapper):
 
 
 async def findings(store: ObjectStore, settings: S3Settings = SETTINGS) -> dict[str, Finding]:
-    return {finding.probe: finding async for finding in examine(store, settings, UUID(int=9))}
+    return {finding.probe: finding async for finding in examine(settings, store=store, run_id=UUID(int=9))}
 
 
 async def test_a_true_store_passes_and_nothing_is_left() -> None:
@@ -177,7 +182,16 @@ async def test_a_true_store_passes_and_nothing_is_left() -> None:
     found = await findings(memory)
 
     assert list(found) == [probe.name for probe in PROBES]
-    without_client = {"credentials", "transport", "checksums", "versioning", "lifecycle", "public-access"}
+    without_client = {
+        "credentials",
+        "transport",
+        "delete-etag",
+        "checksums",
+        "versioning",
+        "lifecycle",
+        "encryption",
+        "public-access",
+    }
     assert {name for name, one in found.items() if one.status == Status.SKIP} == without_client
     assert {one.status for one in found.values()} == {Status.PASS, Status.SKIP}
     assert (await memory.list("")).objects == []
@@ -200,7 +214,7 @@ async def test_a_true_store_passes_and_nothing_is_left() -> None:
         (DeniesDeletes, "delete", Status.WARN),
         (DeniesPuts, "put", Status.FAIL),
         (DeniesLists, "list", Status.FAIL),
-        (SaysNothing, "list", Status.FAIL),
+        (SaysNothing, "list", Status.INCONCLUSIVE),
         (WrongClock, "clock", Status.WARN),
         (CopiesNothingBeside, "copy", Status.FAIL),
     ],
@@ -252,7 +266,7 @@ async def test_without_leave_to_write_the_rest_is_not_guessed() -> None:
     found = await findings(DeniesPuts(MemoryStore()))
 
     assert found["create-exclusive"].status == Status.SKIP
-    assert found["create-exclusive"].found == "not probed: put failed"
+    assert found["create-exclusive"].found == "not probed: put did not pass"
 
 
 async def test_what_cannot_be_removed_is_said() -> None:
@@ -267,7 +281,7 @@ async def test_an_examination_that_is_broken_off_cleans_up() -> None:
     """Ctrl-C in the middle leaves nothing."""
     memory = MemoryStore()
 
-    async with aclosing(examine(memory, SETTINGS, UUID(int=9))) as found:
+    async with aclosing(examine(SETTINGS, store=memory, run_id=UUID(int=9))) as found:
         async for finding in found:
             if finding.probe == "create-exclusive":
                 assert (await memory.list("")).objects
@@ -360,3 +374,251 @@ async def test_a_fix_names_the_bucket_it_is_for(settings: S3Settings) -> None:
         finding = await run_probe(public_access, patient)
 
     assert f"--bucket {settings.bucket} " in finding.fix
+
+
+class FailsDeletes(Wrapper):
+    """A store whose DeleteObjects fails with one of S3's codes."""
+
+    def __init__(self, inner: ObjectStore, error: CheckpointError) -> None:
+        super().__init__(inner)
+        self._error = error
+
+    async def delete(self, keys: Any) -> None:
+        raise self._error
+
+
+class DeletesNothing(Wrapper):
+    """Answers a batch delete with success, and removes nothing."""
+
+    async def delete(self, keys: Any) -> None:
+        pass
+
+
+class DeletesTheFirst(Wrapper):
+    """Answers a batch delete with success, and removes one of the keys."""
+
+    async def delete(self, keys: Any) -> None:
+        await self.store.delete(keys[:1])
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (StoreError("DeleteObjects", "memory", "k", "MissingContentMD5: Missing required header"), "Content-MD5"),
+        (StoreError("DeleteObjects", "memory", "k", "InvalidRequest: Missing required header: Content-MD5"), "MD5"),
+        (StoreError("DeleteObjects", "memory", "k", "MethodNotAllowed: not allowed"), "does not implement"),
+        (ConfigurationError("the store does not implement this", "memory", "NotImplemented: no"), "does not implement"),
+    ],
+)
+async def test_why_objects_cannot_be_removed_is_said(error: CheckpointError, cause: str) -> None:
+    """A store that wants Content-MD5, or has no DeleteObjects, is no matter of rights; what is left is told."""
+    found = await findings(FailsDeletes(MemoryStore(), error))
+
+    assert found["delete"].status == Status.FAIL
+    assert cause in found["delete"].found
+    assert "grant" not in found["delete"].fix
+    assert found["clean-up"].status == Status.WARN
+    assert f"runs/{UUID(int=9)}/" in found["clean-up"].fix
+
+
+@pytest.mark.parametrize(("fault", "left"), [(DeletesNothing, "3 of 3"), (DeletesTheFirst, "2 of 3")])
+async def test_a_delete_that_is_answered_and_not_made_is_found(
+    fault: Callable[[ObjectStore], ObjectStore], left: str
+) -> None:
+    """Success is not believed unread; and what this examination wrote is told."""
+    found = await findings(fault(MemoryStore()))
+
+    assert found["delete"].status == Status.FAIL
+    assert f"{left} objects are still there" in found["delete"].found
+    assert found["clean-up"].status == Status.WARN
+    assert "answered with success" in found["clean-up"].found
+
+
+class LosesExclusivity(Wrapper):
+    """As Ceph 20.2 with versioning: of those who create a key at the same moment, some win; alone, one is refused."""
+
+    def __init__(self, inner: ObjectStore, every: int = 3) -> None:
+        super().__init__(inner)
+        self._every = every
+        self._creates = 0
+
+    async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
+        if mode == "create" and b"late" not in body:
+            self._creates += 1
+            mode = "overwrite" if self._creates % self._every == 0 else mode
+        return await self.store.put(key, body, attributes, mode=mode)
+
+
+async def test_a_store_that_loses_exclusivity_with_versioning_is_told_so(settings: S3Settings) -> None:
+    """The cause is named, and what to do: without it, the report reads as if the store knew no conditions."""
+    async with client_for(settings) as client:
+        store = LosesExclusivity(S3ObjectStore(client, settings))
+        await client.put_bucket_versioning(Bucket=settings.bucket, VersioningConfiguration={"Status": "Enabled"})
+
+        found = {one.probe: one async for one in examine(settings, store=store, client=client)}
+
+        await client.put_bucket_versioning(Bucket=settings.bucket, VersioningConfiguration={"Status": "Suspended"})
+        suspended = {one.probe: one async for one in examine(settings, store=store, client=client)}
+
+    one, other = found["create-exclusive"], suspended["create-exclusive"]
+    assert (one.status, one.unsafe) == (Status.FAIL, True)
+    assert "versioning is on, and this store then loses exclusivity" in one.found
+    assert f"put-bucket-versioning --bucket {settings.bucket} " in one.fix
+    assert other.unsafe
+    assert "versioning" not in other.found
+
+
+async def test_with_versioning_on_more_races_are_run(settings: S3Settings) -> None:
+    """A store that is broken only there is not broken in every race."""
+    async with client_for(settings) as client:
+        await client.put_bucket_versioning(Bucket=settings.bucket, VersioningConfiguration={"Status": "Enabled"})
+
+    found = {one.probe: one async for one in examine(settings)}
+
+    assert found["create-exclusive"].found == "12 races of 16 writers, one winner each"
+
+
+async def test_the_bucket_s_own_kms_default_is_warned_of(new_settings: Callable[..., S3Settings]) -> None:
+    """It encrypts bodies, and no metadata: the payloads of small tasks are there."""
+    settings = new_settings()
+    rule: Any = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}
+    async with client_for(settings) as client:
+        await client.put_bucket_encryption(Bucket=settings.bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
+        [probe] = [probe for probe in BUCKET if probe.name == "encryption"]
+        store = S3ObjectStore(client, settings)
+        own_key = settings.model_copy(update={"kms_key_id": "k"})
+
+        warned = await run_probe(probe, Patient(store, RunKeys("", UUID(int=9)), settings, client))
+        fine = await run_probe(probe, Patient(store, RunKeys("", UUID(int=9)), own_key, client))
+
+    assert warned.status == Status.WARN
+    assert "does not encrypt metadata" in warned.found
+    assert "inline_tasks" in warned.fix
+    assert fine.status == Status.PASS
+
+
+async def test_metadata_of_the_full_2048_bytes_is_written() -> None:
+    """So a store or proxy that takes less is found before the first large commit is refused."""
+    memory = MemoryStore()
+    sizes: list[int] = []
+
+    class Measures(Wrapper):
+        async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
+            sizes.append(sum(len(f"x-amz-meta-{name}{value}") for name, value in attributes.metadata.items()))
+            return await self.store.put(key, body, attributes, mode=mode)
+
+    found = await findings(Measures(memory))
+
+    assert max(sizes) == 2048
+    assert found["metadata"].status == Status.PASS
+
+
+class Malformed:
+    """A client whose answers about the bucket are not what S3 would say."""
+
+    def __init__(self, client: Any, outcome: Any) -> None:
+        self._client, self._outcome = client, outcome
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith(("get_bucket", "get_public", "delete_objects", "put_object")):
+            return getattr(self._client, name)
+
+        async def answer(**_: Any) -> Any:
+            if isinstance(self._outcome, BaseException):
+                raise self._outcome
+            return self._outcome
+
+        return answer
+
+
+def without_response(response: Any) -> Exception:
+    error: Exception = HTTPClientError(error=ValueError("no"))
+    vars(error)["response"] = response
+    return error
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        without_response(None),
+        without_response({}),
+        without_response({"Error": None, "ResponseMetadata": None}),
+        without_response({"Error": {"Code": None}, "ResponseMetadata": {"HTTPStatusCode": "x"}}),
+        without_response("text"),
+        ValueError("time data does not match"),
+        RuntimeError(),
+        None,
+        "text",
+        [],
+        {},
+        {"Status": "Enabled", "Rules": None, "PublicAccessBlockConfiguration": None},
+        {"Rules": [None, {"Status": "Enabled", "Filter": [], "Expiration": 3, "Transitions": "x", "Prefix": 1}]},
+        {"ServerSideEncryptionConfiguration": {"Rules": [{"ApplyServerSideEncryptionByDefault": "kms"}, 3]}},
+    ],
+    ids=lambda outcome: repr(outcome)[:40],
+)
+async def test_a_malformed_or_missing_answer_to_a_bucket_probe_is_a_finding(settings: S3Settings, outcome: Any) -> None:
+    """Always: `error.response` was None, and the table was lost to a traceback."""
+    async with client_for(settings) as client:
+        store = S3ObjectStore(client, settings)
+
+        found = [one async for one in examine(settings, store=store, client=Malformed(client, outcome))]
+
+    assert [one.probe for one in found] == [probe.name for probe in PROBES]
+    assert not [one for one in found if one.status == Status.FAIL]
+
+
+class FailsOnce(Wrapper):
+    """Lists late once, and never again."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        super().__init__(inner)
+        self._failed = False
+
+    async def list(self, prefix: str, **options: Any) -> Page:
+        page = await self.store.list(prefix, **options)
+        if "fresh" in prefix and not self._failed:
+            self._failed = True
+            return replace(page, objects=page.objects[:-1])
+        return page
+
+
+async def test_what_fails_once_and_then_passes_is_inconclusive() -> None:
+    """Neither safe nor unsafe: a store that is late now and then, or an answer that was garbled."""
+    found = await findings(FailsOnce(MemoryStore()))
+
+    assert found["list-after-write"].status == Status.INCONCLUSIVE
+    assert "not so when it was looked at again" in found["list-after-write"].found
+
+
+def test_an_inconclusive_examination_leaves_with_6(cli: Cli) -> None:
+    """No store answers: neither "unsafe" nor "every promise holds" is said of it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+    result = cli("doctor", "--output", "json", "--endpoint-url", f"http://127.0.0.1:{port}")
+
+    rows = {row["probe"]: row["status"] for row in json.loads(result.stdout)}
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert rows["list"] == "inconclusive"
+    assert rows["create-exclusive"] == "skip"
+    assert "unsafe" not in result.stdout.lower() + result.stderr.lower()
+    assert "every promise holds" not in result.stderr
+
+
+class RefusesWithWordsOfItsOwn(Wrapper):
+    """A store that takes a condition for a wrong argument."""
+
+    async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
+        if mode == "create":
+            raise StoreError("PutObject", "memory", key, "InvalidArgument: If-None-Match")
+        return await self.store.put(key, body, attributes, mode=mode)
+
+
+async def test_a_store_that_refuses_every_condition_fails() -> None:
+    """No commit can be made there; that is not the same as two that both succeed."""
+    found = await findings(RefusesWithWordsOfItsOwn(MemoryStore()))
+
+    assert found["create-exclusive"].status == Status.FAIL
+    assert "every conditional create is refused: InvalidArgument" in found["create-exclusive"].found
+    assert not found["create-exclusive"].unsafe

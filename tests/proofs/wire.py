@@ -11,7 +11,7 @@ import contextlib
 import re
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -27,6 +27,8 @@ Spoiling = Literal[
     "headless",  # it takes effect; the connection is closed in the middle of the answer's headers
     "hold",  # it takes effect; the answer waits until `release` is set
 ]
+Garbling = Callable[[bytes], bytes]
+"""It takes effect; of the answer, the client gets what this makes of it."""
 _RESET = struct.pack("ii", 1, 0)
 _REQUEST_LINE = re.compile(rb"([A-Z]+) (\S+) HTTP/1.1\r\n")
 
@@ -37,7 +39,9 @@ class Wire:
 
     host: str
     port: int
-    rules: list[tuple[Aim, Spoiling]] = field(default_factory=list)
+    rules: list[tuple[Aim, Spoiling | Garbling]] = field(default_factory=list)
+    rewrite: Callable[[bytes], bytes] | None = None
+    """What reaches the server of each request's head; None: all of it."""
     seen: list[Request] = field(default_factory=list)
     url: str = ""
     release: asyncio.Event = field(default_factory=asyncio.Event)
@@ -45,7 +49,9 @@ class Wire:
     """Set when an answer begins to be held: its request has taken effect."""
     serving: set[asyncio.Task[object]] = field(default_factory=set)
 
-    def spoil(self, spoiling: Spoiling, verb: Verb, under: str = "", *, first: int = 1, times: int = 1) -> None:
+    def spoil(
+        self, spoiling: Spoiling | Garbling, verb: Verb | None, under: str = "", *, first: int = 1, times: int = 1
+    ) -> None:
         self.rules.append((Aim(verb, under, first, times), spoiling))
 
     def verbs(self) -> list[str]:
@@ -88,7 +94,7 @@ class Wire:
         body = await reader.readexactly(int(length[1])) if length else b""
         upstream, forward = await asyncio.open_connection(self.host, self.port)
         try:
-            forward.write(head + body)
+            forward.write((self.rewrite(head) if self.rewrite else head) + body)
             return await upstream.read()
         finally:
             forward.close()
@@ -120,10 +126,12 @@ def _parse(head: bytes) -> Request:
         return Request("ListObjectsV2", query)
     verbs: dict[str, Verb] = {"GET": "GetObject", "HEAD": "HeadObject", "PUT": "PutObject", "POST": "DeleteObjects"}
     mode: Literal["create", "overwrite"] = "create" if b"if-none-match" in head.lower() else "overwrite"
-    return Request(verbs[method], key, mode if method == "PUT" else None)
+    return Request(verbs[method], key or f"?{query}", mode if method == "PUT" else None)
 
 
-def _spoilt(answer: bytes, spoiling: Spoiling | None) -> bytes:
+def _spoilt(answer: bytes, spoiling: Spoiling | Garbling | None) -> bytes:
+    if callable(spoiling):
+        return spoiling(answer)
     head, _, body = answer.partition(b"\r\n\r\n")
     if spoiling == "cut":
         return b""
