@@ -10,7 +10,7 @@ state of store, clock, actors and ledger have the same future: it is explored on
         ledger = MyLedger(world)                                  # raises Violation where a promise is broken
         gate = world.gate("worker")                               # an ObjectStore; one per actor that can crash
         saver = S3Saver(gate)                                     # gate.loop is the loop it runs in
-        world.start(program(saver, ledger))                       # a coroutine; Violation if it ends with an error
+        world.start(program(saver, ledger), gate)                 # a coroutine; Violation if it ends with an error
         ...                                                       # more gates, more programs
         return ledger
 
@@ -66,6 +66,8 @@ LATE: tuple[Fate, ...] = ("crash late", "late")
 PAUSE = cast("Verb", "pause")
 WRITES: tuple[Verb, ...] = ("PutObject", "DeleteObjects", "CopyObject")
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+ACTOR: contextvars.ContextVar[int] = contextvars.ContextVar("actor", default=-1)
+"""Whose code runs; set by its first request, if not before."""
 
 
 class Violation(AssertionError):  # noqa: N818 - it is a finding
@@ -90,11 +92,13 @@ class QuietLoop(asyncio.AbstractEventLoop):
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._ready: deque[tuple[asyncio.Handle, Callable[..., object], tuple[Any, ...], contextvars.Context]] = deque()
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers: list[tuple[float, int, asyncio.TimerHandle, int]] = []
         self._timer_numbers = itertools.count()
         self.clock = clock or Clock()
         self.complaints: list[str] = []
         self.tasks: list[asyncio.Task[Any]] = []
+        self.dead: set[int] = set()
+        """The actors of whose code nothing runs any more."""
 
     def run_until_quiet(self) -> None:
         asyncio._set_running_loop(self)
@@ -102,7 +106,7 @@ class QuietLoop(asyncio.AbstractEventLoop):
             self._take_due_timers()
             while self._ready:
                 handle, callback, arguments, context = self._ready.popleft()
-                if not handle.cancelled():
+                if not handle.cancelled() and context.get(ACTOR, -1) not in self.dead:
                     context.run(callback, *arguments)
                 self._take_due_timers()
         finally:
@@ -110,14 +114,14 @@ class QuietLoop(asyncio.AbstractEventLoop):
 
     def next_timer(self) -> float | None:
         """When the next thing is due that waits for nothing but time."""
-        while self._timers and self._timers[0][2].cancelled():
+        while self._timers and (self._timers[0][2].cancelled() or self._timers[0][3] in self.dead):
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
 
     def _take_due_timers(self) -> None:
         while (due := self.next_timer()) is not None and due <= self.time():
             handle = heapq.heappop(self._timers)[2]
-            self.call_soon(handle._run)
+            self.call_soon(handle._run, context=handle._context)  # type: ignore[attr-defined]
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
@@ -131,8 +135,9 @@ class QuietLoop(asyncio.AbstractEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
+        context = context or contextvars.copy_context()
         handle = asyncio.TimerHandle(when, callback, args, self, context)
-        heapq.heappush(self._timers, (when, next(self._timer_numbers), handle))
+        heapq.heappush(self._timers, (when, next(self._timer_numbers), handle, context.get(ACTOR, -1)))
         return handle
 
     def call_later(  # type: ignore[override]
@@ -240,6 +245,7 @@ class Gate(Wrapper):
 
     async def _wait(self, request: Request, send: Send[T], parts: dict[str, Send[Any]] | None = None) -> T:
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        ACTOR.set(self.actor)
         self.sent += 1
         since = self.world.clock.passed
         self.world.waiting.append(Waiting(self.actor, self.sent, request, send, answer, since, parts=parts or {}))
@@ -278,9 +284,12 @@ class World:
         self.told.append(0)
         return self.gates[-1]
 
-    def start(self, program: Coroutine[Any, Any, None]) -> None:
-        """Starts a program of an actor. It must not end with an error."""
-        self.tasks.append(self.loop.create_task(program))
+    def start(self, program: Coroutine[Any, Any, None], gate: Gate | None = None) -> None:
+        """Starts a program, of the actor with that gate. It must not end with an error."""
+        context = contextvars.copy_context()
+        if gate is not None:
+            context.run(ACTOR.set, gate.actor)
+        self.tasks.append(self.loop.create_task(program, context=context))
 
     def fates(self, entry: Waiting, faults: Sequence[Fate], left: int) -> Iterator[Pick]:
         """What can become of a request, given how many faults are still to be spent."""
@@ -291,8 +300,10 @@ class World:
         if not left or entry.answer is None or entry.request.verb == PAUSE:
             return
         for fault in faults:
-            if fault in ("landed unanswered", "late", "crash late", "answer lost") and not entry.writes:
-                continue  # a read without its answer is a read not done
+            if not entry.writes and fault != "unanswered":
+                continue  # to die before or after a read is to die after the last write
+            if fault == "crash before" and entry.number > 1:
+                continue  # likewise
             if fault == "answer lost" and entry.repeated:
                 continue
             if fault == "conflict" and entry.request.mode != "create":
@@ -368,10 +379,13 @@ class World:
         self.waiting[:] = [e for e in self.waiting if e.answer is None or not e.answer.cancelled()]
         while not self.waiting and (due := self.loop.next_timer()) is not None:
             self.clock.passed = max(self.clock.passed, timedelta(seconds=due))
+            if self.clock.monotonic() < due:  # a timedelta has whole microseconds
+                self.clock.passed += timedelta(microseconds=1)
             self.loop.run_until_quiet()
 
     def end(self) -> None:
         """Clears the dead away, without effect on the store."""
+        self.loop.dead.clear()
         for task in self.tasks:
             task.cancel()
         self.loop.run_until_quiet()
@@ -390,6 +404,7 @@ class World:
     def _die(self, actor: int) -> None:
         self.waiting[:] = [e for e in self.waiting if e.actor != actor or e.answer is None]
         self.told[actor] = -1
+        self.loop.dead.add(actor)
 
 
 def _brief(answer: object) -> Hashable:
