@@ -190,7 +190,13 @@ class ObjectStore(Protocol):
 
 
 async def pages(
-    store: ObjectStore, prefix: str, *, start_after: str = "", delimiter: str = "", limit: int = PAGE_KEYS
+    store: ObjectStore,
+    prefix: str,
+    *,
+    start_after: str = "",
+    delimiter: str = "",
+    limit: int = PAGE_KEYS,
+    first_limit: int | None = None,
 ) -> AsyncIterator[Page]:
     """All pages of the listing of `prefix`, each asked for when it is wanted.
 
@@ -204,6 +210,7 @@ async def pages(
         start_after: Only keys greater than this one; a store that is not `ordered` ignores it.
         delimiter: Groups keys, as in `ObjectStore.list`.
         limit: The most keys of a page, 1 … 1,000.
+        first_limit: The same for the first page; default: `limit`.
 
     Yields:
         Pages whose keys and common prefixes all begin with `prefix`. A page may be empty.
@@ -216,9 +223,10 @@ async def pages(
     seen: set[str] = set()
     token: str | None = None
     empty = 0
+    keys = limit if first_limit is None else first_limit
     while True:
         after = start_after if token is None else ""
-        page = await store.list(prefix, start_after=after, token=token, delimiter=delimiter, limit=limit)
+        page = await store.list(prefix, start_after=after, token=token, delimiter=delimiter, limit=keys)
         check_prefix(store, prefix, page)
         yield page
         token = page.next_token
@@ -229,6 +237,7 @@ async def pages(
             told = "its listing never ends: " + ("a token came twice" if token in seen else "page after page is empty")
             raise StoreError("ListObjectsV2", store.bucket, prefix, told)
         seen.add(token)
+        keys = limit
 
 
 def check_prefix(store: ObjectStore, prefix: str, page: Page) -> None:

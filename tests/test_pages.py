@@ -59,10 +59,12 @@ async def test_pages_are_the_whole_listing_in_order(store: ObjectStore) -> None:
         await store.put(key, b"", ObjectAttributes(), mode="overwrite")
 
     plain = [key async for page in pages(store, "p/", start_after="p/1", limit=2) for key in page.keys]
+    steps = [list(page.keys) async for page in pages(store, "p/", first_limit=1, limit=2)]
     groups = [group async for page in pages(store, "p/", delimiter="/", limit=2) for group in page.prefixes]
 
     assert plain == ["p/2", "p/3/a", "p/3/b", "p/4"]
     assert groups == ["p/3/"]
+    assert steps == [["p/1"], ["p/2", "p/3/a"], ["p/3/b", "p/4"]]
 
 
 @pytest.mark.parametrize("period", [1, 2, 3], ids=["the same for ever", "two in turn", "three in turn"])

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore, check_prefix, pages
+from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore, pages
 from s3_checkpoint.thread_keys import Head, NamespaceKeys, WritesName, parse_head, parse_namespace, threads_prefix
 
 FIRST_PAGE_KEYS = 200
@@ -94,11 +94,7 @@ async def checkpoints(
             yield listed
         return
     current: ListedCheckpoint | None = None
-    token: str | None = None
-    limit = page_keys
-    while True:
-        page = await store.list(keys.root, start_after="" if token else start_after, token=token, limit=limit)
-        check_prefix(store, keys.root, page)
+    async for page in pages(store, keys.root, start_after=start_after, first_limit=page_keys):
         beyond = False
         for line in page.objects:
             parsed = keys.parse(line.key)
@@ -114,10 +110,8 @@ async def checkpoints(
                     yield current
                 current = ListedCheckpoint(keys, checkpoint_id)
             current.add(name, line.last_modified)
-        token = page.next_token
-        if beyond or token is None:
+        if beyond:
             break
-        limit = PAGE_KEYS
     if current is not None:
         yield current
 
