@@ -25,6 +25,7 @@ from s3_checkpoint.compression import compress, decompress
 from s3_checkpoint.encoding_faults import first_unencodable
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StateEncodingError
 from s3_checkpoint.fidelity import Difference, first_difference, same_value
+from s3_checkpoint.json_numbers import odd_number, path_of_non_finite
 from s3_checkpoint.json_paths import json_path
 from s3_checkpoint.models import ActiveSnapshot, StateT
 from s3_checkpoint.object_store import ObjectAttributes, StoredObject
@@ -136,6 +137,10 @@ class JsonCodec(Generic[StateT]):
             data = self._dump_whole(value)
         elif len(data) > self._max_bytes:
             raise self._too_large(len(data))
+        if (odd := odd_number(data)) and not odd.is_integer:
+            at = self._root + json_path(path_of_non_finite(data))[1:]
+            remedy = 'store None, or set ser_json_inf_nan="strings" in the configuration of its model'
+            raise StateEncodingError(at, f"{odd.text} is not a JSON number; {remedy}")
         return Body(compress(data, self._compression), compact_digest(data), self._compression)
 
     def _dump_whole(self, value: StateT) -> bytes:
@@ -194,6 +199,20 @@ class JsonCodec(Generic[StateT]):
         return data
 
     def _read(self, bucket: str, key: str, data: bytes | bytearray) -> StateT:
+        odd = odd_number(data)
+        if odd and not odd.is_integer:
+            raise StateDecodingError(bucket, key, f"its body is not JSON: {odd.text} is no number")
+        value = self._fitted(bucket, key, data)
+        if odd:  # a long integer: an `int` holds it, and a `float` has made infinity of it
+            try:
+                self._dump_whole(value)
+            except StateEncodingError as error:
+                raise StateDecodingError(
+                    bucket, key, f"{odd.text} does not fit the type at {error.path}: it is too large"
+                ) from None
+        return value
+
+    def _fitted(self, bucket: str, key: str, data: bytes | bytearray) -> StateT:
         try:
             return self._validate(data)
         except ValidationError as error:
@@ -297,7 +316,7 @@ class StateCodec(JsonCodec[StateT]):
 
     def _migrate(self, bucket: str, key: str, data: bytes | bytearray, version: int) -> bytes:
         try:
-            value = from_json(bytes(data))
+            value = from_json(bytes(data), allow_inf_nan=False)
         except ValueError as error:
             raise StateDecodingError(bucket, key, f"its body is not JSON: {error}") from error
         for older in range(version, self.schema_version):

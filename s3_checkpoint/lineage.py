@@ -15,7 +15,7 @@ from s3_checkpoint.errors import (
     StepConflictError,
     StoreUnavailableError,
 )
-from s3_checkpoint.keys import MAX_STEP, RunKeys
+from s3_checkpoint.keys import MAX_STEP, STEP_DIGITS, RunKeys
 from s3_checkpoint.object_store import PAGE_KEYS, ObjectAttributes, ObjectHead, ObjectStore, Refused
 
 ORIGIN = "origin"
@@ -37,7 +37,8 @@ class Origin:
     def of(cls, head: ObjectHead) -> Origin | None:
         """Where the state object was forked from; None for one that was not, or whose field is not ours."""
         run, _, step = head.attributes.metadata.get(ORIGIN, "").partition("/")
-        if not (step.isascii() and step.isdigit() and int(step) <= MAX_STEP):
+        # No more digits than a step has: `int` refuses thousands of them with an error of its own.
+        if not (step.isascii() and step.isdigit() and len(step) <= STEP_DIGITS and int(step) <= MAX_STEP):
             return None
         try:
             return cls(UUID(run), int(step))

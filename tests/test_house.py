@@ -17,6 +17,7 @@ ROWS = {
     "key_families": 0,
     "keys": 1,
     "models": 1,
+    "json_numbers": 0,
     "json_paths": 0,
     "fidelity": 1,
     "encoding_faults": 2,
