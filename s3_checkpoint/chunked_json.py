@@ -79,6 +79,8 @@ class ChunkedType:
                 return None
             writer.write(shape, value, b"", 0)
             return b"".join(writer.out)
+        except MemoryError:
+            raise
         except Exception:  # noqa: BLE001 - whatever goes wrong here is not blamed on the value
             return None
 
@@ -86,6 +88,8 @@ class ChunkedType:
         """The value that `dump` wrote as `data`; None if it is not laid out like that, or does not fit the type."""
         try:
             return _Reader(data, self._chunk_bytes).read(self._root)
+        except MemoryError:
+            raise
         except Exception:  # noqa: BLE001 - as above
             return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,19 +29,19 @@ from s3_checkpoint.langgraph.home import Home
 from s3_checkpoint.langgraph.known_values import KnownValue, KnownValues, Place
 from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, PutOutcome, StoredCheckpoint, ThreadStore
 from s3_checkpoint.langgraph.together import together
+from s3_checkpoint.off_loop import off_loop
+from s3_checkpoint.size_estimate import LARGE_BYTES, estimated_bytes
 from s3_checkpoint.thread_keys import NamespaceKeys, ThreadKeys, run_segment
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_LARGE_BYTES = 256 * 1024
-"""Stored bytes from which decoding would hold up the caller's event loop noticeably, and is given to a thread."""
-
 _PUTS = 5
 """Times a put is made because values it reuses were deleted; each time fewer are left that can be."""
 
 Chunk = list[tuple[str, StoredCheckpoint]]
-Steps = Generator[Callable[[ThreadStore], Coroutine[Any, Any, Any]], Any, R]
+Operation = Callable[[ThreadStore], Coroutine[Any, Any, Any]]
+Steps = Generator[Operation, Any, R]
 """What happens in the store's loop, one after another, and in between in the caller's thread."""
 
 
@@ -62,9 +61,7 @@ class Call(Generic[T, R]):
     async def later(self, home: Home) -> R:
         """Makes it, without blocking the running loop."""
         result = await home.acall(self.run)
-        if self.size(result) >= _LARGE_BYTES:
-            return await asyncio.to_thread(self.finish, result)
-        return self.finish(result)
+        return await off_loop(self.size(result) >= LARGE_BYTES, self.finish, result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +69,30 @@ class CallInSteps(Generic[R]):
     """A call that goes back and forth between the store's loop and the caller's thread."""
 
     steps: Steps[R]
+    size: Callable[[], int] = lambda: 0
+    """About the bytes that the steps have to encode. Where they are many, `later` takes the steps in a thread."""
 
     def now(self, home: Home) -> R:
         """Makes it, blocking."""
-        try:
-            operation = next(self.steps)
-            while True:
-                operation = self.steps.send(home.call(operation))
-        except StopIteration as end:
-            return cast("R", end.value)
+        operation, result = self._step(None)
+        while operation is not None:
+            operation, result = self._step(home.call(operation))
+        return cast("R", result)
 
     async def later(self, home: Home) -> R:
         """Makes it, without blocking the running loop."""
-        operation = next(self.steps)
-        while True:
-            result = await home.acall(operation)
-            try:
-                operation = self.steps.send(result)
-            except StopIteration as end:
-                return cast("R", end.value)
+        large = self.size() >= LARGE_BYTES
+        operation, result = await off_loop(large, self._step, None)
+        while operation is not None:
+            operation, result = await off_loop(large, self._step, await home.acall(operation))
+        return cast("R", result)
+
+    def _step(self, answer: Any) -> tuple[Operation | None, R | None]:
+        """What is to be done in the store's loop next, or else the result."""
+        try:
+            return self.steps.send(answer), None
+        except StopIteration as end:  # must not leave a thread by way of a future
+            return None, end.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class Calls:
                 keys, parent, checkpoint, metadata, new_versions, known, write_id=write_id, now=now, again=again
             )
 
-        return CallInSteps(self._put(keys, parent, encode))
+        return CallInSteps(self._put(keys, parent, encode), lambda: estimated_bytes(checkpoint, LARGE_BYTES))
 
     def _put(
         self,
@@ -165,14 +167,19 @@ class Calls:
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
-    ) -> Call[None, None]:
+    ) -> CallInSteps[None]:
         """See `S3Saver.put_writes`."""
         place = Place.of(config)
         if place.checkpoint_id is None:
             raise InvalidArgumentError("checkpoint_id", "", "must be given, as config['configurable']['checkpoint_id']")
         keys = ThreadKeys.of(self.prefix, place.thread_id).namespace(place.namespace)
-        rows = self.conversion.encode_writes(writes, task_path)
-        return Call(lambda threads: threads.put_writes(keys, place.checkpoint_id or "", str(task_id), rows), _nothing)
+        checkpoint_id = place.checkpoint_id
+
+        def steps() -> Steps[None]:
+            rows = self.conversion.encode_writes(writes, task_path)
+            yield lambda threads: threads.put_writes(keys, checkpoint_id, str(task_id), rows)
+
+        return CallInSteps(steps(), lambda: estimated_bytes(writes, LARGE_BYTES))
 
     def get_tuple(self, config: RunnableConfig) -> Call[StoredCheckpoint | None, CheckpointTuple | None]:
         """See `S3Saver.get_tuple`."""

@@ -23,6 +23,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from s3_checkpoint.errors import StateDecodingError, StateEncodingError
+from s3_checkpoint.langgraph.chunked_payloads import dump_payload, load_payload
 from s3_checkpoint.langgraph.envelope import CheckpointRecord, Payload, ValueRef, WriteRow, WritesRecord
 from s3_checkpoint.langgraph.known_values import KnownValue, Place
 from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, StoredCheckpoint
@@ -203,14 +204,13 @@ class Conversion:
 
     def _dump(self, path: str, value: Any) -> Payload:
         try:
-            tag, body = self.serde.dumps_typed(value)
+            return dump_payload(self.serde, value)
         except Exception as error:
             raise StateEncodingError(path, f"the serializer refuses it ({type(error).__name__}: {error})") from error
-        return tag, bytes(body)
 
     def _load(self, key: str, payload: Payload) -> Any:
         try:
-            return self.serde.loads_typed(payload)
+            return load_payload(self.serde, payload)
         except Exception as error:
             reason = f"the serializer cannot read it ({type(error).__name__}: {error})"
             raise StateDecodingError(self.bucket, key, reason) from error
