@@ -4,8 +4,9 @@
                   values: {channel: [name, tag, version, digest, origin]}}
     writes       {format, task_id, rows: [[index, channel, task_path, payload]]}
 
-A payload is `[tag, bytes]`, as the serializer gave them. A large value's object is the bytes alone. Decoding makes
-nothing but dicts, lists, text, numbers and bytes. The object's metadata hold a `digest`, SHA-256 of the map's bytes;
+A payload is `[tag, bytes]`, as the serializer gave them (for large lists and dicts see `chunked_payloads`). A large
+value's object is the bytes alone. Decoding makes nothing but dicts, lists, text, numbers and bytes. The object's
+metadata hold a `digest`, SHA-256 of the map's bytes;
 that of a large value is in the checkpoints that refer to it. Without `digest` and `origin`, as they were first written,
 a value's name is its digest.
 """

@@ -10,10 +10,14 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, JsonValue
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointMetadata, empty_checkpoint
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from s3_checkpoint import S3Checkpointer, connect
 from s3_checkpoint.keys import RunKeys
+from s3_checkpoint.langgraph import S3Saver
 from s3_checkpoint.s3_client import client_for
 from s3_checkpoint.s3_store import S3ObjectStore
 from tests.benchmarks.bare_clients import BUCKET, BareClient, default_client, tuned_client
@@ -44,6 +48,22 @@ class Conversation(BaseModel):
     """A large state with a type of its own."""
 
     messages: list[Message]
+
+
+class Conversations(BaseModel):
+    """Models one level deeper."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    conversations: list[Conversation]
+
+
+class Directory(BaseModel):
+    """Models in a dict."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    by_name: dict[str, Message]
 
 
 async def requests_cost(stub: StubProcess, library: Library, say: Callable[[str], None]) -> list[Row]:
@@ -140,7 +160,20 @@ async def large_states(library: Library, say: Callable[[str], None]) -> list[Row
             plain,
             {"items": [{"id": n, "text": "t" * 40, "tags": ["a"]} for n in range(250_000)]},
         ),
+        "20 MB in 5,000 lists of 50 items": (
+            plain,
+            {"rows": [[{"id": n, "text": "t" * 40, "tags": ["a"]} for n in range(50)] for _ in range(5_000)]},
+        ),
+        "20 MB in 250,000 keys": (plain, {f"{n:08}" + "k" * 64: n for n in range(250_000)}),
         "20 MB in 80,000 models": (Conversation, Conversation(messages=messages)),
+        "20 MB in 80,000 models, one level deeper": (
+            Conversations,
+            Conversations(conversations=[Conversation(messages=messages[n::20]) for n in range(20)]),
+        ),
+        "20 MB in a dict of 80,000 models": (
+            Directory,
+            Directory(by_name={str(n): message for n, message in enumerate(messages)}),
+        ),
     }
     rows: list[Row] = []
     for name, (state_type, state) in shapes.items():
@@ -152,6 +185,31 @@ async def large_states(library: Library, say: Callable[[str], None]) -> list[Row
                     held.append(await _longest_standstill(work))
                 rows.append((f"{call} {name}: longest standstill of the event loop", "≤ 50", min(held) * 1000, "ms"))
                 say(f"{call} {name}: the loop stood still for {min(held) * 1000:.0f} ms at most")
+    return rows + await _large_threads(library, say)
+
+
+async def _large_threads(library: Library, say: Callable[[str], None]) -> list[Row]:
+    """The same for LangGraph's saver."""
+    values: dict[str, Any] = {
+        "20 MB in 250,000 small items": [{"id": n, "text": "t" * 40, "tags": ["a"]} for n in range(250_000)],
+        "20 MB in 50,000 messages": [HumanMessage(content="t" * 200, id=str(n)) for n in range(50_000)],
+    }
+    rows: list[Row] = []
+    async with S3Saver(library.settings()) as saver:
+        for name, value in values.items():
+            held: dict[str, list[float]] = {"aput": [], "aget": []}
+            for turn in range(3):
+                checkpoint = empty_checkpoint()
+                checkpoint["channel_values"], checkpoint["channel_versions"] = {"c": value}, {"c": f"{turn + 1:032}.0"}
+                config: RunnableConfig = {"configurable": {"thread_id": f"{name} {turn}", "checkpoint_ns": ""}}
+                metadata: CheckpointMetadata = {"source": "loop", "step": 1, "parents": {}}
+                put = saver.aput(config, checkpoint, metadata, checkpoint["channel_versions"])
+                held["aput"].append(await _longest_standstill(put))
+                held["aget"].append(await _longest_standstill(saver.aget(config)))
+            for call, times in held.items():
+                what = f"LangGraph's {call}, {name}: longest standstill of the event loop"
+                rows.append((what, "≤ 50", min(times) * 1000, "ms"))
+                say(f"{call} of {name}: the loop stood still for {min(times) * 1000:.0f} ms at most")
     return rows
 
 
