@@ -43,6 +43,7 @@ from s3_checkpoint.graph import Graph
 from s3_checkpoint.loop_thread import LoopThread
 from s3_checkpoint.message_json import decoded, for_log, members
 from s3_checkpoint.models import StateT
+from s3_checkpoint.printable import printable
 from s3_checkpoint.request_events import OnRequest, RequestEvent
 from s3_checkpoint.settings import S3Settings
 from s3_checkpoint.superstep import MAX_STEPS, NO_STEP, Advance, Blocked, Interrupted, attempt_superstep
@@ -254,6 +255,7 @@ class SqsHandler(Generic[StateT]):
         run = facts.get("run_id", "of an unreadable message")
         if error is not None:
             why = f"no time left after {left_s:.1f} s" if deadline.expired() else f"{type(error).__name__}: {error}"
+            why = printable(why, keep="\n")
             self._logger.error(
                 "run %s: superstep %s at delivery %s, to be delivered again: %s",
                 run,

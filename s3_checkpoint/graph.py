@@ -22,6 +22,7 @@ from pydantic import JsonValue, ValidationError
 
 from s3_checkpoint.errors import ConfigurationError, InvalidArgumentError, StateEncodingError
 from s3_checkpoint.models import ActiveSnapshot, StateT
+from s3_checkpoint.printable import printable
 
 END: Final = "__end__"
 """Where a task goes to end the run; also the one active task of a finished run. No node can have this name."""
@@ -91,7 +92,8 @@ class Graph(Generic[StateT]):
         """Raises `ConfigurationError`, beginning with `whose`, if one of `names` is not a node."""
         for name in names:
             if name not in self.nodes:
-                raise ConfigurationError(f"{whose} `{name}`, which is not a node; the nodes are {self._names()}")
+                what = printable(str(name))[:80]  # it can come from a stored object
+                raise ConfigurationError(f"{whose} `{what}`, which is not a node; the nodes are {self._names()}")
 
     def following(self, ran: Sequence[ActiveSnapshot], results: Sequence[Next]) -> list[ActiveSnapshot]:
         """The tasks that `results`, one for each task of `ran`, lead to, in order; `END` alone if the run ends.
@@ -121,6 +123,6 @@ def _targets(goto: Goto) -> Iterator[tuple[str, Any]]:
 def _snapshot(name: str, payload: Any, index: int) -> ActiveSnapshot:
     try:
         return ActiveSnapshot(node_name=name, payload=payload)
-    except ValidationError as error:
+    except ValidationError:
         reason = f"a payload must be a JSON value, not {type(payload).__name__}"
-        raise StateEncodingError(f"$active[{index}].payload", reason) from error
+        raise StateEncodingError(f"$active[{index}].payload", reason) from None  # pydantic's error quotes the payload

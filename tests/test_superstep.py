@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -237,10 +238,22 @@ async def test_a_node_that_does_not_return_next_is_a_clear_error(run_id: UUID) -
 
 
 async def test_a_payload_that_is_not_json_is_a_clear_error(run_id: UUID) -> None:
-    graph = graph_of(a=[("b", 1), ("b", object())], b=END)
+    graph = graph_of(a=[("b", 1), ("b", {"secret": object(), "word": "hunter2"})], b=END)
 
-    with pytest.raises(StateEncodingError, match=r"not object.*\$active\[1\]\.payload"):
+    with pytest.raises(StateEncodingError, match=r"not dict.*\$active\[1\]\.payload") as raised:
         await run_to_end(S3Checkpointer(Log, MemoryStore()), graph, run_id, initial=Log())
+
+    assert "hunter2" not in "".join(traceback.format_exception(raised.value))
+
+
+async def test_a_stored_node_name_is_told_escaped(checkpointer: S3Checkpointer[Log], run_id: UUID) -> None:
+    """It is not ours: it could move the cursor of a terminal that shows the log."""
+    await checkpointer.commit(run_id, 0, Log(), [ActiveSnapshot(node_name="a\x1b[2J\u202e")])
+
+    with pytest.raises(ConfigurationError, match="waits for") as raised:
+        await run_superstep(checkpointer, graph_of(a=END), run_id)
+
+    assert str(raised.value).isprintable()
 
 
 def test_a_graph_names_its_mistakes_when_it_is_made() -> None:
@@ -372,6 +385,26 @@ async def test_of_two_answers_at_once_one_counts_and_the_other_is_superseded(
     assert stored.lines.count("yes") + stored.lines.count("no") == 1
     assert loser.state.lines[:3] == ["a", applied, "review"]
     assert (await checkpointer.list(run_id))[-1] == (2 if call is run_superstep else 3)
+
+
+async def test_an_answer_that_is_overtaken_takes_the_run_no_further(
+    checkpointer: S3Checkpointer[Log], run_id: UUID
+) -> None:
+    """The run has become another one than its sender has seen: `run_to_end` says so instead of going on."""
+    await waiting_run(checkpointer, run_id)
+
+    async def overtaken(state: Log, task: Task) -> Next:
+        await run_superstep(
+            checkpointer, graph_with_two_reviews(), run_id, interrupt_before=REVIEWS, resume_from=1, update="yes"
+        )
+        return Next("review", "b")
+
+    graph = Graph(start="a", nodes={**graph_with_two_reviews().nodes, "review": overtaken}, apply=append)
+    at = await run_to_end(checkpointer, graph, run_id, interrupt_before=REVIEWS, resume_from=1, update="no")
+
+    assert (at.superseded, at.committed, at.step) == (True, False, 2)
+    assert at.state.lines == ["a", "yes", "review"]
+    assert await checkpointer.list(run_id) == [0, 1, 2]
 
 
 async def test_a_run_that_waits_for_nobody_takes_no_answer(checkpointer: S3Checkpointer[Log], run_id: UUID) -> None:
