@@ -41,6 +41,18 @@ _MOVED = (AttributeError, ImportError, LookupError, TypeError)
 _rehearsed: ContextVar[dict[str, Any] | None] = ContextVar("s3_checkpoint_rehearsed", default=None)
 
 
+class _Unlogged(bytes):
+    """A body that a log does not show: the SDK writes its requests into its own, where that is set to DEBUG.
+
+    The SDK makes a file of a larger body, which is shown by its address alone.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     """A kind of request as the SDK makes it, short of what is new each time."""
@@ -64,7 +76,7 @@ class _Prepared:
         for name, value in metadata.items():
             request["headers"][f"x-amz-meta-{name}"] = value
         if body is not None:
-            request["body"] = body
+            request["body"] = _Unlogged(body)
         if key is not None:
             request["url"] = self.url + percent_encode(key, safe="/~")
         else:
