@@ -95,7 +95,7 @@ class _Confirms(Protocol):
 async def run_superstep(
     checkpointer: Checkpointer[StateT],
     graph: Graph[StateT],
-    run_id: UUID,
+    run_id: UUID | str,
     *,
     initial: StateT | None = None,
     expected_step: int | None = None,
@@ -123,7 +123,7 @@ async def run_superstep(
     Args:
         checkpointer: Where the run is stored.
         graph: What runs.
-        run_id: The run.
+        run_id: The run; a UUID or its text.
         initial: The state of step 0, for a run that is not stored yet.
         expected_step: The newest step the caller knows of (`NO_STEP`: none). If the run is past it, nothing runs and
             the answer is `superseded`. `resume_from` implies it.
@@ -165,7 +165,7 @@ async def run_superstep(
 async def run_to_end(
     checkpointer: Checkpointer[StateT],
     graph: Graph[StateT],
-    run_id: UUID,
+    run_id: UUID | str,
     *,
     initial: StateT | None = None,
     interrupt_before: Collection[str] = (),
@@ -230,7 +230,7 @@ async def run_to_end(
 async def attempt_superstep(
     checkpointer: Checkpointer[StateT],
     graph: Graph[StateT],
-    run_id: UUID,
+    run_id: UUID | str,
     *,
     initial: StateT | None,
     expected_step: int | None,

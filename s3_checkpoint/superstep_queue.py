@@ -69,8 +69,8 @@ class SuperstepMessage(BaseModel):
             run_id: The run.
             state: The state, of any type that a checkpointer takes.
             state_type: The handler's state type, or a `TypeAdapter` of it. Default: the state's own type; in a `dict`
-                (a `TypedDict` is one) the type of each value, so give it where the annotations say more than the
-                values: a union of types with the same JSON, an alias or serializer of a `TypedDict`.
+                (a `TypedDict` is one) the type of each value. So give it where the two differ: a state of a subclass,
+                a union of types with the same JSON, an alias or serializer of a `TypedDict`.
 
         Returns:
             The message; `model_dump_json()` is its body.

@@ -90,6 +90,14 @@ async def test_each_call_is_one_step(checkpointer: S3Checkpointer[Log], run_id: 
     assert await checkpointer.load_active(run_id, 2) == [ActiveSnapshot(node_name="__end__")]
 
 
+async def test_a_run_can_be_named_by_text(checkpointer: S3Checkpointer[Log], run_id: UUID) -> None:
+    begun = await run_superstep(checkpointer, graph_of(a=END), str(run_id).upper(), initial=Log())
+    end = await run_to_end(checkpointer, graph_of(a=END), str(run_id))
+
+    assert begun.run_id == end.run_id == run_id
+    assert end.finished
+
+
 async def test_a_finished_run_is_never_run_again(checkpointer: S3Checkpointer[Log], run_id: UUID) -> None:
     graph = graph_of(a=END)
     await run_to_end(checkpointer, graph, run_id, initial=Log())
