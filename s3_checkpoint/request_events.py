@@ -1,7 +1,7 @@
-"""One value per request to the store, for whoever watches: a callback, the log, OpenTelemetry.
+"""One value per request to the store, for those who watch: a callback, the log, OpenTelemetry.
 
 Requests are logged under `s3_checkpoint.requests`: DEBUG for each, INFO for one that took more than one attempt. What
-is known of it stands in the record's `extra`, field by field of `RequestEvent` with `s3_` in front: `s3_operation`,
+is known of it is in the record's `extra`, field by field of `RequestEvent` with `s3_` in front: `s3_operation`,
 `s3_key`, `s3_duration_s`, `s3_outcome`, …. Text in both is escaped (`printable`): keys and ids are not all ours. No
 handlers are added, and no body or credential is logged.
 """
@@ -91,7 +91,7 @@ class RequestObserver:
 
     @contextmanager
     def exchange(self, operation: str, key: str) -> Iterator[Exchange]:
-        """Around one request: whoever makes it notes what it learns in the `Exchange`."""
+        """Around one request: the caller notes what it learns in the `Exchange`."""
         exchange = Exchange()
         token = _under_way.set(exchange)
         started_at, begin = time.time(), time.perf_counter()
@@ -134,7 +134,7 @@ class RequestObserver:
             try:
                 self._on_request(event)
             except Exception:
-                # Whoever watches must not turn a write that happened into one that failed.
+                # A watcher must not turn a write that happened into one that failed.
                 logger.exception("on_request raised")
 
 

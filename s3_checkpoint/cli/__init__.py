@@ -16,7 +16,7 @@ _NEEDED = ("typer", "rich")
 def main() -> None:
     """Runs the command line and leaves the process with one of `ExitCode`.
 
-    Without typer or rich it writes one line to stderr and leaves with `ExitCode.CONFIGURATION` (5).
+    Without typer or rich it writes one line to stderr and exits with `ExitCode.CONFIGURATION` (5).
     """
     if any(find_spec(name) is None for name in _NEEDED):
         sys.stderr.write("s3-checkpoint: the command line is not installed; pip install 's3-checkpoint[cli]'\n")

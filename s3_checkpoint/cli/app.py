@@ -31,7 +31,7 @@ _HELP = (
     "Data goes to stdout, messages and progress to stderr.\n\n"
     "Exit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 no such run or step, 4 access denied, "
     "5 settings or bucket unusable, 6 store unavailable (try again), 7 stored object unreadable, 8 conflict, "
-    "9 store refused, 130 Ctrl-C."
+    "9 store refused, 70 a fault of this program, 130 Ctrl-C."
 )
 
 

@@ -42,7 +42,7 @@ async def diff(
     run: RunArgument,
     before: Annotated[int, typer.Argument(metavar="STEP", min=0, help="The earlier step.")],
     after: Annotated[int, typer.Argument(metavar="STEP", min=0, help="The later step.")],
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="Leave with 1 if anything differs.")] = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if anything differs.")] = False,
     full: Annotated[bool, typer.Option("--full", help=f"On a terminal, more than {LINES_SHOWN} changes.")] = False,
     namespace: NamespaceOption = "",
     output: OutputOption = None,

@@ -1,4 +1,4 @@
-"""How the command ends: one fixed exit code per next action of whoever called it."""
+"""How the command ends: one fixed exit code per next action of the caller."""
 
 from __future__ import annotations
 
@@ -33,13 +33,15 @@ class ExitCode(IntEnum):
     CONFIGURATION = 5
     """Settings, credentials, bucket or installation are not usable as they are."""
     UNAVAILABLE = 6
-    """The store gave no usable answer; the same command can be run again."""
+    """The store gave no usable answer; the same command can be run again. Of `doctor`: inconclusive."""
     UNREADABLE = 7
     """A stored object cannot be trusted; the message names it."""
     CONFLICT = 8
-    """Something else stands where the command was to write."""
+    """Something else is where the command was to write: steps of another run, a file."""
     STORE = 9
     """The store refused with an answer the library has no better name for."""
+    INTERNAL = 70
+    """A fault of this program; nothing can be said of what was done."""
     INTERRUPTED = 130
     """Ctrl-C."""
     PIPE_CLOSED = 141
@@ -60,5 +62,5 @@ _CODES: tuple[tuple[type[CheckpointError], ExitCode], ...] = (
 
 
 def exit_code(error: CheckpointError) -> ExitCode:
-    """The exit code that stands for `error`."""
+    """The exit code for `error`."""
     return next(code for kind, code in _CODES if isinstance(error, kind))

@@ -13,11 +13,13 @@ import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Concatenate, ParamSpec, cast, get_type_hints
 
+import click
 import typer
 from pydantic import ValidationError
 from rich.console import Console
@@ -213,6 +215,12 @@ def guard(work: Callable[[], int]) -> int:
         # The interpreter flushes stdout once more at exit; there must be something that takes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.PIPE_CLOSED
+    except (click.ClickException, typer.Exit, typer.Abort):
+        raise
+    except Exception as error:  # noqa: BLE001 - a fault of ours: told with where it is, and without values or words
+        where = "".join(traceback.format_tb(error.__traceback__))
+        sys.stderr.write(printable(where, keep="\n"))
+        return _complain(f"internal: {type(error).__name__}; please report this", ExitCode.INTERNAL)
     return code
 
 

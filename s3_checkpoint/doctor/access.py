@@ -7,10 +7,12 @@ from urllib.parse import urlsplit
 
 from s3_checkpoint.doctor.bucket import answer_of
 from s3_checkpoint.doctor.findings import Patient, Probe, Status, Verdict, failed, passed, skipped, unclear, warned
-from s3_checkpoint.errors import ConfigurationError, StoreError
+from s3_checkpoint.errors import ConfigurationError, StoreError, StoreUnavailableError
 from s3_checkpoint.object_store import ObjectAttributes
 
 MAX_BYTES = 1 << 20
+_NOT_S3 = "not S3's"
+"""What the store's errors say of an answer that means success elsewhere, an empty one for instance."""
 
 
 async def transport(patient: Patient) -> Verdict:
@@ -76,8 +78,10 @@ async def deleting(patient: Patient) -> Verdict:
         if cause is None:
             raise
         return failed(f"{cause[0]} ({error.detail})"[:300], cause[1])
-    # Asked object by object: a listing could be old, and is another probe's matter.
-    left = [name for name in names if await patient.store.get(patient.key(name), max_bytes=MAX_BYTES) is not None]
+    except StoreUnavailableError as error:
+        if _NOT_S3 not in error.detail or not await _left(patient, names):
+            raise
+    left = await _left(patient, names)
     if left:
         return failed(
             f"DeleteObjects is answered with success, and {len(left)} of {len(names)} objects are still there",
@@ -85,6 +89,11 @@ async def deleting(patient: Patient) -> Verdict:
             "that they did. Workers do not need it",
         )
     return passed(f"{len(names)} objects, 1 request")
+
+
+async def _left(patient: Patient, names: list[str]) -> list[str]:
+    """The objects that are still there, asked one by one: a listing could be old, and has a probe of its own."""
+    return [name for name in names if await patient.store.get(patient.key(name), max_bytes=MAX_BYTES) is not None]
 
 
 def _why_not_deleted(detail: str) -> tuple[str, str] | None:

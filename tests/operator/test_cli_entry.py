@@ -5,6 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from s3_checkpoint.cli.exit_codes import ExitCode
+from s3_checkpoint.cli.session import guard
+
 WITHOUT_EXTRA = "import sys; sys.modules['typer'] = None; from s3_checkpoint.cli import main; main()"
 
 
@@ -33,3 +38,19 @@ def test_an_unknown_command_is_wrong_usage() -> None:
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert "no-such-command" in ended.stderr
+
+
+def test_a_fault_of_the_program_is_told_without_the_values_it_met(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it is, its type, and exit code 70: neither "the answer is no", nor a message with foreign words."""
+
+    def fail() -> int:
+        raise KeyError("pw-" + "secret" + chr(27) + "[2J")
+
+    code = guard(fail)
+
+    shown = capsys.readouterr().err
+    assert (code, int(ExitCode.INTERNAL)) == (70, 70)
+    assert "internal: KeyError; please report this" in shown
+    assert "test_cli_entry.py" in shown
+    assert "pw-secret" not in shown
+    assert "\x1b" not in shown

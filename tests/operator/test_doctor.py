@@ -622,3 +622,20 @@ async def test_a_store_that_refuses_every_condition_fails() -> None:
     assert found["create-exclusive"].status == Status.FAIL
     assert "every conditional create is refused: InvalidArgument" in found["create-exclusive"].found
     assert not found["create-exclusive"].unsafe
+
+
+class AnswersDeletesWithNothing(Wrapper):
+    """200 with an empty body, and nothing removed: as a gateway does that knows no POST."""
+
+    async def delete(self, keys: Any) -> None:
+        detail = "its answer is not S3's: it is empty; is a proxy, a portal or another server answering?"
+        raise StoreUnavailableError("DeleteObjects", "memory", keys[0], outcome_unknown=True, detail=detail)
+
+
+async def test_an_empty_answer_to_a_delete_that_removes_nothing_is_a_failure() -> None:
+    """It is no lost answer: what is still there tells."""
+    found = await findings(AnswersDeletesWithNothing(MemoryStore()))
+
+    assert found["delete"].status == Status.FAIL
+    assert "3 of 3 objects are still there" in found["delete"].found
+    assert found["clean-up"].status == Status.WARN
