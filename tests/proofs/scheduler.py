@@ -121,7 +121,7 @@ class QuietLoop(asyncio.AbstractEventLoop):
     def _take_due_timers(self) -> None:
         while (due := self.next_timer()) is not None and due <= self.time():
             handle = heapq.heappop(self._timers)[2]
-            self.call_soon(handle._run, context=handle._context)  # type: ignore[attr-defined]
+            self.call_soon(handle._callback, *handle._args, context=handle._context)  # type: ignore[attr-defined]
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
