@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -44,6 +45,10 @@ _CHUNK = 256 * 1024
 _SLOWEST = 64 * 1024
 """Bytes per second: an object's body that comes slower, on the whole, counts as one that does not come."""
 _OF_A_LISTING = frozenset({"IsTruncated", "KeyCount", "Name", "MaxKeys", "Contents"})
+
+
+_NOT_FOR_XML = re.compile("[\\x00-\\x1f\\ufffe\\uffff]")
+"""Characters that XML 1.0 does not have, and white space that a reader of XML may change."""
 
 
 class S3ObjectStore:
@@ -202,9 +207,16 @@ class S3ObjectStore:
             return page
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """See `ObjectStore.delete`. The first key that S3 refuses is raised; the others of its batch are gone."""
-        for start in range(0, len(keys), PAGE_KEYS):
-            batch = keys[start : start + PAGE_KEYS]
+        """See `ObjectStore.delete`. The first key that S3 refuses is raised; the others of its batch are gone.
+
+        A key that XML cannot say (one with a control character) would spoil its batch, and takes a request of its own.
+        """
+        batched = [key for key in keys if not _NOT_FOR_XML.search(key)]
+        for key in keys if len(batched) < len(keys) else ():
+            if _NOT_FOR_XML.search(key):
+                await self._delete_alone(key)
+        for start in range(0, len(batched), PAGE_KEYS):
+            batch = batched[start : start + PAGE_KEYS]
             with self._door.request("DeleteObjects", batch[0]) as exchange:
                 exchange.answer = answer = await self._asked.delete_objects(
                     **self._common, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
@@ -216,6 +228,12 @@ class S3ObjectStore:
                 code, message = failed.get("Code", ""), failed.get("Message", "")
                 if code not in ABSENT_CODES:
                     raise error_for("DeleteObjects", self.bucket, failed.get("Key", ""), code, 200, message)
+
+    async def _delete_alone(self, key: str) -> None:
+        with self._door.request("DeleteObjects", key) as exchange:
+            exchange.answer = answer = await self._asked.delete_object(**self._common, Key=key)
+            if (status := answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 204)) != 204:
+                raise self._odd_answer("DeleteObjects", key, f"its status is {status}")
 
     async def copy(self, source: str, target: str, *, attributes: ObjectAttributes | None = None) -> bool:
         """See `ObjectStore.copy`."""

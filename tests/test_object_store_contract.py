@@ -156,6 +156,17 @@ class TestObjectStoreContract:
 
         assert await _keys(store, "p/") == ["p/1"]
 
+    @pytest.mark.parametrize("name", ["a\x01b", "a\x0bb", "a\tb", "a\x7fb", "<&>]]>", "ü b", "%zz"])
+    async def test_a_key_that_xml_cannot_say_is_deleted_beside_others(self, store: ObjectStore, name: str) -> None:
+        """Story: one key with a control character in a batch, and nothing of the batch could be deleted."""
+        keys = [f"p/{name}", "p/0", "p/1"]
+        for key in keys:
+            await store.put(key, b"", PLAIN, mode="overwrite")
+
+        await store.delete(keys)
+
+        assert await _keys(store, "p/") == []
+
     async def test_copy_takes_everything_along(self, store: ObjectStore) -> None:
         """Or replaces what describes it; a missing source is told."""
         await store.put("a", b"body", RICH, mode="overwrite")
