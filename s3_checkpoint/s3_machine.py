@@ -26,6 +26,7 @@ PROBLEMS = {
     "PartialCredentialsError": _CREDENTIALS,
     "CredentialRetrievalError": _CREDENTIALS,
     "UnknownCredentialError": _CREDENTIALS,
+    "UnknownTokenProviderError": _CREDENTIALS,
     "NoAuthTokenError": _CREDENTIALS,
     "TokenRetrievalError": _CREDENTIALS,
     "SSOError": _CREDENTIALS,
