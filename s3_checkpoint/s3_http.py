@@ -240,8 +240,9 @@ async def _read_answer(answer: Answer, request: Any, read_timeout: float | None)
     if expected is not None:
         root = _ROOT.match(body)
         found = root[1] if root else b"something else" if answer.body else b""
-        # An error in an answer of status 200 is the SDK's to see.
-        if found not in (expected, b"Error"):
+        # An error in an answer of status 200 is the SDK's to see. Some stores tell of a bucket that was made.
+        made = not expected and found in (b"CreateBucketResponse", b"CreateBucketResult")
+        if found not in (expected, b"Error") and not made:
             told = "an empty body" if not expected else f"<{expected.decode()}>"
             raise NotS3Error(f"S3 answers {told} here; a proxy, a portal or another server may have answered")
 

@@ -197,6 +197,9 @@ class S3ObjectStore:
             if not _OF_A_LISTING & answer.keys():
                 raise self._odd_answer("ListObjectsV2", prefix, "it is not a listing")
             next_token = answer["NextContinuationToken"] if answer.get("IsTruncated") else None
+            if next_token is not None and next_token == token:
+                # Here too, as not every caller goes on by `pages`.
+                raise StoreError("ListObjectsV2", self.bucket, prefix, "its listing never ends: a token came twice")
             columns: Any = answer.get(LINES)
             if columns is None:
                 contents = answer.get("Contents", ())

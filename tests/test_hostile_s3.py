@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from s3_checkpoint import (
     AccessDeniedError,
     CheckpointError,
     ConfigurationError,
+    RunAdmin,
     S3Settings,
     StateDecodingError,
     StepConflictError,
@@ -21,6 +22,7 @@ from s3_checkpoint import (
     StoreUnavailableError,
     connect,
 )
+from s3_checkpoint.keys import RunKeys
 from s3_checkpoint.object_store import ObjectHead, Refused, StoredObject
 from s3_checkpoint.s3_client import client_for
 from s3_checkpoint.s3_store import S3ObjectStore
@@ -297,6 +299,41 @@ async def test_no_answer_is_read_without_a_bound(hostile: HostileS3, call: str, 
                     await CALLS[call](store)
                 assert status != 200 or call not in WRITING or getattr(caught.value, "outcome_unknown", False)
             assert hostile.sent < 16 * 2**20, (status, length)
+
+
+async def _all(entries: AsyncIterator[object]) -> list[object]:
+    return [entry async for entry in entries]
+
+
+@pytest.mark.parametrize("kind", ["a step", "nothing"])
+async def test_no_call_goes_on_for_ever_with_one_token(hostile: HostileS3, kind: str) -> None:
+    """Story: `list`, `delete`, `runs` asked for the same page again and again, without end."""
+    run = RunKeys("", RUN)
+    when = "<LastModified>2026-11-23T10:00:00.000Z</LastModified>"
+    line = f"<Contents><Key>{run.state(3)}</Key><Size>1</Size>{when}</Contents>"
+    group = f"<CommonPrefixes><Prefix>{run.run}</Prefix></CommonPrefixes>"
+    async with connect(Counter, settings_for(hostile.url)) as checkpointer:
+        admin = RunAdmin(checkpointer)
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "list": lambda: checkpointer.list(RUN),
+            "load": lambda: checkpointer.load(RUN),
+            "resume": lambda: checkpointer.resume(RUN),
+            "history": lambda: _all(admin.history(RUN)),
+            "runs": lambda: _all(admin.runs()),
+            "delete": lambda: admin.delete(RUN),
+            "prune": lambda: admin.prune(RUN, keep_last=1),
+            "usage": lambda: _all(admin.usage()),
+        }
+        for name, call in calls.items():
+            inner = "" if kind == "nothing" else group if name in ("runs", "usage") else line
+            body = f"<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>{inner}"
+            hostile.answer = answer(200, f"<ListBucketResult>{body}</ListBucketResult>".encode())
+            hostile.asked.clear()
+            async with asyncio.timeout(30):
+                with pytest.raises(StoreError):
+                    await call()
+            assert not any(head.startswith(b"POST") for head in hostile.asked), "something is deleted"
+            assert len(hostile.asked) <= 64, name
 
 
 async def test_a_body_that_drips_counts_as_none() -> None:
