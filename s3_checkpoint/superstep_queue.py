@@ -168,7 +168,8 @@ class SuperstepQueue:
         """The message is in the queue, and can be received in `delay_s` (0 … 900) seconds. 1 request.
 
         In a FIFO queue it is in the group of its run, without delay, and not there twice within five minutes. Raises
-        what the SDK raises (`botocore.exceptions`); then it is unknown whether the message is in the queue.
+        what the SDK raises (`botocore.exceptions`), and `ConfigurationError` for a fault of this machine; then it is
+        unknown whether the message is in the queue.
         """
         options: dict[str, Any] = {"DelaySeconds": delay_s} if delay_s else {}
         if self.fifo:
@@ -192,11 +193,14 @@ async def queue_client_for(url: str, settings: S3Settings) -> AsyncIterator[Any]
     from aiobotocore.session import AioSession
     from botocore.exceptions import BotoCoreError
 
+    from s3_checkpoint.s3_http import OneHostSession
+
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError("the queue URL must begin with https://", detail=url[:200])
     config = AioConfig(
+        http_session_cls=OneHostSession,  # a message may hold a state, so nobody but the queue gets it
         connect_timeout=settings.connect_timeout_s,
         read_timeout=settings.read_timeout_s,
         retries={"mode": "standard", "total_max_attempts": settings.max_attempts},

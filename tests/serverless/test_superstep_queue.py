@@ -11,13 +11,15 @@ from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
+from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, computed_field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict
 
 from s3_checkpoint import ConfigurationError, InvalidArgumentError, S3Settings, StateEncodingError
 from s3_checkpoint.message_json import decoded
-from s3_checkpoint.superstep_queue import SuperstepMessage, queue_client_for
+from s3_checkpoint.superstep_queue import SuperstepMessage, SuperstepQueue, queue_client_for
+from tests.hostile_s3 import answer, hostile_s3
 
 SETTINGS = S3Settings(bucket="bucket")
 
@@ -53,6 +55,22 @@ async def test_a_url_that_leads_nowhere_is_a_clear_error(url: str, said: str) ->
     with pytest.raises(ConfigurationError, match=said):
         async with queue_client_for(url, SETTINGS):
             pass
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_message_is_sent_to_no_other_host(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Story: the queue's client followed any redirect, with the state that the message may hold."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    async with hostile_s3() as hostile, hostile_s3() as elsewhere:
+        hostile.answer = answer(status, b"", f"Location: {elsewhere.url}/\r\n".encode())
+        url = f"{hostile.url}/123456789012/runs"
+        async with queue_client_for(url, SETTINGS.model_copy(update={"max_attempts": 1})) as client:
+            with pytest.raises(ClientError):
+                await SuperstepQueue(client, url).send(SuperstepMessage.begin(uuid4(), State(n=3)))
+
+    assert len(hostile.asked) == 1
+    assert elsewhere.asked == []
 
 
 def test_a_message_says_only_what_is_not_self_evident_and_reads_back() -> None:
