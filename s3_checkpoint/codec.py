@@ -13,20 +13,23 @@ The body is the JSON itself. What describes it stands in the object's metadata:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from pydantic_core import from_json, to_json
 
 from s3_checkpoint.compression import compress, decompress
-from s3_checkpoint.encoding_faults import first_unencodable
-from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StateEncodingError
+from s3_checkpoint.encoding_faults import failing_to_read, keys_of_misfit, lost_on_the_way, unreadable, unwritable
+from s3_checkpoint.errors import CheckpointError, InvalidArgumentError, StateDecodingError, StateEncodingError
 from s3_checkpoint.fidelity import Difference, first_difference, same_value
+from s3_checkpoint.foreign_errors import first_misfit, own_faults_told, raised, without_values
 from s3_checkpoint.json_numbers import odd_number, path_of_non_finite
 from s3_checkpoint.json_paths import json_path
+from s3_checkpoint.lazy_types import first_lazy
 from s3_checkpoint.models import ActiveSnapshot, StateT
 from s3_checkpoint.object_store import ObjectAttributes, StoredObject
 from s3_checkpoint.size_estimate import CHUNK_BYTES, estimated_bytes
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from s3_checkpoint.chunked_json import ChunkedType
 
 LAYOUT_FORMAT = "1"
+_PLAIN_JSON = (dict, dict[str, Any], dict[str, JsonValue], list, list[Any], list[JsonValue], Any, JsonValue)
 Migration = Callable[[Any], JsonValue]
 """From the JSON value of one schema version to that of the next."""
 
@@ -110,6 +114,9 @@ class JsonCodec(Generic[StateT]):
         if compression is not None:
             compress(b"", compression)  # an unknown name or missing package is found now, not after a superstep's work
 
+    _plain = False
+    """Whether the type says that values are JSON and nothing more."""
+
     @cached_property
     def _adapter(self) -> TypeAdapter[StateT]:
         return self._new_adapter()
@@ -127,37 +134,36 @@ class JsonCodec(Generic[StateT]):
         return ChunkedType.of(self._adapter)
 
     def encode(self, value: StateT, size: int | None = None) -> Body:
-        """`value` as a body that reads back as the same value; `StateEncodingError` if it would not.
+        """`value` as a body that reads back as the same value.
 
-        `size`: its `estimated_bytes`, where that is known.
+        Args:
+            value: What is to be written.
+            size: Its `estimated_bytes`, where that is known.
+
+        Raises:
+            StateEncodingError: It would not read back as the same; nothing was written. So says whatever an
+                application's serializers, validators and comparisons raise.
+            StoreError: A fault of this library ("internal"); nothing was written.
         """
         large = (estimated_bytes(value) if size is None else size) >= CHUNK_BYTES
         data = self._chunked.dump(value, self._is_same) if large and self._chunked else None
         if data is None:
-            data = self._dump_whole(value)
+            data = self._written_whole(value)
         elif len(data) > self._max_bytes:
             raise self._too_large(len(data))
         if (odd := odd_number(data)) and not odd.is_integer:
-            at = self._root + json_path(path_of_non_finite(data))[1:]
+            at = self._path(path_of_non_finite(data))
             remedy = 'store None, or set ser_json_inf_nan="strings" in the configuration of its model'
             raise StateEncodingError(at, f"{odd.text} is not a JSON number; {remedy}")
         return Body(compress(data, self._compression), compact_digest(data), self._compression)
 
-    def _dump_whole(self, value: StateT) -> bytes:
+    def _written_whole(self, value: StateT) -> bytes:
         """The JSON of `value`, read back and compared."""
-        try:
-            data = self._dump(value)
-        except Exception as error:  # noqa: BLE001 - serializers are the application's; whatever they raise ends here
-            self._refuse(first_unencodable(value, self._root), f"{type(error).__name__}: {error}"[:200], error)
+        data = self._written(value)
         if len(data) > self._max_bytes:
             raise self._too_large(len(data))
-        try:
-            back = self._validate_whole(data)
-        except ValidationError as error:
-            raise StateEncodingError(*self._misfit(value, data, error)) from error
-        except Exception as error:  # noqa: BLE001 - validators are the application's too
-            self._refuse(None, f"reading it back fails with {type(error).__name__}: {error}"[:200], error)
-        if (difference := first_difference(value, back, self._root)) is not None:
+        back = self._read_back(value, data)
+        if (difference := self._difference(value, back)) is not None:
             raise StateEncodingError(*difference)
         return data
 
@@ -198,6 +204,8 @@ class JsonCodec(Generic[StateT]):
             raise StateDecodingError(bucket, key, "it is not the snapshot that its step was committed with")
         return data
 
+    # Below, errors of foreign code are raised again outside of their `except` block: `__context__` would show them.
+
     def _read(self, bucket: str, key: str, data: bytes | bytearray) -> StateT:
         odd = odd_number(data)
         if odd and not odd.is_integer:
@@ -205,7 +213,7 @@ class JsonCodec(Generic[StateT]):
         value = self._fitted(bucket, key, data)
         if odd:  # a long integer: an `int` holds it, and a `float` has made infinity of it
             try:
-                self._dump_whole(value)
+                self._written_whole(value)
             except StateEncodingError as error:
                 raise StateDecodingError(
                     bucket, key, f"{odd.text} does not fit the type at {error.path}: it is too large"
@@ -213,20 +221,77 @@ class JsonCodec(Generic[StateT]):
         return value
 
     def _fitted(self, bucket: str, key: str, data: bytes | bytearray) -> StateT:
+        failure: Exception
         try:
             return self._validate(data)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            reason = f"it does not fit the type at {json_path(first['loc'])} ({first['msg']})"
-            raise StateDecodingError(bucket, key, reason) from error
-        except Exception as error:
-            raise StateDecodingError(
-                bucket, key, f"reading it fails with {type(error).__name__}: {error}"[:200]
-            ) from error
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - validators are the application's; whatever they raise ends here
+            failure = error
+        if isinstance(failure, ValidationError):
+            keys, message = _misfit(failure, data)
+            reason = f"it does not fit the type at {self._path(keys)} ({message})"
+        else:
+            reason = f"reading it fails with {raised(failure)}"
+        raise StateDecodingError(bucket, key, reason) from without_values(failure)
 
-    def _dump(self, value: StateT) -> bytes:
-        # By field name, without computed fields: the one form that every model reads back.
-        return self._adapter.dump_json(value, by_alias=False, round_trip=True, warnings="none")
+    def _written(self, value: StateT) -> bytes:
+        failure: Exception
+        try:
+            return self._dump(value)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - serializers are the application's
+            failure = error
+        try:
+            difference = unwritable(value, self._root, failure, self._dump)
+        except Exception:  # noqa: BLE001 - then it is not known where; that it cannot be written, is
+            difference = Difference(self._root, f"it cannot be written ({raised(failure)})")
+        raise StateEncodingError(*difference) from without_values(failure)
+
+    def _read_back(self, value: StateT, data: bytes) -> StateT:
+        failure: Exception
+        try:
+            return self._validate_whole(data)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - validators are the application's, too
+            failure = error
+        try:
+            difference = self._unfit(value, data, failure)
+        except Exception:  # noqa: BLE001 - as above
+            difference = Difference(self._root, f"reading it back fails ({raised(failure)})")
+        raise StateEncodingError(*difference) from without_values(failure)
+
+    def _difference(self, value: StateT, back: StateT) -> Difference | None:
+        failure: Exception
+        try:
+            return own_faults_told("encode", first_difference, value, back, self._root, plain=self._plain)
+        except (CheckpointError, MemoryError):
+            raise
+        except RecursionError:
+            return Difference(self._root, "it is nested too deeply to be compared")
+        except Exception as error:  # noqa: BLE001 - what compares may be the application's
+            failure = error
+        raise StateEncodingError(
+            self._root, f"comparing it with what is read back fails ({raised(failure)})"
+        ) from without_values(failure)
+
+    def _unfit(self, value: StateT, data: bytes, failure: Exception) -> Difference:
+        """Where and why `data` does not read back as `value`: the type's own word, or what JSON made of it there."""
+        if not isinstance(failure, ValidationError):
+            path = failing_to_read(data, self._root, failure, self._validate_whole)
+            return Difference(path, f"reading it back fails ({raised(failure)})")
+        keys, message = _misfit(failure, data)
+        path = self._path(keys)
+        try:
+            lost = lost_on_the_way(value, keys, data, path)
+        except ValueError:
+            return unreadable(value, self._root)
+        return lost or Difference(path, f"it does not fit its own type when read back ({message})")
+
+    def _path(self, keys: Iterable[int | str]) -> str:
+        return self._root + json_path(keys)[1:]
 
     def _validate(self, data: bytes | bytearray) -> StateT:
         found = self._chunked.validate(data) if len(data) >= CHUNK_BYTES and self._chunked else None
@@ -235,28 +300,17 @@ class JsonCodec(Generic[StateT]):
     def _validate_whole(self, data: bytes | bytearray) -> StateT:
         return self._adapter.validate_json(data, by_alias=True, by_name=True)
 
+    def _dump(self, value: StateT, include: Any = None) -> bytes:
+        # By field name, without computed fields: the one form that every model reads back.
+        return self._adapter.dump_json(value, include=include, by_alias=False, round_trip=True, warnings="none")
+
     def _is_same(self, before: object, after: object) -> bool:
-        return first_difference(before, after) is None
+        return first_difference(before, after, plain=self._plain) is None
 
     def _too_large(self, size: int) -> StateEncodingError:
         return StateEncodingError(
             self._root, f"as JSON it is {size} bytes, more than max_state_bytes ({self._max_bytes})"
         )
-
-    def _misfit(self, value: StateT, data: bytes, error: ValidationError) -> Difference:
-        """Where and why `data` does not read back as `value`: the type's own word, or what JSON made of it there."""
-        first = error.errors(include_url=False, include_input=False)[0]
-        path = self._root + json_path(first["loc"])[1:]
-        try:
-            changed = first_difference(value, from_json(data), self._root)
-        except ValueError:
-            changed = None  # not JSON for a reader at all: nested too deeply
-        if changed and changed.path.startswith(path):
-            return changed
-        return Difference(path, f"it does not fit its own type when read back ({first['msg']})")
-
-    def _refuse(self, difference: Difference | None, otherwise: str, cause: Exception) -> NoReturn:
-        raise StateEncodingError(*(difference or (self._root, otherwise))) from cause
 
 
 class StateCodec(JsonCodec[StateT]):
@@ -279,7 +333,9 @@ class StateCodec(JsonCodec[StateT]):
             compression=compression,
             max_bytes=max_bytes,
         )
-        _ = self._adapter  # what pydantic cannot handle is found now; only the snapshots' own adapter can wait for use
+        self._state_type = state_type
+        self._plain = any(state_type == plain for plain in _PLAIN_JSON)
+        self._check_type()  # what cannot be handled is found now; only the snapshots' own adapter can wait for use
         if type(schema_version) is not int or schema_version < 1:
             raise InvalidArgumentError("schema_version", repr(schema_version)[:80], "must be an int of 1 or more")
         for version in migrations:
@@ -289,6 +345,22 @@ class StateCodec(JsonCodec[StateT]):
                 )
         self.schema_version = schema_version
         self._migrations = dict(migrations)
+
+    def _check_type(self) -> None:
+        name = getattr(self._state_type, "__qualname__", None) or repr(self._state_type)
+        try:
+            lazy = first_lazy(self._adapter.core_schema)
+        except (PydanticUserError, PydanticUndefinedAnnotation) as error:
+            problem = str(error.message).partition("\n")[0]
+            hint = "; annotate list[…] instead" if "Iterator" in problem else ""
+            reason = f"is no type that pydantic can read and write{hint} ({problem[:300]})"
+            raise InvalidArgumentError("state_type", name[:80], reason) from error
+        if lazy is not None:
+            reason = (
+                f"holds an iterator at {lazy}, which can be read only once, so that a save would use up the state; "
+                "annotate list[…] instead of Iterable, Iterator or Generator"
+            )
+            raise InvalidArgumentError("state_type", name[:80], reason)
 
     def encode(self, value: StateT, size: int | None = None) -> Body:
         """See `JsonCodec.encode`. JSON `null` is refused: a `load` that gives None means that nothing is there."""
@@ -317,7 +389,7 @@ class StateCodec(JsonCodec[StateT]):
     def _migrate(self, bucket: str, key: str, data: bytes | bytearray, version: int) -> bytes:
         try:
             value = from_json(bytes(data), allow_inf_nan=False)
-        except ValueError as error:
+        except ValueError as error:  # says where, and shows nothing
             raise StateDecodingError(bucket, key, f"its body is not JSON: {error}") from error
         for older in range(version, self.schema_version):
             migration = self._migrations.get(older)
@@ -325,15 +397,29 @@ class StateCodec(JsonCodec[StateT]):
                 raise StateDecodingError(
                     bucket, key, f"no migration is given from schema version {older} to {older + 1}"
                 )
-            try:
-                value = migration(value)
-            except Exception as error:
-                reason = f"the migration from schema version {older} fails with {type(error).__name__}: {error}"[:200]
-                raise StateDecodingError(bucket, key, reason) from error
+            value = self._migrated(bucket, key, migration, value, older)
         try:
             return to_json(value, inf_nan_mode="constants")
-        except ValueError as error:
-            raise StateDecodingError(bucket, key, f"a migration gave what is not JSON: {error}"[:200]) from error
+        except ValueError:
+            problem = "a migration gave what is not JSON"
+        raise StateDecodingError(bucket, key, problem)
+
+    def _migrated(self, bucket: str, key: str, migration: Migration, value: Any, version: int) -> JsonValue:
+        failure: Exception
+        try:
+            return migration(value)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - migrations are the application's
+            failure = error
+        reason = f"the migration from schema version {version} fails with {raised(failure)}"
+        raise StateDecodingError(bucket, key, reason) from without_values(failure)
+
+
+def _misfit(error: ValidationError, data: bytes | bytearray) -> tuple[list[int | str], str]:
+    """The keys that lead to the first error in `data`, and what it is."""
+    location, kind, message = first_misfit(error)
+    return keys_of_misfit(location, data, missing=kind == "missing"), message
 
 
 @cache

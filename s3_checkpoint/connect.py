@@ -129,6 +129,6 @@ def connect(
     Opening makes the client: once per process, not per call. Closing it ends every checkpointer made from it.
 
     Raises `pydantic.ValidationError` for settings out of bounds; on opening, `ConfigurationError` (no such profile, a
-    missing extra) and `InvalidArgumentError` (schema version, migrations).
+    missing extra) and `InvalidArgumentError` (schema version, migrations, a state type that is read lazily).
     """
     return Connection(state_type, settings or S3Settings(), client, schema_version, migrations, on_request)  # type: ignore[call-arg]

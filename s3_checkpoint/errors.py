@@ -68,9 +68,7 @@ class StateEncodingError(CheckpointError):
         self.path, self.reason = path, reason
 
     def _sentence(self) -> str:
-        return (
-            f"this value would not survive being stored: {self.reason}; nothing was written. {_facts(path=self.path)}"
-        )
+        return f"value does not round-trip through JSON: {self.reason}; nothing was written. {_facts(path=self.path)}"
 
 
 class StateDecodingError(CheckpointError):

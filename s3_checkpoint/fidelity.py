@@ -28,7 +28,6 @@ from collections.abc import Collection, Iterator, Mapping, Set
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
-from functools import cached_property
 from types import MemberDescriptorType, NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 from zoneinfo import ZoneInfo
@@ -36,6 +35,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, RootModel
 from pydantic_core import TzInfo
 
+from s3_checkpoint.bulk_comparison import is_kept_result, is_part, same_in_bulk, same_plain_json
 from s3_checkpoint.json_paths import json_step
 
 if TYPE_CHECKING:
@@ -68,14 +68,21 @@ class Difference(NamedTuple):
     reason: str
 
 
-def first_difference(before: object, after: object, path: str = "$") -> Difference | None:
-    """The first place where `after`, which was read back, is not what `before` was; None if they are the same."""
-    return _Comparison(int_as_float=True).first(before, after, path)
+def first_difference(before: object, after: object, path: str = "$", *, plain: bool = False) -> Difference | None:
+    """The first place where `after`, which was read back, is not what `before` was; None if they are the same.
+
+    `plain`: `after` was read as JSON and nothing more, so that it holds no types but JSON's own.
+    """
+    if plain and same_plain_json(before, after):
+        return None
+    comparison = _Comparison(int_as_float=True)
+    return None if same_in_bulk(before, after, comparison.same) else comparison.first(before, after, path)
 
 
 def same_value(one: object, other: object) -> bool:
     """Whether two values that were both read back are the same: type and value at every node."""
-    return _Comparison(int_as_float=False).first(one, other, "$") is None
+    comparison = _Comparison(int_as_float=False)
+    return same_in_bulk(one, other, comparison.same) or comparison.same(one, other)
 
 
 class _Comparison:
@@ -87,6 +94,9 @@ class _Comparison:
             set()
         )  # pairs of objects that are being compared: they may contain themselves
 
+    def same(self, before: Any, after: Any) -> bool:
+        return self.first(before, after, "$") is None
+
     def first(self, before: Any, after: Any, path: str) -> Difference | None:
         kind = type(before)
         if before is after:
@@ -97,10 +107,6 @@ class _Comparison:
             return Difference(path, changed_type(before, after))
         if kind in _BY_EQUALITY:
             return None if before == after else _changed_value(before, path)
-        if kind in (list, tuple):
-            return self._items(before, after, path)
-        if kind is dict:
-            return self._entries(before, after, path)
         pair = (id(before), id(after))
         if pair in self._open:
             return None
@@ -112,6 +118,10 @@ class _Comparison:
 
     def _object(self, before: Any, after: Any, path: str) -> Difference | None:
         """Two of one type that is none of the plain ones: first what its base class holds, then what it adds."""
+        if type(before) in (list, tuple):
+            return self._items(before, after, path)
+        if type(before) is dict:
+            return self._entries(before, after, path)
         if isinstance(before, BaseModel):
             return self._model(before, after, path)
         if isinstance(before, Enum):
@@ -129,7 +139,9 @@ class _Comparison:
     def _model(self, before: BaseModel, after: BaseModel, path: str) -> Difference | None:
         was, now = before.__dict__, after.__dict__
         root = isinstance(before, RootModel)
-        for name in type(before).model_fields:
+        fields = type(before).model_fields
+        more = [name for name in {**was, **now} if name not in fields and is_part(type(before), name)]
+        for name in [*fields, *more]:
             step = path if root else path + json_step(name)
             difference = self._part(was.get(name, _ABSENT), now.get(name, _ABSENT), step)
             if difference is not None:
@@ -221,11 +233,14 @@ class _Comparison:
     def _other(self, before: Any, after: Any, path: str) -> Difference | None:
         """Two objects of a class that nothing is known of."""
         equals: object = type(before).__eq__
-        equal = equals is not object.__eq__ and (_equal(before, after) or _same_buffer(before, after))
-        difference = self._attributes(before, after, path, private_too=not equal)
-        if equal or difference is not None or _has_attributes(before):
+        by_identity = equals is object.__eq__
+        same_array = _same_array(before, after)
+        equal = (not by_identity and _equal(before, after)) if same_array is None else same_array
+        if (difference := self._attributes(before, after, path, private_too=by_identity)) is not None or equal:
             return difference
-        return Difference(path, f"a {type(before).__name__} does not equal itself when read back")
+        if not _has_attributes(before) or self._attributes(before, after, path, private_too=True) is not None:
+            return Difference(path, f"a {type(before).__name__} comes back as one that it does not equal")
+        return None
 
     def _attributes(
         self, before: object, after: object, path: str, *, private_too: bool, known: Collection[str] = ()
@@ -336,13 +351,16 @@ def _same_factory(before: object, after: object) -> bool:
     return before is after or _equal(before, after)
 
 
-def _same_buffer(before: Any, after: Any) -> bool:
-    """Whether both are arrays of the same numbers, as NumPy's are, whose `==` answers with an array."""
+def _same_array(before: Any, after: Any) -> bool | None:
+    """Whether both are arrays of the same numbers, type and all; None if they are no arrays.
+
+    The `==` of NumPy's answers with an array, that of `array.array` takes `1` for `1.0`.
+    """
     try:
         was, now = memoryview(before), memoryview(after)
     except TypeError:
-        return False
-    return (was.format, was.shape) == (now.format, now.shape) and was.tobytes() == now.tobytes()
+        return None
+    return (was.format, was.shape, was.tobytes()) == (now.format, now.shape, now.tobytes())
 
 
 def _equal(before: object, after: object) -> bool:
@@ -376,7 +394,7 @@ def _attributes_of(value: object) -> Iterator[tuple[str, object]]:
     """The attributes and slots of an object; no properties, cached ones included."""
     kind = type(value)
     for name, item in getattr(value, "__dict__", {}).items():
-        if not isinstance(getattr(kind, name, None), cached_property):
+        if not is_kept_result(kind, name):
             yield name, item
     for cls in kind.__mro__:
         if cls.__module__.partition(".")[0] in sys.stdlib_module_names:
