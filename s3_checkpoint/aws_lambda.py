@@ -254,8 +254,7 @@ class SqsHandler(Generic[StateT]):
         facts |= {"duration_ms": _ms_since(started), "request_count": self._request_count - counted}
         run = facts.get("run_id", "of an unreadable message")
         if error is not None:
-            why = f"no time left after {left_s:.1f} s" if deadline.expired() else f"{type(error).__name__}: {error}"
-            why = printable(why, keep="\n")
+            why = f"no time left after {left_s:.1f} s" if deadline.expired() else _in_words(error)
             self._logger.error(
                 "run %s: superstep %s at delivery %s, to be delivered again: %s",
                 run,
@@ -436,6 +435,14 @@ def _instead_of_a_message(body: str) -> tuple[str, str]:
                 return "JSON text inside a JSON string", "it was encoded twice; send it as it is"
         return "", ""
     return what, REMEDIES.get(what, "only these belong into the queue")
+
+
+def _in_words(error: Exception) -> str:
+    try:
+        text = str(error)
+    except Exception as broken:  # noqa: BLE001 - the application's `__str__`; a record must not fail the batch by it
+        text = f"(its text fails with {type(broken).__name__})"
+    return printable(f"{type(error).__name__}: {text}", keep="\n")
 
 
 def _outcome(advance: Advance[Any]) -> str:

@@ -172,11 +172,16 @@ def _for_log(error: Any, seen: dict[int, Any]) -> Any:
     if isinstance(error, ValidationError):
         told = without_input(error)
     elif isinstance(error, BaseExceptionGroup):
-        told = error.derive([_for_log(member, seen) for member in error.exceptions])
+        members = [_for_log(member, seen) for member in error.exceptions]
+        if any(one is not other for one, other in zip(members, error.exceptions, strict=True)):
+            told = BaseExceptionGroup(error.message, members)
     seen[id(error)] = told
-    cause, context, suppressed = error.__cause__, error.__context__, error.__suppress_context__
-    told.__cause__, told.__context__ = _for_log(cause, seen), _for_log(context, seen)
-    told.__suppress_context__ = suppressed
+    suppressed = error.__suppress_context__
+    # Past whatever the application's own class makes of assignments: a frozen dataclass refuses them.
+    for link in (BaseException.__cause__, BaseException.__context__):
+        found = link.__get__(error)  # type: ignore[union-attr] # descriptors, on the class
+        link.__set__(told, _for_log(found, seen))  # type: ignore[union-attr]
+    BaseException.__suppress_context__.__set__(told, suppressed)  # type: ignore[attr-defined]
     if told is not error:
         told.with_traceback(error.__traceback__)
         for note in getattr(error, "__notes__", ()):

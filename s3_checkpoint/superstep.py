@@ -15,6 +15,7 @@ has the one active task `__end__`, so that "finished" is never mistaken for "not
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -327,7 +328,8 @@ async def _run_tasks(graph: Graph[StateT], newest: Checkpoint[StateT], state: St
         try:
             result: object = await graph.nodes[task.node_name](copy.deepcopy(state), task)
         except Exception as error:
-            error.add_note(f"in node `{task.node_name}`, task {task.index} of step {task.step}, run {task.run_id}")
+            with contextlib.suppress(AttributeError):  # a frozen dataclass takes no notes
+                error.add_note(f"in node `{task.node_name}`, task {task.index} of step {task.step}, run {task.run_id}")
             raise
         if not isinstance(result, Next):
             raise ConfigurationError(f"node `{task.node_name}` must return Next, and returned {type(result).__name__}")

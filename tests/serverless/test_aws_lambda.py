@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any, Literal
@@ -749,6 +750,36 @@ def test_nothing_of_a_message_that_does_not_fit_reaches_the_log(
 
     assert len(failed(answer)) == 1
     assert "hunter2" not in logged(caplog)
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    why: str
+
+
+class WordlessError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("error", [FrozenError("x"), WordlessError(), ExceptionGroup("two", [FrozenError("x")])])
+def test_a_task_that_raises_what_cannot_be_told_fails_its_own_record_only(
+    error: Exception, handler: SqsHandler[Count], hooks: Hooks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error that takes no notes, or has no text, is still that record's."""
+
+    async def fails(task: Task) -> None:
+        raise error
+
+    runs = [uuid4(), uuid4()]
+    handler({"Records": [delivered(begin(runs[0]))]}, Context.of(30))
+    hooks.before_return = fails
+
+    answer = handler({"Records": [delivered(at(runs[0], 0)), delivered(begin(runs[1]))]}, Context.of(30))
+
+    assert len(failed(answer)) == 1
+    assert outcomes(caplog)[-2:] == ["failed", "committed"]
+    assert vars(caplog.records[-2])["error_code"] == type(error).__name__
 
 
 @given(data=st.data())
