@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
@@ -19,7 +18,7 @@ from s3_checkpoint.langgraph.thread_listing import (
     thread_checkpoints,
 )
 from s3_checkpoint.langgraph.thread_store import GoneError, StoredCheckpoint, ThreadStore
-from s3_checkpoint.langgraph.together import together
+from s3_checkpoint.langgraph.together import both, together
 from s3_checkpoint.thread_keys import NamespaceKeys, ThreadKeys
 
 logger = logging.getLogger("s3_checkpoint.langgraph")
@@ -218,9 +217,7 @@ class Ancestors:
 
     async def _read(self, listed: ListedCheckpoint) -> Ancestor | None:
         try:
-            (key, record), writes = await asyncio.gather(
-                self._threads.read_head(listed), self._threads.read_writes(listed)
-            )
+            (key, record), writes = await both(self._threads.read_head(listed), self._threads.read_writes(listed))
         except GoneError:
             return None
         return Ancestor(listed, key, record, writes)

@@ -114,11 +114,11 @@ async def prune_thread(threads: ThreadStore, thread_id: str, unseeded: Unseeded)
     async def prune(namespace: NamespaceKeys, members: list[ListedObject]) -> None:
         listed, values = newest_first(namespace, members), values_among(namespace, members)
         latest = next((one for one in listed if one.heads and _is_whole(one, values)), None)
-        if latest is None:
-            return
-        kept = {checkpoint.id for checkpoint in listed if checkpoint.id >= latest.id}
-        kept |= await _chain(threads, listed, latest, unseeded)
-        doomed = [checkpoint for checkpoint in listed if checkpoint.id not in kept]
+        doomed: list[ListedCheckpoint] = []
+        if latest is not None:
+            kept = {checkpoint.id for checkpoint in listed if checkpoint.id >= latest.id}
+            kept |= await _chain(threads, listed, latest, unseeded)
+            doomed = [checkpoint for checkpoint in listed if checkpoint.id not in kept]
         await _remove(threads, namespace, listed, doomed, values, listed_at)
 
     await together(prune(*namespace) for namespace in by_namespace(threads.prefix, found).items())

@@ -160,9 +160,20 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         """Stores a checkpoint as a child of the one `config` names; one with the same id is replaced.
 
-        1 PUT; before it, together, 1 PUT per large value that the parent does not have, and for the first checkpoint of
-        a run (metadata `run_id`) in a namespace 1. A checkpoint that can be seen has all its values. Returns the config
-        that leads to it. Raises `StateEncodingError` for what the serializer refuses or is too large (nothing written).
+        A checkpoint that can be seen has all its values, whatever `prune`, `delete_thread`, `delete_for_runs` and
+        `copy_thread` do at the same time in other processes.
+
+        Requests: 1 PUT; before it, together, 1 PUT per large value that the parent does not have, and for the first
+        checkpoint of a run (metadata `run_id`) in a namespace 1. Before them 1 HEAD per large value that it shares with
+        the parent, if this process has neither written nor read that within half of `grace`; 1 PUT more if it is gone.
+
+        Returns:
+            The config that leads to it.
+
+        Raises:
+            StateEncodingError: The serializer refuses a value, or it is too large. Nothing was written.
+            StoreError: A delta channel's snapshot, which the checkpoint builds on and does not hold, was deleted with
+                its thread. The checkpoint was not written.
         """
         return self._calls.put(config, checkpoint, metadata, new_versions).now(self._home)
 
@@ -182,8 +193,14 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         """Stores the pending writes of a task beside the checkpoint `config` names, which may be still to come.
 
         A write at an index that the task has written before is left out; of special channels (error, scheduled,
-        interrupt, resume) the last write stays. 1 PUT; one for each kind, together, where a call has both; after an
-        earlier call for the same task 1 LIST, 1 GET and 1 PUT more. Raises `StateEncodingError` (nothing written).
+        interrupt, resume) the last write stays.
+
+        Requests: 1 PUT; one for each kind, together, where a call has both; after an earlier call for the same task 1
+        LIST, 1 GET and 1 PUT more.
+
+        Raises:
+            StateEncodingError: The serializer refuses a write, or the object that would hold the task's writes of a
+                kind, those of earlier calls included, is larger than a reader takes. That object was not written.
         """
         self._calls.put_writes(config, writes, task_id, task_path).now(self._home)
 
@@ -196,8 +213,14 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint `config` names, or the newest of its namespace; None if there is none.
 
-        1 LIST, then, together, 1 GET for it, one per task with pending writes and one per large value: two round trips,
-        whatever the length of the history. Pending writes are in the order of task path, task id and index.
+        What a put has left that did not know of its thread's deletion is passed over, with a warning in the log of
+        `s3_checkpoint.langgraph`.
+
+        Requests: 1 LIST, then, together, 1 GET for it, one per task with pending writes and one per large value: two
+        round trips, whatever the length of the history.
+
+        Returns:
+            Pending writes are in the order of task path, task id and index.
         """
         return self._calls.get_tuple(config).now(self._home)
 
@@ -216,10 +239,13 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         """Checkpoints, newest id first, read as far as iterated.
 
         `config` None: all threads; without `checkpoint_ns`: all namespaces; "": the root's alone. `filter`: metadata
-        that must be equal; `before`: only lesser ids than the one it names; `limit` counts what is left.
+        that must be equal; `before`: only lesser ids than the one it names; `limit` counts what is left. A checkpoint
+        that cannot be read is an error where its thread was asked for; of all threads it is left out, with a warning in
+        the log of `s3_checkpoint.langgraph`, so that none hides the others.
 
-        1 LIST per 1,000 keys, with a namespace only as far as needed; then the reads of `get_tuple` for up to `limit`
-        checkpoints together. With `filter`, the checkpoints are read first, and what belongs to those that match after.
+        Requests: 1 LIST per 1,000 keys, with a namespace only as far as needed; then the reads of `get_tuple` for up to
+        `limit` checkpoints together. With `filter`, the checkpoints are read first, and what belongs to those that
+        match after.
         """
         chunks = self._calls.chunks(config, filter, before, limit)
         while (found := chunks.now(self._home)) is not None:
@@ -258,7 +284,16 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         return await self._calls.delta_history(config, channels).later(self._home) if channels else {}
 
     def delete_thread(self, thread_id: str) -> None:
-        """Removes everything of a thread. 1 LIST and 1 DELETE per 1,000 objects; call again if it was cut short."""
+        """Removes everything of a thread, until a listing shows nothing; call again if it was cut short.
+
+        Checkpoints go first, so whatever cuts it short leaves what can be seen whole. A put of another process that is
+        in flight may bring a checkpoint back, whole; its values, younger than `grace` and not yet referred to, stay.
+        One that only reuses values stays invisible. To be sure that nothing comes back, stop the thread's workers
+        before, and use a saver with `grace=timedelta(0)`.
+
+        Requests: 1 LIST per 1,000 objects, at least 2 if there are any; 1 DELETE per 1,000 checkpoints, per 1,000 other
+        objects and per 1,000 runs; 1 HEAD per value younger than `grace` that no checkpoint referred to.
+        """
         self._calls.delete_thread(thread_id).now(self._home)
 
     async def adelete_thread(self, thread_id: str) -> None:
@@ -268,8 +303,15 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Removes the checkpoints, in all threads, whose metadata names one of these runs, with their writes.
 
-        1 LIST per run, 1 per namespace it has checkpoints in (and per 1,000 keys there), 1 DELETE per 1,000 objects of
-        each. Delta channels of later runs that are rebuilt from them are lost. `TypeError` for a bare str.
+        Large values that nothing refers to any more are marked, and removed by a `prune` a grace period later; without
+        `grace` at once. Delta channels of later runs that are rebuilt from the checkpoints are lost.
+
+        Requests: 1 LIST per run, 1 per namespace it has checkpoints in (and per 1,000 keys there), all of them twice;
+        per namespace 1 DELETE per 1,000 checkpoints and per 1,000 writes, 1 HEAD and 1 COPY per value to be marked; 1
+        DELETE for what leads from the runs to them.
+
+        Raises:
+            TypeError: A bare str was given.
         """
         self._calls.delete_for_runs(run_ids).now(self._home)
 
@@ -278,9 +320,16 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         await self._calls.delete_for_runs(run_ids).later(self._home)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Copies all of a thread, inside the store; a source that is not there is no error.
+        """Copies all of a thread inside the store, the oldest checkpoint first; a source that is not there is no error.
 
-        1 LIST per 1,000 objects and 1 COPY each. `StoreError` if the source is deleted meanwhile.
+        A copy that is cut short is the thread as it was earlier; calling again completes it.
+
+        Requests: 1 LIST per 1,000 objects, and again if the source loses some; 1 COPY each, those of checkpoints one
+        after another; 1 PUT per run and namespace, and for a target id whose segment is hashed.
+
+        Raises:
+            StoreError: The source was deleted in between.
+            StateDecodingError: A checkpoint refers to a value which is not there. All that are older have been copied.
         """
         self._calls.copy_thread(source_thread_id, target_thread_id).now(self._home)
 
@@ -291,11 +340,19 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Removes history, of each thread.
 
-        `keep_latest` keeps the newest checkpoint of each namespace, with its writes and values, and the ancestors its
-        delta channels are rebuilt from; `delete` or `delete_all` keeps nothing.
+        `keep_latest` keeps the newest whole checkpoint of each namespace, with its writes and values, newer ones that
+        have lost a value, and the ancestors its delta channels are rebuilt from; `delete` or `delete_all` keeps
+        nothing, as `delete_thread`. A value that nothing refers to any more is marked, and removed by a `prune` that
+        comes a grace period later; without `grace` at once.
 
-        1 LIST and 1 DELETE per 1,000 objects of each thread; 1 GET per checkpoint kept where delta channels are used.
-        `TypeError` for a bare str, `InvalidArgumentError` for another strategy.
+        Requests: per thread 1 LIST per 1,000 objects; per namespace 1 DELETE per 1,000 checkpoints, per 1,000 writes
+        and per 1,000 values removed, 1 GET per checkpoint kept where delta channels are used, and 1 HEAD per value that
+        nothing refers to (but for those younger than `grace` that nothing has referred to), 1 COPY for each mark.
+
+        Raises:
+            TypeError: A bare str was given.
+            InvalidArgumentError: Another strategy.
+            AccessDeniedError: Also if values may not be marked (`s3:PutObject`); checkpoints have been removed then.
         """
         self._calls.prune(thread_ids, strategy).now(self._home)
 

@@ -19,7 +19,7 @@ from s3_checkpoint.langgraph.envelope import CheckpointRecord, ValueRef, WriteRo
 from s3_checkpoint.langgraph.grace import Grace, Seen
 from s3_checkpoint.langgraph.remnants import is_remnant
 from s3_checkpoint.langgraph.thread_listing import FIRST_PAGE_KEYS, ListedCheckpoint, checkpoints, one_checkpoint
-from s3_checkpoint.langgraph.together import together
+from s3_checkpoint.langgraph.together import both, together
 from s3_checkpoint.langgraph.values import is_unused
 from s3_checkpoint.object_store import ObjectAttributes, ObjectStore, PutMode, Refused, StoredObject, Written
 from s3_checkpoint.thread_keys import (
@@ -310,8 +310,9 @@ class ThreadStore:
             key, record = await self.read_head(listed)
             return await self.complete(listed, key, record)
         seen = self.grace.look()
-        head, writes, (values, unused) = await asyncio.gather(
-            self._head(listed, heads[0].name), self.read_writes(listed), self._read_values(listed, heads[0].values)
+        (head, writes), (values, unused) = await both(
+            both(self._head(listed, heads[0].name), self.read_writes(listed)),
+            self._read_values(listed, heads[0].values),
         )
         return StoredCheckpoint(listed.keys, *head[1:], writes, values, seen, unused)
 
@@ -319,7 +320,7 @@ class ThreadStore:
         """A checkpoint whose record has been read, with its writes and large values. As `read`, without its GET."""
         seen = self.grace.look()
         names = [ref.name for ref in record.values.values()]
-        writes, (values, unused) = await asyncio.gather(self.read_writes(listed), self._read_values(listed, names))
+        writes, (values, unused) = await both(self.read_writes(listed), self._read_values(listed, names))
         return StoredCheckpoint(listed.keys, key, record, writes, values, seen, unused)
 
     async def read_head(self, listed: ListedCheckpoint) -> tuple[str, CheckpointRecord]:

@@ -11,9 +11,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, SCHEDULED
 
-from s3_checkpoint import InvalidArgumentError, MemoryStore
+from s3_checkpoint import InvalidArgumentError, MemoryStore, StateEncodingError
 from s3_checkpoint.langgraph import S3Saver
-from tests.langgraph.counting import at, checkpoint, put
+from tests.langgraph.counting import Counting, at, checkpoint, put
 
 
 def pending(saver: S3Saver, config: RunnableConfig) -> list[tuple[str, str, Any]]:
@@ -180,3 +180,76 @@ def test_odd_task_ids_and_channels_keep_their_writes_apart(saver: S3Saver) -> No
         saver.put_writes(config, [("branch:to:x/y|z", task)], task)
 
     assert sorted(pending(saver, config)) == sorted((task, "branch:to:x/y|z", task) for task in tasks)
+
+
+LIMIT = 20_000
+
+
+def many_rows(count: int) -> list[tuple[str, Any]]:
+    return [(f"a channel with a long name, number {n}" * 10, None) for n in range(count)]
+
+
+BATCHES: dict[str, list[list[tuple[str, Any]]]] = {
+    "a payload just below the limit": [[("x", "a" * (LIMIT - size))] for size in range(150)],
+    "many small rows under long names": [many_rows(n) for n in range(40, 60)],
+    "special writes": [[(RESUME, "a" * (LIMIT - size))] for size in range(150)],
+    "a long task path and a long task id": [[("x", 1)]],
+}
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
+@pytest.mark.parametrize("kind", BATCHES)
+def test_writes_that_are_accepted_can_be_read(kind: str, compression: Any) -> None:
+    """Story: payloads below the limit were accepted, and the object around them was too large for every reader."""
+    outcomes = set()
+    with S3Saver(MemoryStore(), compression=compression, max_state_bytes=LIMIT) as saver:
+        config = put(saver, at("t"))
+        for number, writes in enumerate(BATCHES[kind]):
+            task, path = (f"task-{number}", "")
+            if kind == "a long task path and a long task id":
+                path = "p" * LIMIT
+            try:
+                saver.put_writes(config, writes, task, path)
+            except StateEncodingError:
+                outcomes.add("refused")
+            else:
+                outcomes.add("accepted")
+            pending(saver, config)
+
+    assert "refused" in outcomes
+    assert "accepted" in outcomes or "long task" in kind
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize(
+    "batches",
+    [
+        [[(INTERRUPT, "i" * 12_000)], [(RESUME, "r" * 12_000)]],
+        [[("a", "a" * 12_000)], [("a", "ignored"), ("b", "b" * 12_000)]],
+        [[("x", 1), (ERROR, "e" * 12_000)], [(INTERRUPT, "i" * 12_000)]],
+    ],
+)
+def test_writes_of_two_calls_are_measured_together(batches: list[list[tuple[str, Any]]], compression: Any) -> None:
+    """Story: a call whose writes were merged with those of an earlier one made an object that no reader takes."""
+    with S3Saver(MemoryStore(), compression=compression, max_state_bytes=LIMIT) as saver:
+        config = put(saver, at("t"))
+        saver.put_writes(config, batches[0], "task")
+        before = pending(saver, config)
+
+        with pytest.raises(StateEncodingError, match="with what the task wrote before"):
+            saver.put_writes(config, batches[1], "task")
+
+        assert pending(saver, config) == before
+
+
+def test_writes_that_are_too_large_cost_no_request_and_leave_the_others_of_the_call_out() -> None:
+    """The regular ones and the special ones are two objects; neither is written if one is refused."""
+    store = Counting(MemoryStore())
+    with S3Saver(store, max_state_bytes=LIMIT) as saver:
+        config = put(saver, at("t"))
+        store.reset()
+
+        with pytest.raises(StateEncodingError):
+            saver.put_writes(config, [("x", 1), (RESUME, "r" * LIMIT)], "task")
+
+    assert store.requests == {}
