@@ -3,17 +3,8 @@
 `save` and `save_active` replace what is there: the last writer wins. `commit` and `resume` treat a step as one thing,
 state and active tasks together, written exactly once however many workers try.
 
-**How a commit works.** The state object is the commit point.
-
-    1. PUT active/<step>.<write_id>.json     a key of this attempt's own: nobody else writes or reads it
-    2. PUT steps/<step>.json                 with If-None-Match: *, naming that write id
-
-A crash before 2 leaves an object that nothing names; a crash after 2 leaves the whole step. A loser at 2 has disturbed
-nothing, since its snapshot has another name.
-
-**What a refusal means.** 412 and 409 are not believed unread: a PUT whose answer was lost is sent again by the HTTP
-client and refused by its own success. So the step is read back. Our own write id there, or the same content: committed.
-Other content: `StepConflictError`. Nothing there (a 409 between two writers who both failed): try again, with jitter.
+The protocol behind `commit`, what a refusal means and why a pruned step is never committed again, is in
+`commit_protocol`.
 """
 
 from __future__ import annotations
@@ -21,23 +12,28 @@ from __future__ import annotations
 import asyncio
 import builtins
 import random
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Generic
+from datetime import timedelta
+from typing import Generic, TypeVar
 from uuid import UUID
 
-from s3_checkpoint.codec import Facts, Migration
-from s3_checkpoint.errors import ConfigurationError, StateDecodingError, StepConflictError, StoreUnavailableError
+from s3_checkpoint.codec import Migration
+from s3_checkpoint.commit_protocol import CommitProtocol
+from s3_checkpoint.errors import (
+    ConfigurationError,
+    StateDecodingError,
+    StepConflictError,
+)
 from s3_checkpoint.keys import RunKeys, check_run_id, check_step, new_write_id, run_keys
-from s3_checkpoint.models import ActiveSnapshot, Checkpoint, StateT
-from s3_checkpoint.object_store import ObjectStore, Written
+from s3_checkpoint.models import ActiveSnapshot, Checkpoint, InlineTasks, SnapshotObjects, StateT
+from s3_checkpoint.object_store import ObjectStore
+from s3_checkpoint.retention import GRACE
 from s3_checkpoint.step_index import StepIndex
-from s3_checkpoint.step_objects import StateObject, StepObjects
+from s3_checkpoint.step_objects import READ_ATTEMPTS, StepObjects, StoredStep
 
-COMMIT_ATTEMPTS = 6
-"""How often `commit` sends a state PUT that is refused while nothing is there."""
-READ_ATTEMPTS = 4
-"""How often a read starts over when what it was led to is deleted or replaced under it."""
+FoundT = TypeVar("FoundT")
 
 
 class Checkpointer(ABC, Generic[StateT]):
@@ -66,8 +62,10 @@ class Checkpointer(ABC, Generic[StateT]):
 class S3Checkpointer(Checkpointer[StateT]):
     """A `Checkpointer` on an object store. Safe for any number of concurrent calls, in one event loop.
 
-    `connect` makes one on S3; construct it yourself on a `MemoryStore` for tests. `new_id` gives write ids (letters,
-    digits, `-` and `_`; unique in the world), `sleep` and `jitter` the pauses between repeats of a refused commit.
+    `connect` makes one on S3; construct it yourself on a `MemoryStore` for tests. `grace` is how long `prune` leaves a
+    state alone at least: one value for all workers and janitors of a bucket. `new_id` gives write ids (letters, digits,
+    `-` and `_`; unique in the world), `sleep` and `jitter` the pauses between repeats of a refused commit, `monotonic`
+    the seconds by which a commit knows how old it is.
 
     Every call raises `InvalidArgumentError` for a `run_id` that is no UUID or a `step` that is no int of 0 … 2^64-1,
     before any request; and `AccessDeniedError`, `ConfigurationError`, `StoreUnavailableError`, `LifecycleError` or
@@ -86,17 +84,19 @@ class S3Checkpointer(Checkpointer[StateT]):
         compression: str | None = None,
         max_state_bytes: int = 64 * 1024**2,
         conditional_writes: bool = True,
+        inline_tasks: InlineTasks = "auto",
+        bodies_encrypted: bool = False,
+        snapshot_objects: SnapshotObjects = "always",
+        grace: timedelta = GRACE,
         new_id: Callable[[], str] = new_write_id,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._prefix = prefix
         self._namespace = namespace
         self._conditional_writes = conditional_writes
-        self._new_id = new_id
-        self._sleep = sleep
-        self._jitter = jitter
-        self._index = StepIndex(store)
+        self._index = StepIndex(store, monotonic=monotonic)
         self._objects: StepObjects[StateT] = StepObjects(
             state_type,
             store,
@@ -104,6 +104,18 @@ class S3Checkpointer(Checkpointer[StateT]):
             migrations=migrations,
             compression=compression,
             max_state_bytes=max_state_bytes,
+            inline_tasks=inline_tasks,
+            bodies_encrypted=bodies_encrypted,
+            snapshot_objects=snapshot_objects,
+        )
+        self._commits: CommitProtocol[StateT] = CommitProtocol(
+            self._objects,
+            self._index,
+            grace=grace,
+            new_id=new_id,
+            sleep=sleep,
+            jitter=jitter,
+            monotonic=monotonic,
         )
 
     @property
@@ -115,6 +127,11 @@ class S3Checkpointer(Checkpointer[StateT]):
     def index(self) -> StepIndex:
         """Finds the steps of a run; remembers where it has seen them."""
         return self._index
+
+    @property
+    def commits(self) -> CommitProtocol[StateT]:
+        """Creates steps exactly once; for tools that create them otherwise than by `commit`."""
+        return self._commits
 
     @property
     def prefix(self) -> str:
@@ -145,7 +162,7 @@ class S3Checkpointer(Checkpointer[StateT]):
         run, step = self._run(run_id), check_step(step)
         body = await self._objects.encode_state(state)
 
-        await self._objects.put_state(run, step, body, self._new_id(), mode="overwrite")
+        await self._objects.save_state(run, step, body, self._commits.new_id())
         self._index.seen(run, step)
 
     async def load(self, run_id: UUID, step: int | None = None) -> StateT | None:
@@ -155,10 +172,10 @@ class S3Checkpointer(Checkpointer[StateT]):
         has seen a recent one; else up to 60. `StateDecodingError` if what is stored cannot be trusted.
         """
         run = self._run(run_id)
-        if step is None:
-            found = await self._latest(run)
-        else:
+        if step is not None:
             found = await self._objects.get_state(run, check_step(step))
+        else:
+            found = await self._latest(run, self._objects.get_state)
         return await self._objects.decode_state(run, found) if found else None
 
     async def save_active(self, run_id: UUID, step: int, active: Sequence[ActiveSnapshot]) -> None:
@@ -169,39 +186,42 @@ class S3Checkpointer(Checkpointer[StateT]):
         run, step = self._run(run_id), check_step(step)
         body = await self._objects.encode_active(active)
 
-        await self._objects.put_active(run.active(step), body, self._new_id())
+        await self._objects.save_active(run, step, body, self._commits.new_id())
 
     async def load_active(self, run_id: UUID, step: int) -> builtins.list[ActiveSnapshot]:
         """The tasks committed with `step`; for a step not committed, those of `save_active`; else none.
 
-        1 GET and 1 HEAD, sent together; 1 GET more if the step was committed. `StateDecodingError` if a snapshot that
-        the step names is gone or cannot be trusted.
+        Requests:
+            1 GET and 1 HEAD, sent together; 1 GET more if the step was committed with tasks too large for its metadata.
+
+        Raises:
+            StateDecodingError: A snapshot that the step names is gone, or the tasks cannot be trusted.
         """
-        run, step = self._run(run_id), check_step(step)
-        key = ""
-        for _ in range(READ_ATTEMPTS):
-            saved, facts = await self._objects.get_saved_active_and_facts(run, step)
-            named = self._objects.snapshot_key(run, step, facts) if facts else None
-            if facts is None or named is None:
-                return saved or []
-            committed = await self._objects.get_active(named, facts.active_digest)
-            if committed is not None:
-                return committed
-            key = named  # replaced or deleted between the two reads, or gone: looking again tells which
-        raise self._snapshot_gone(key)
+        return await self._objects.get_active(self._run(run_id), check_step(step))
 
     async def list(self, run_id: UUID) -> builtins.list[int]:
         """The steps of the run, ascending; empty for an unknown run. n/1000 LISTs; beyond 2,000 steps up to 20 more."""
         return await self._index.steps(self._run(run_id))
 
     async def commit(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> None:
-        """State and active tasks are the step, both or neither, and nobody's later commit changes them.
+        """State and active tasks are the step, both or neither, and no later commit changes them.
 
-        2 PUTs, one after the other; refused, 1 HEAD more. Committing the same content twice is a success: a worker
-        that starts over after a crash, or after `StoreUnavailableError`, calls again with the same arguments.
+        Committing the same content twice is a success: a worker that starts over after a crash, or after
+        `StoreUnavailableError`, calls again with the same arguments.
 
-        `StepConflictError`: another content stands there; ours was not written. `StateEncodingError`: before any
-        request. `StoreUnavailableError`: the outcome is unknown. `ConfigurationError`: `conditional_writes` is off.
+        Requests:
+            2 PUTs, sent together if the tasks fit the state's metadata, else one after the other; 1 PUT where
+            `snapshot_objects` leaves out the copy. 1 LIST before them, if no LIST of this process has shown within half
+            of `grace` that the run ends below `step`; if it shows only later steps, 1 LIST more; if it shows `step`
+            itself, 1 GET and no PUT. Refused: 1 GET more (2, for tasks that are not inline).
+
+        Raises:
+            StepConflictError: Another content is at the step, or was there and has been pruned; ours was not written.
+            StateEncodingError: The state or a payload does not round-trip; before any request.
+            StoreUnavailableError: The outcome is unknown; or the commit took more than half of `grace`, and the state
+                was not sent (`outcome_unknown` tells). Calling again is safe.
+            ConfigurationError: `conditional_writes` is off.
+
         Source: "Conditional writes", Amazon S3 user guide.
         """
         await self.commit_or_confirm(run_id, step, state, active)
@@ -209,8 +229,9 @@ class S3Checkpointer(Checkpointer[StateT]):
     async def commit_or_confirm(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> bool:
         """As `commit` in effect, requests and errors; and tells whether it was this call that wrote the step.
 
-        True: it was. False: the same content stood there already, by another call.
+        True: it was. False: the same content was there already, by another call.
         """
+        began = self._commits.now()
         run, step = self._run(run_id), check_step(step)
         if not self._conditional_writes:
             raise ConfigurationError(
@@ -218,83 +239,46 @@ class S3Checkpointer(Checkpointer[StateT]):
                 "use save and save_active",
                 self._objects.bucket,
             )
-        state_body = await self._objects.encode_state(state)
-        active_body = await self._objects.encode_active(active)
-        write_id = self._new_id()
-        ours = self._objects.facts(state_body, active_body, write_id)
-
-        # The snapshot's key is ours alone, so writing over it can only repeat it: a lost answer needs no thought.
-        await self._objects.put_active(run.committed_active(step, write_id), active_body, write_id)
-        for attempt in range(COMMIT_ATTEMPTS):
-            outcome = await self._objects.put_state(
-                run, step, state_body, write_id, mode="create", active_digest=active_body.digest
-            )
-            wrote = True if isinstance(outcome, Written) else await self._stands(run, step, ours)
-            if wrote is not None:
-                self._index.seen(run, step)
-                return wrote
-            await self._sleep(0.05 * 2**attempt * (0.5 + self._jitter()))
-        raise StoreUnavailableError(
-            "PutObject",
-            self._objects.bucket,
-            run.state(step),
-            outcome_unknown=True,
-            detail="refused, yet nothing is there",
-        )
+        ours = await self._objects.draft(state, active, self._commits.new_id())
+        theirs = await self._commits.create(run, step, ours, began=began)
+        if theirs is None:
+            return True
+        if await self._objects.is_same_step(run, ours, theirs):
+            return False
+        raise StepConflictError(run.run_id, step, theirs.metadata.write_id)
 
     async def resume(self, run_id: UUID) -> Checkpoint[StateT] | None:
         """The latest step with its state and its own active tasks; None for a run without steps.
 
-        As `load` without a step, and 1 GET more. A step that was `save`d has the tasks of `save_active`, or none.
-        `StateDecodingError` if what is stored cannot be trusted, a named snapshot that is gone included.
+        A step that was `save`d has the tasks of `save_active`, or none.
+
+        Requests:
+            Those of `load()`, plus 1 GET if the state does not carry its tasks inline.
+
+        Raises:
+            StateDecodingError: What is stored cannot be trusted, a named snapshot that is gone included.
         """
         run = self._run(run_id)
-        key = ""
-        for _ in range(READ_ATTEMPTS):
-            found = await self._latest(run)
-            if found is None:
-                return None
-            named = self._objects.snapshot_key(run, found.step, found.facts)
-            active = await self._objects.get_active(named or run.active(found.step), found.facts.active_digest)
-            if active is not None or named is None:
-                state = await self._objects.decode_state(run, found)
-                return Checkpoint(run.run_id, found.step, state, tuple(active or ()))
-            key = named  # pruned or replaced between the two reads, or gone: looking again tells which
-        raise self._snapshot_gone(key)
-
-    def _run(self, run_id: UUID) -> RunKeys:
-        return run_keys(self._prefix, check_run_id(run_id), self._namespace)
-
-    async def _stands(self, run: RunKeys, step: int, ours: Facts) -> bool | None:
-        """Whether what stands there, having our content, is our own write; None if nothing stands there."""
-        try:
-            theirs = await self._objects.head_state(run, step)
-        except StoreUnavailableError as error:
-            # Only the HEAD failed, but it was to tell what became of the PUT before it.
-            raise StoreUnavailableError(
-                error.operation, error.bucket, error.key, outcome_unknown=True, detail=error.detail
-            ) from error
-        if theirs is None:
+        whole: StoredStep | None = await self._latest(run, self._objects.get_step)
+        if whole is None:
             return None
-        if theirs.write_id == ours.write_id:
-            return True
-        if theirs.same_content(ours):
-            return False
-        raise StepConflictError(run.run_id, step, theirs.write_id)
+        state = await self._objects.decode_state(run, whole.state)
+        return Checkpoint(run.run_id, whole.state.step, state, tuple(whole.active))
 
-    async def _latest(self, run: RunKeys) -> StateObject | None:
+    async def _latest(self, run: RunKeys, read: Callable[[RunKeys, int], Awaitable[FoundT | None]]) -> FoundT | None:
+        """What `read` gives for the latest step; None for a run without steps."""
         for _ in range(READ_ATTEMPTS):
             step = await self._index.latest(run)
             if step is None:
                 return None
-            found = await self._objects.get_state(run, step)
+            found = await read(run, step)
             if found is not None:
                 return found
         raise StateDecodingError(
             self._objects.bucket,
             run.steps,
-            "its newest step is listed but cannot be read; is somebody deleting the run?",
+            "its newest step is listed but cannot be read; is the run being deleted again and again?",
         )
 
-    def _snapshot_gone(self, key: str) -> StateDecodingError:
-        return StateDecodingError(self._objects.bucket, key, "the active snapshot that the step names is gone")
+    def _run(self, run_id: UUID) -> RunKeys:
+        return run_keys(self._prefix, check_run_id(run_id), self._namespace)

@@ -1,13 +1,6 @@
 """States and active tasks ↔ body and metadata: JSON, digest, compression, schema versions.
 
-The body is the JSON itself. What describes it stands in the object's metadata:
-
-    format          of this layout: 1
-    schema-version  of the application's state (states only)
-    write-id        of the call that wrote it
-    digest          SHA-256 of the compact JSON, hexadecimal: of the body before compression, without its line breaks
-    active          the write id of the active snapshot (states of committed steps only)
-    active-digest   the digest of that snapshot (states of committed steps only)
+The body is the JSON itself. What describes it is in the object's metadata (`metadata`).
 """
 
 from __future__ import annotations
@@ -30,6 +23,7 @@ from s3_checkpoint.foreign_errors import first_misfit, own_faults_told, raised, 
 from s3_checkpoint.json_numbers import odd_number, path_of_non_finite
 from s3_checkpoint.json_paths import json_path
 from s3_checkpoint.lazy_types import first_lazy
+from s3_checkpoint.metadata import LAYOUT_FORMAT, MAX_METADATA_BYTES, ObjectMetadata
 from s3_checkpoint.models import ActiveSnapshot, StateT
 from s3_checkpoint.object_store import ObjectAttributes, StoredObject
 from s3_checkpoint.size_estimate import CHUNK_BYTES, estimated_bytes
@@ -37,39 +31,9 @@ from s3_checkpoint.size_estimate import CHUNK_BYTES, estimated_bytes
 if TYPE_CHECKING:
     from s3_checkpoint.chunked_json import ChunkedType
 
-LAYOUT_FORMAT = "1"
 _PLAIN_JSON = (dict, dict[str, Any], dict[str, JsonValue], list, list[Any], list[JsonValue], Any, JsonValue)
 Migration = Callable[[Any], JsonValue]
 """From the JSON value of one schema version to that of the next."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What an object's metadata says of it. Absent entries are empty."""
-
-    write_id: str
-    digest: str
-    active: str = ""
-    active_digest: str = ""
-    schema_version: str = ""
-
-    @classmethod
-    def of(cls, metadata: Mapping[str, str]) -> Facts:
-        """The facts as they stand there, unchecked."""
-        get = metadata.get
-        facts = [get(name, "") for name in ("write-id", "digest", "active", "active-digest", "schema-version")]
-        return cls(*facts)
-
-    def same_content(self, other: Facts) -> bool:
-        """Whether both are commits of the same state and tasks, by whatever call.
-
-        The same JSON under another schema version is another state: it would be migrated when read.
-        """
-        return bool(self.active and other.active) and self._content == other._content
-
-    @property
-    def _content(self) -> tuple[str, str, str]:
-        return self.digest, self.active_digest, self.schema_version
 
 
 def compact_digest(data: bytes | bytearray) -> str:
@@ -94,11 +58,9 @@ class Body:
     digest: str
     encoding: str | None
 
-    def attributes(self, write_id: str, **more: str) -> ObjectAttributes:
-        """The headers and metadata it goes with; empty entries are left out."""
-        facts = {"format": LAYOUT_FORMAT, "write-id": write_id, "digest": self.digest}
-        facts |= {name.replace("_", "-"): value for name, value in more.items() if value}
-        return ObjectAttributes(content_encoding=self.encoding, metadata=facts)
+    def attributes(self, metadata: ObjectMetadata) -> ObjectAttributes:
+        """The headers it goes with, and `metadata`."""
+        return ObjectAttributes(content_encoding=self.encoding, metadata=metadata.build())
 
 
 class JsonCodec(Generic[StateT]):
@@ -169,7 +131,7 @@ class JsonCodec(Generic[StateT]):
 
     def decode(self, bucket: str, key: str, stored: StoredObject, *, digest: str | None = None) -> StateT:
         """The value in `stored`; `digest` is the one another object names for it, where one does."""
-        return self._read(bucket, key, self._open(bucket, key, stored, digest))
+        return self.read(bucket, key, self._open(bucket, key, stored, digest))
 
     def round_trip(self, body: Body) -> StateT:
         """The value that `encode` gave as `body`, as it is read back by its type; to compare with another read back."""
@@ -206,7 +168,8 @@ class JsonCodec(Generic[StateT]):
 
     # Below, errors of foreign code are raised again outside of their `except` block: `__context__` would show them.
 
-    def _read(self, bucket: str, key: str, data: bytes | bytearray) -> StateT:
+    def read(self, bucket: str, key: str, data: bytes | bytearray) -> StateT:
+        """The value that `data`, found at `key`, is the JSON of; `StateDecodingError` if it does not fit the type."""
         odd = odd_number(data)
         if odd and not odd.is_integer:
             raise StateDecodingError(bucket, key, f"its body is not JSON: {odd.text} is no number")
@@ -384,7 +347,7 @@ class StateCodec(JsonCodec[StateT]):
             )
         if version < self.schema_version:
             data = self._migrate(bucket, key, data, version)
-        return self._read(bucket, key, data)
+        return self.read(bucket, key, data)
 
     def _migrate(self, bucket: str, key: str, data: bytes | bytearray, version: int) -> bytes:
         try:
@@ -429,20 +392,38 @@ def _active_adapter() -> TypeAdapter[list[ActiveSnapshot]]:
 
 
 class ActiveCodec:
-    """Active snapshots: a JSON array of `ActiveSnapshot`."""
+    """Active snapshots: a JSON array of `ActiveSnapshot`. Those small enough to go inline are never compressed."""
 
     def __init__(self, *, compression: str | None, max_bytes: int) -> None:
-        self._codec: JsonCodec[list[ActiveSnapshot]] = JsonCodec(
-            _active_adapter, root="$active", compression=compression, max_bytes=max_bytes
+        self._plain: JsonCodec[list[ActiveSnapshot]] = JsonCodec(
+            _active_adapter, root="$active", compression=None, max_bytes=max_bytes
         )
-        self.max_stored_bytes = self._codec.max_stored_bytes
+        self._compression = compression
+        self.max_stored_bytes = self._plain.max_stored_bytes
 
     def encode(self, active: Sequence[ActiveSnapshot], size: int | None = None) -> Body:
         """The tasks as a body, in order; `StateEncodingError` with a path that begins with `$active`."""
         if not isinstance(active, list | tuple):
             raise InvalidArgumentError("active", type(active).__name__, "must be a list or tuple of ActiveSnapshot")
-        return self._codec.encode(list(active), size)
+        body = self._plain.encode(list(active), size)
+        if self._compression is None or len(body.data) <= MAX_METADATA_BYTES:
+            return body
+        return Body(compress(body.data, self._compression), body.digest, self._compression)
 
     def decode(self, bucket: str, key: str, stored: StoredObject, *, digest: str | None = None) -> list[ActiveSnapshot]:
         """The tasks in `stored`, in order."""
-        return self._codec.decode(bucket, key, stored, digest=digest)
+        return self._plain.decode(bucket, key, stored, digest=digest)
+
+    def same(self, ours: Sequence[ActiveSnapshot], theirs: Sequence[ActiveSnapshot]) -> bool:
+        """Whether both are the same tasks in the same order; see `JsonCodec.same`."""
+        return self._plain.same(list(ours), list(theirs))
+
+    def decode_inline(self, bucket: str, key: str, metadata: ObjectMetadata) -> list[ActiveSnapshot]:
+        """The tasks that the metadata of the state at `key` carry, in order."""
+        try:
+            data = metadata.inline_tasks()
+        except ValueError as error:
+            raise StateDecodingError(bucket, key, str(error)) from error
+        if compact_digest(data) != metadata.active_digest:
+            raise StateDecodingError(bucket, key, "its active-inline does not match its active-digest")
+        return self._plain.read(bucket, key, data)

@@ -79,6 +79,9 @@ class Connection(Generic[StateT]):
                     compression=settings.compression,
                     max_state_bytes=settings.max_state_bytes,
                     conditional_writes=settings.conditional_writes,
+                    inline_tasks=settings.inline_tasks,
+                    bodies_encrypted=settings.kms_key_id is not None,
+                    snapshot_objects=settings.snapshot_objects,
                 )
             return stack.pop_all(), checkpointer
 

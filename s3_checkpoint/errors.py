@@ -89,21 +89,21 @@ class StateDecodingError(CheckpointError):
 
 
 class StepConflictError(CheckpointError):
-    """Another worker committed a different state at this step; ours was not written.
+    """Another worker committed a different state at this step, there now or pruned since; ours was not written.
 
-    Retrying cannot help. Call `resume`, and go on from what it returns. `winner` is the write id of the object that
-    stands at the step (empty where a foreign writer left none).
+    Retrying cannot help. Call `resume`, and continue from what it returns. `winner` is the write id of the object at
+    the step: empty where a foreign writer left none, and where the step was there and is gone (`detail` says so).
     """
 
     code = "step-conflict"
 
-    def __init__(self, run_id: UUID, step: int, winner: str) -> None:
-        super().__init__(run_id, step, winner)
-        self.run_id, self.step, self.winner = run_id, step, winner
+    def __init__(self, run_id: UUID, step: int, winner: str, detail: str = "") -> None:
+        super().__init__(run_id, step, winner, detail)
+        self.run_id, self.step, self.winner, self.detail = run_id, step, winner, detail
 
     def _sentence(self) -> str:
-        return "another worker committed this step first; resume() and go on from there. " + _facts(
-            run_id=self.run_id, step=self.step, winner=self.winner
+        return "another worker committed this step first; resume() and continue from there. " + _facts(
+            run_id=self.run_id, step=self.step, winner=self.winner, detail=self.detail
         )
 
 

@@ -3,7 +3,8 @@
     [<prefix>/]runs/<run_id>/steps/<step>.json                   the state of a step
     [<prefix>/]runs/<run_id>/active/<step>.json                  active tasks written by `save_active`
     [<prefix>/]runs/<run_id>/active/<step>.<write_id>.json       active tasks of a committed step
-    [<prefix>/]runs/<run_id>/namespaces/<namespace>/steps|active/…   the same, for a subgraph
+    [<prefix>/]runs/<run_id>/pruned/<step>.json                  empty: the steps up to this one have been pruned
+    [<prefix>/]runs/<run_id>/namespaces/<namespace>/steps|active|pruned/…   the same, for a subgraph
 
 `run_id` is a canonical lower-case UUID. `step` is 0 … 2^64-1, zero-padded to 20 digits, so that S3's byte order is step
 order. `namespace` is one percent-encoded segment, `/` and `.` included. Kinds of object never share a prefix.
@@ -126,12 +127,16 @@ class RunKeys:
     """The states of this namespace stand under this, and nothing else."""
     actives: str = field(init=False, repr=False, compare=False)
     """The active snapshots of this namespace stand under this, and nothing else."""
+    floors: str = field(init=False, repr=False, compare=False)
+    """The markers of how far this namespace has been pruned are under this, and nothing else."""
 
     def __post_init__(self) -> None:
         run = f"{runs_prefix(self.prefix)}{self.run_id}/"
         root = f"{run}namespaces/{encode_segment(self.namespace)}/" if self.namespace else run
-        for name, value in (("run", run), ("root", root), ("steps", f"{root}steps/"), ("actives", f"{root}active/")):
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "run", run)
+        object.__setattr__(self, "root", root)
+        for name, folder in (("steps", "steps"), ("actives", "active"), ("floors", "pruned")):
+            object.__setattr__(self, name, f"{root}{folder}/")
         longest = len(self.actives.encode()) + _LONGEST_NAME
         if longest > MAX_KEY_BYTES:
             raise InvalidArgumentError(
@@ -156,6 +161,21 @@ class RunKeys:
     def committed_active(self, step: int, write_id: str) -> str:
         """The snapshot that the commit `write_id` wrote for `step`."""
         return f"{self.actives}{step:0{STEP_DIGITS}d}.{write_id}.json"
+
+    def floor(self, step: int) -> str:
+        """The marker that says that steps up to `step` have been pruned."""
+        return f"{self.floors}{step:0{STEP_DIGITS}d}.json"
+
+    def parse_floor(self, key: str) -> int | None:
+        """The step that the marker at `key` names; None if `key` is no marker of this namespace."""
+        return parse_step_name(key[len(self.floors) :]) if key.startswith(self.floors) else None
+
+    def of_namespace(self, key: str) -> RunKeys | None:
+        """The keys of the namespace that `key`, an object of this run, belongs to; None if it belongs to none."""
+        if not key.startswith(self.namespaces):
+            return run_keys(self.prefix, self.run_id)
+        name = decode_segment(key[len(self.namespaces) :].partition("/")[0])
+        return run_keys(self.prefix, self.run_id, name) if name else None
 
     def parse_state(self, key: str) -> int | None:
         """The step whose state stands at `key`; None if `key` is not a state of this namespace."""

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 StateT = TypeVar("StateT")
+
+InlineTasks: TypeAlias = Literal["auto", "always", "never"]
+"""Whether a commit puts the active tasks into the state's metadata, if they fit. S3 does not encrypt metadata with KMS:
+`auto` therefore leaves out tasks with payloads where the bodies are encrypted with a KMS key."""
+
+SnapshotObjects: TypeAlias = Literal["always", "when_large"]
+"""Whether a commit writes an active snapshot object beside tasks that the state carries inline: for people and tools,
+no call of the library needs it. `when_large`: only for tasks that are not inline."""
 
 
 class ActiveSnapshot(BaseModel):

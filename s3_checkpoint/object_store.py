@@ -68,14 +68,26 @@ class Written:
     """The answer is that of a repeat: an attempt before it, whose answer was lost, may have taken effect already."""
 
 
+_CONFLICT_CODES = frozenset({"ConditionalRequestConflict", "ConcurrentModification", "OperationAborted", "409"})
+"""Of a 409: another write to the key was in progress, and may have failed. The second is Ceph RGW's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The store says that the precondition did not hold, or that another write was under way; `code` is its own word.
+    """The store says that the precondition did not hold, or that another write was in progress.
 
     Not to be believed unread: a put whose first answer was lost is refused by its own success.
     """
 
     code: str
+    """The store's own word."""
+    status: int = field(default=0, compare=False)
+    """The HTTP status, 409 or 412; 0 where the store has none: then the code decides."""
+
+    @property
+    def was_there(self) -> bool:
+        """Whether an object was at the key when the put was refused (412); False for a 409, which does not tell."""
+        return self.status == 412 or (not self.status and self.code not in _CONFLICT_CODES)
 
 
 class ListedObject(NamedTuple):

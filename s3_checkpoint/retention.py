@@ -1,17 +1,22 @@
-"""Which objects of a run are no longer needed, and removing them in an order that no crash and no commit can spoil.
+"""What may be removed of a run, and in which order, so that no crash and no commit in progress can spoil what stays.
 
-A commit writes its active snapshot first and the state that names it second. In between, the snapshot looks like an
-orphan, and its step may be removed meanwhile, so that the commit still succeeds. Hence:
+**Ages.** A commit that began more than `grace`/2 ago does not send its state (`checkpointer`). So for whatever is older
+than `grace`, no commit is in progress that could still need it, and a step that is not there will not come.
 
-    the snapshot's step …            a committed snapshot goes if …
-    is above the newest step         never: its commit is under way, or will be tried again
-    is kept                          its state does not name it, and it is older than the grace period
-    goes with this call              its state names it (it goes after its state), or it is older than the grace period
-    is below the newest, not there   it is older than the grace period
+    object                        prune removes it if it is older than `grace`, and …
+    state                         retention lets the step go; never the newest
+    snapshot of a step that goes  always, after the state
+    snapshot of a step that stays another snapshot is there too, and the state names that one (1 HEAD)
+    snapshot without a state      the state has not come since the listing (1 HEAD)
+    snapshot of `save_active`     its step goes; or has no state, and a later step is there
 
-The grace period outlasts any commit by far (all attempts of both its requests end within minutes). States go first, the
-oldest first, and snapshots only after them: whatever interrupts that leaves a run whose kept steps are whole, and the
-next call removes the rest. Keys that are not of this layout are never touched by `prune`.
+**Order.** First the floor: an empty object whose key says up to which step states go. Then states, in requests of their
+own, the oldest first; a state that the store refuses to remove ends it. Then snapshots, then floors that a later one
+covers. Whatever interrupts that leaves every step that is still listed whole, and the next call removes the rest.
+
+`delete` removes everything of a run, in the same order, until a LIST shows nothing more. What it leaves is a young
+snapshot that no state it removed has named: a commit in progress may be about to name it, and would bring the run back
+without its tasks. Copies of inline tasks are nothing of the sort.
 """
 
 from __future__ import annotations
@@ -23,12 +28,13 @@ from datetime import datetime, timedelta
 
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.keys import RunKeys, decode_segment
+from s3_checkpoint.metadata import ObjectMetadata
 from s3_checkpoint.models import StepInfo
-from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore
+from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectAttributes, ObjectStore, pages
 from s3_checkpoint.read_ahead import ReadAhead, each
 
 GRACE = timedelta(hours=1)
-"""How old a snapshot that nothing names must be before it counts as left behind by a crash."""
+"""The age below which nothing is pruned: far longer than any commit takes, computing the state not included."""
 HEADS_AT_ONCE = 16
 
 
@@ -51,141 +57,263 @@ class Retention:
         ):
             raise InvalidArgumentError("older_than", repr(self.older_than)[:80], "must be a timedelta of zero or more")
 
-    def split(self, states: Sequence[StepInfo], now: datetime) -> tuple[list[StepInfo], list[StepInfo]]:
-        """`states`, ascending, as those kept and those that go."""
+    def split(
+        self, states: Sequence[StepInfo], now: datetime, grace: timedelta
+    ) -> tuple[list[StepInfo], list[StepInfo], int]:
+        """`states`, ascending, as those kept and those that go; and how many of the kept only `grace` keeps."""
         safe = len(states) - (self.keep_last or 1)
         kept: list[StepInfo] = []
         gone: list[StepInfo] = []
+        young = 0
         for index, state in enumerate(states):
-            young = self.older_than is not None and now - state.last_modified < self.older_than
-            (kept if index >= safe or young else gone).append(state)
-        return kept, gone
+            age = now - state.last_modified
+            if index >= safe or (self.older_than is not None and age < self.older_than):
+                kept.append(state)
+            elif grace and age < grace:
+                kept.append(state)
+                young += 1
+            else:
+                gone.append(state)
+        return kept, gone, young
+
+
+def is_young(listed: ListedObject, now: datetime, grace: timedelta) -> bool:
+    """Whether the grace period keeps it; one of zero keeps nothing, whatever the clocks say."""
+    return bool(grace) and now - listed.last_modified < grace
+
+
+def check_grace(grace: timedelta) -> timedelta:
+    """`grace`, if it is a timedelta of zero or more; `InvalidArgumentError` otherwise."""
+    if not isinstance(grace, timedelta) or grace < timedelta(0):
+        raise InvalidArgumentError("grace", repr(grace)[:80], "must be a timedelta of zero or more")
+    return grace
+
+
+@dataclass(slots=True)
+class NamespaceListing:
+    """The objects of one namespace of a run, as a listing shows them."""
+
+    keys: RunKeys
+    states: dict[int, ListedObject] = field(default_factory=dict)
+    saved: dict[int, ListedObject] = field(default_factory=dict)
+    """Snapshots of `save_active`, by step."""
+    committed: dict[int, list[tuple[str, ListedObject]]] = field(default_factory=dict)
+    """Snapshots of commits with their write ids, by step."""
+    floors: dict[int, ListedObject] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class RunListing:
+    """Everything that is listed under a run."""
+
+    run: RunKeys
+    namespaces: dict[str, NamespaceListing] = field(default_factory=dict)
+    """The root (`""`) first, where it has any object."""
+    others: list[ListedObject] = field(default_factory=list)
+    """Objects that are not of this layout."""
+    bytes: int = 0
+
+    def add(self, listed: ListedObject) -> None:
+        """Takes in one entry of the listing."""
+        self.bytes += listed.size
+        keys = self.run.of_namespace(listed.key)
+        if keys is None:
+            self.others.append(listed)
+            return
+        name = keys.namespace
+        if name not in self.namespaces:
+            self.namespaces[name] = NamespaceListing(keys)
+        found = self.namespaces[name]
+        if (step := keys.parse_state(listed.key)) is not None:
+            found.states[step] = listed
+        elif (parsed := keys.parse_active(listed.key)) is not None:
+            step, write_id = parsed
+            if write_id is None:
+                found.saved[step] = listed
+            else:
+                found.committed.setdefault(step, []).append((write_id, listed))
+        elif (step := keys.parse_floor(listed.key)) is not None:
+            found.floors[step] = listed
+        else:
+            self.others.append(listed)
+
+    def steps(self) -> set[int]:
+        """The run's own steps, those of namespaces not included."""
+        return set(self.namespaces[""].states) if "" in self.namespaces else set()
+
+    def entries(self) -> frozenset[ListedObject]:
+        """All objects that are listed."""
+        found = set(self.others)
+        for listing in self.namespaces.values():
+            found.update(listing.states.values(), listing.saved.values(), listing.floors.values())
+            found.update(listed for snapshots in listing.committed.values() for _, listed in snapshots)
+        return frozenset(found)
+
+    def keys_in_order(self) -> list[str]:
+        """All keys in an order in which they can be removed: states first."""
+        states = self.state_keys()
+        return states + sorted({listed.key for listed in self.entries()} - set(states))
+
+    def state_keys(self) -> list[str]:
+        """The keys of all states in the order in which `delete` removes them: the run's own last, its newest last."""
+        namespaces = [listing for name, listing in self.namespaces.items() if name]
+        own = [self.namespaces[""]] if "" in self.namespaces else []
+        return [listing.states[step].key for listing in namespaces + own for step in sorted(listing.states)]
+
+
+async def list_run(store: ObjectStore, run: RunKeys) -> RunListing:
+    """All objects of the run. 1 LIST per 1,000.
+
+    Snapshots are listed before states, as their keys order: the state of a commit that ended before the listing began
+    is never missed where its snapshot is seen.
+    """
+    listing = RunListing(run)
+    async for listed in objects_under(store, run.run):
+        listing.add(listed)
+    return listing
+
+
+async def objects_under(store: ObjectStore, prefix: str) -> AsyncIterator[ListedObject]:
+    """Every object under `prefix`. 1 LIST per 1,000."""
+    async for page in pages(store, prefix):
+        for listed in page.objects:
+            yield listed
 
 
 @dataclass(slots=True)
 class Removal:
     """What one namespace of a run loses."""
 
+    keys: RunKeys
     kept: int = 0
+    young: int = 0
+    """Of the kept, steps that only the grace period keeps."""
     steps: list[int] = field(default_factory=list)
     state_keys: list[str] = field(default_factory=list)
     snapshot_keys: list[str] = field(default_factory=list)
+    floor_keys: list[str] = field(default_factory=list)
+    """Floors that a later one covers."""
+    new_floor: int | None = None
+    """What is to be written before any state goes; None if a floor covers all that go."""
     bytes: int = 0
-
-    def add_snapshot(self, snapshot: ListedObject) -> None:
-        """Adds a snapshot to what goes."""
-        self.snapshot_keys.append(snapshot.key)
-        self.bytes += snapshot.size
-
-
-async def objects_under(store: ObjectStore, prefix: str) -> AsyncIterator[ListedObject]:
-    """Every object under `prefix`. 1 request per 1,000."""
-    token: str | None = None
-    while True:
-        page = await store.list(prefix, token=token)
-        for listed in page.objects:
-            yield listed
-        token = page.next_token
-        if token is None:
-            return
-
-
-async def namespaces_of(store: ObjectStore, keys: RunKeys) -> list[str]:
-    """The namespaces of the run, the root (`""`) first. 1 request per 1,000 namespaces, at least 1."""
-    found = [""]
-    token: str | None = None
-    while True:
-        page = await store.list(keys.namespaces, token=token, delimiter="/")
-        for prefix in page.prefixes:
-            name = decode_segment(prefix[len(keys.namespaces) : -1])
-            if name:
-                found.append(name)
-        token = page.next_token
-        if token is None:
-            return found
 
 
 async def plan_removal(
-    store: ObjectStore, keys: RunKeys, retention: Retention, *, now: datetime, grace: timedelta
+    store: ObjectStore, listing: NamespaceListing, retention: Retention, *, now: datetime, grace: timedelta
 ) -> Removal:
-    """What `retention` lets go in the namespace of `keys`; nothing is written.
+    """What `retention` lets go of a listed namespace; nothing is written.
 
-    n/1000 requests for the states and for the snapshots each; 1 more for each kept step with a committed snapshot older
-    than `grace`, and for each step that goes with a younger one.
+    1 HEAD for each step that stays with two snapshots or more, one of them older than `grace`, and for each snapshot
+    older than `grace` without a state.
     """
-    states = sorted(
-        [
-            StepInfo(step, listed.size, listed.last_modified)
-            async for listed in objects_under(store, keys.steps)
-            if (step := keys.parse_state(listed.key)) is not None
-        ],
-        key=lambda state: state.step,
-    )
-    if not states:
-        return Removal()
-    newest = states[-1].step
-    kept, gone = retention.split(states, now)
-    removal = Removal(
-        kept=len(kept),
-        steps=[state.step for state in gone],
-        state_keys=[keys.state(state.step) for state in gone],
-        bytes=sum(state.size for state in gone),
-    )
-    kept_steps, gone_steps = {state.step for state in kept}, set(removal.steps)
+    keys, states = listing.keys, listing.states
+    infos = [StepInfo(step, states[step].size, states[step].last_modified) for step in sorted(states)]
+    kept, gone, young = retention.split(infos, now, grace)
+    removal = Removal(keys, len(kept), young, [state.step for state in gone])
+    removal.state_keys = [states[step].key for step in removal.steps]
+    removal.bytes = sum(state.size for state in gone)
+    floor = max([*listing.floors, *removal.steps[-1:]], default=None)
+    removal.new_floor = floor if floor not in listing.floors else None
+    removal.floor_keys = [listed.key for step, listed in listing.floors.items() if step != floor]
+
+    def goes(listed: ListedObject) -> None:
+        removal.snapshot_keys.append(listed.key)
+        removal.bytes += listed.size
+
+    gone_steps, newest = set(removal.steps), infos[-1].step if infos else -1
     unsure: dict[int, list[tuple[str, ListedObject]]] = {}
-    async for listed in objects_under(store, keys.actives):
-        parsed = keys.parse_active(listed.key)
-        if parsed is None or parsed[0] > newest:
-            continue
-        step, write_id = parsed
-        old = now - listed.last_modified >= grace
-        goes, stays = step in gone_steps, step in kept_steps
-        if write_id is not None and ((goes and not old) or (stays and old)):
-            unsure.setdefault(step, []).append((write_id, listed))  # only its state can tell
-        elif goes or (old and not stays):
-            removal.add_snapshot(listed)
+    for step, snapshots in listing.committed.items():
+        old = [found for found in snapshots if not is_young(found[1], now, grace)]
+        if step in gone_steps:
+            for _, listed in old:
+                goes(listed)
+        elif old and (step not in states or len(snapshots) > 1):
+            unsure[step] = old  # only the state itself can tell
+    for step, listed in listing.saved.items():
+        if not is_young(listed, now, grace) and (step in gone_steps or (step not in states and step < newest)):
+            goes(listed)
 
-    async def named_by(step: int) -> tuple[int, str | None, bool]:
+    async def head_of(step: int) -> tuple[int, ObjectMetadata | None]:
         head = await store.head(keys.state(step))
-        return step, head.attributes.metadata.get("active") if head else None, head is not None
+        return step, ObjectMetadata.parse(head.attributes.metadata) if head else None
 
-    async with aclosing(ReadAhead(each(unsure), named_by, ahead=HEADS_AT_ONCE)) as heads:
-        async for step, named, present in heads:
+    async with aclosing(ReadAhead(each(unsure), head_of, ahead=HEADS_AT_ONCE)) as heads:
+        async for step, metadata in heads:
+            if (metadata is None) == (step in states):
+                continue  # it has come or gone since the listing: the next call tells
             for write_id, listed in unsure[step]:
-                if present and (write_id == named) == (step in gone_steps):
-                    removal.add_snapshot(listed)
+                if metadata is None or write_id != metadata.active:
+                    goes(listed)
     return removal
 
 
 async def remove(store: ObjectStore, removal: Removal) -> None:
-    """Removes what was planned: states, oldest first, then snapshots. 1 request per 1,000 objects of each."""
+    """Removes what was planned. 1 PUT if states go that no floor covers; 1 DELETE per 1,000 states, then snapshots."""
+    if removal.new_floor is not None:
+        await store.put(removal.keys.floor(removal.new_floor), b"", FLOOR_ATTRIBUTES, mode="overwrite")
     await delete_in_order(store, removal.state_keys)
     await delete_in_order(store, removal.snapshot_keys)
+    await delete_in_order(store, removal.floor_keys)
+
+
+FLOOR_ATTRIBUTES = ObjectAttributes(content_type="application/json", metadata=ObjectMetadata().build())
 
 
 async def delete_in_order(store: ObjectStore, keys: Sequence[str]) -> None:
-    """Removes `keys`, each thousand after the one before it is gone. 1 request per 1,000."""
+    """Removes `keys`, each thousand after the one before it is gone. 1 DELETE per 1,000."""
     for start in range(0, len(keys), PAGE_KEYS):
         await store.delete(keys[start : start + PAGE_KEYS])
 
 
-async def objects_of_run(store: ObjectStore, keys: RunKeys) -> list[ListedObject]:
-    """Everything under the run, in the order in which it can be removed. 1 request per 1,000 objects.
+@dataclass(slots=True)
+class Deletion:
+    """What one round of `delete` removes of a run, in its order, and what it leaves."""
 
-    States go first and the run's own last among them, the oldest first: as long as anything of the run can be resumed,
-    it is its newest step, whole.
+    state_keys: list[str]
+    other_keys: list[str]
+    left: int
+    """Young snapshots that a commit in progress may come to name."""
+
+
+async def plan_deletion(store: ObjectStore, listing: RunListing, *, now: datetime, grace: timedelta) -> Deletion:
+    """What of a listed run can be removed now; nothing is written.
+
+    1 HEAD for each snapshot of a commit younger than `grace`; 1 more for those that are no copies.
     """
+    others = [listed.key for listed in listing.others]
+    young: list[tuple[NamespaceListing, int, str, str]] = []
+    for namespace in listing.namespaces.values():
+        others += [listed.key for listed in (*namespace.saved.values(), *namespace.floors.values())]
+        for step, snapshots in namespace.committed.items():
+            for write_id, listed in snapshots:
+                if is_young(listed, now, grace):
+                    young.append((namespace, step, write_id, listed.key))
+                else:
+                    others.append(listed.key)
 
-    def turn(listed: ListedObject) -> tuple[bool, bool, bytes]:
-        own = keys.parse_state(listed.key) is not None
-        return not is_state(keys, listed.key), own, listed.key.encode()
+    async def removable(snapshot: tuple[NamespaceListing, int, str, str]) -> tuple[str, bool]:
+        namespace, step, write_id, key = snapshot
+        head = await store.head(key)
+        if head is None or ObjectMetadata.parse(head.attributes.metadata).copy:
+            return key, True
+        if step not in namespace.states:
+            return key, False
+        state = await store.head(namespace.keys.state(step))
+        return key, state is not None and ObjectMetadata.parse(state.attributes.metadata).active == write_id
 
-    return sorted([listed async for listed in objects_under(store, keys.run)], key=turn)
+    left = 0
+    async with aclosing(ReadAhead(each(young), removable, ahead=HEADS_AT_ONCE)) as answers:
+        async for key, goes in answers:
+            left += not goes
+            if goes:
+                others.append(key)
+    return Deletion(listing.state_keys(), others, left)
 
 
-def is_state(keys: RunKeys, key: str) -> bool:
-    """Whether a state of the run stands at `key`, its own or that of a namespace."""
-    if key.startswith(keys.namespaces):
-        segment, _, rest = key[len(keys.namespaces) :].partition("/")
-        return rest.startswith("steps/") and decode_segment(segment) is not None
-    return keys.parse_state(key) is not None
+async def namespaces_of(store: ObjectStore, keys: RunKeys) -> list[str]:
+    """The namespaces of the run, the root (`""`) first. 1 LIST per 1,000 namespaces, at least 1."""
+    found = [""]
+    async for page in pages(store, keys.namespaces, delimiter="/"):
+        names = (decode_segment(prefix[len(keys.namespaces) : -1]) for prefix in page.prefixes)
+        found += [name for name in names if name]
+    return found

@@ -13,19 +13,20 @@ from typing import Generic
 from uuid import UUID, uuid4
 
 from s3_checkpoint.checkpointer import S3Checkpointer
-from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError
-from s3_checkpoint.keys import RunKeys, check_run_id, check_step, parse_run_prefix, runs_prefix
-from s3_checkpoint.lineage import Origin, fork_to_known, fork_to_new
+from s3_checkpoint.errors import InvalidArgumentError, StepConflictError, StoreError, StoreUnavailableError
+from s3_checkpoint.keys import RunKeys, check_run_id, check_step, parse_run_prefix, run_keys, runs_prefix
+from s3_checkpoint.lineage import FIRST_STEP, Origin, is_same_fork
 from s3_checkpoint.models import StateT
-from s3_checkpoint.read_ahead import ReadAhead, each
+from s3_checkpoint.object_store import ListedObject, pages
+from s3_checkpoint.read_ahead import Budget, ReadAhead, each
 from s3_checkpoint.retention import (
     GRACE,
     Retention,
+    check_grace,
     delete_in_order,
-    is_state,
-    namespaces_of,
-    objects_of_run,
+    list_run,
     objects_under,
+    plan_deletion,
     plan_removal,
     remove,
 )
@@ -33,7 +34,11 @@ from s3_checkpoint.run_records import HistoryEntry, Pruned, PrunedRuns, RunActiv
 
 logger = logging.getLogger("s3_checkpoint.run_admin")
 RUNS_AT_ONCE = 8
+DELETE_ROUNDS = 100
+"""How often `delete` lists again while workers put new objects under the run."""
 ENTRIES_AHEAD = 8
+HISTORY_BYTES = 32 * 1024**2
+"""Bytes as stored of the entries that `history` has read ahead."""
 
 
 def _utc_now() -> datetime:
@@ -42,8 +47,8 @@ def _utc_now() -> datetime:
 
 def _logged(message: str, removed: Pruned) -> Pruned:
     if not removed.dry_run:
-        facts = {"states": removed.states, "snapshots": removed.snapshots, "removed_bytes": removed.bytes}
-        logger.info(message, extra={"run_id": str(removed.run_id), **facts})
+        counts = {"states": removed.states, "snapshots": removed.snapshots, "removed_bytes": removed.bytes}
+        logger.info(message, extra={"run_id": str(removed.run_id), **counts})
     return removed
 
 
@@ -73,17 +78,11 @@ class RunAdmin(Generic[StateT]):
 
         A run is whatever has a key under `runs/<uuid>/`, so one whose first commit is under way is there already.
         """
-        head = runs_prefix(self._prefix)
-        token: str | None = None
-        while True:
-            page = await self._store.list(head, token=token, delimiter="/")
+        async for page in pages(self._store, runs_prefix(self._prefix), delimiter="/"):
             for prefix in page.prefixes:
                 run_id = parse_run_prefix(self._prefix, prefix)
                 if run_id is not None:
                     yield run_id
-            token = page.next_token
-            if token is None:
-                return
 
     async def activity(self) -> AsyncIterator[RunActivity]:
         """As `runs`, each with its newest step and the time of it.
@@ -103,8 +102,8 @@ class RunAdmin(Generic[StateT]):
     async def history(self, run_id: UUID) -> AsyncIterator[HistoryEntry[StateT]]:
         """The steps of the run, newest first, whole; nothing for an unknown run. Of a subgraph: `with_namespace` first.
 
-        About n/1000 LISTs for n steps, then 2 GETs per entry, read as the iteration gets there and at most 8 entries
-        ahead of it. A step removed meanwhile is left out.
+        About n/1000 LISTs for n steps, then 1 GET per entry, 2 where the state does not carry its tasks inline, read as
+        the iteration gets there: at most 8 entries and 32 MiB as stored ahead of it. A step removed since is left out.
 
         Raises `StateDecodingError`, in its place, for a step that cannot be trusted.
         """
@@ -114,50 +113,82 @@ class RunAdmin(Generic[StateT]):
             return await self._entry(run, step)
 
         steps = await self._checkpointer.list(run_id)
-        async with aclosing(ReadAhead(each(reversed(steps)), entry, ahead=ENTRIES_AHEAD)) as entries:
+        budget: Budget[HistoryEntry[StateT] | None] = Budget(HISTORY_BYTES, lambda found: found.size if found else 0)
+        async with aclosing(ReadAhead(each(reversed(steps)), entry, ahead=ENTRIES_AHEAD, budget=budget)) as entries:
             async for found in entries:
                 if found is not None:
                     yield found
 
     async def _entry(self, run: RunKeys, step: int) -> HistoryEntry[StateT] | None:
         objects = self._checkpointer.objects
-        while (found := await objects.get_state(run, step)) is not None:
-            named = objects.snapshot_key(run, step, found.facts)
-            active = await objects.get_active(named or run.active(step), found.facts.active_digest)
-            if active is None and named is not None:
-                now = await objects.head_state(run, step)
-                if now is None or now != found.facts:
-                    continue  # removed or replaced between the two reads: look again
-                raise StateDecodingError(objects.bucket, named, "the active snapshot that the step names is gone")
-            state = await objects.decode_state(run, found)
-            head = found.stored.head
-            return HistoryEntry(step, head.last_modified, head.size, state, tuple(active or ()), Origin.of(head))
-        return None
+        whole = await objects.get_step(run, step)
+        if whole is None:
+            return None
+        state = await objects.decode_state(run, whole.state)
+        head = whole.state.stored.head
+        origin = Origin.of(whole.state.metadata)
+        return HistoryEntry(step, head.last_modified, head.size, state, tuple(whole.active), origin)
+
+    async def pruned_up_to(self, run_id: UUID) -> int | None:
+        """Up to which step the run has been pruned; None if it never was. Of a subgraph: `with_namespace` first.
+
+        Steps up to it that are still listed were kept; those that are not will not be committed again.
+
+        Requests:
+            1 LIST.
+        """
+        return await self._checkpointer.index.floor(
+            run_keys(self._prefix, check_run_id(run_id), self._checkpointer.namespace)
+        )
 
     async def fork(self, run_id: UUID, step: int, new_run_id: UUID | None = None) -> UUID:
-        """A run exists that begins with a copy of `step`, state and active tasks; its id is returned.
+        """A run exists whose step 0 is a copy of `step`, state and active tasks; its id is returned.
 
-        It goes on from there by itself: `resume` and `commit` with the new id. The rest of the history and the
-        namespaces of subgraphs are not copied. Where it came from stands in its metadata (`HistoryEntry.origin`).
+        It continues by itself: `resume` and `commit` with the new id. The rest of the history and the namespaces of
+        subgraphs are not copied. Where it came from is in its metadata (`HistoryEntry.origin`). Forking the same step
+        to the same id again is a success. Step 0 is created as a commit creates it: of several forks, and of a worker
+        that begins the run, one wins.
 
-        Without `new_run_id`: a new random id, copied inside the store; 4 requests. With one: the state is created on
-        the condition that nothing is there, and travels through here; 4 requests. Forking the same step to the same
-        id again is a success.
+        Requests:
+            1 GET, 1 LIST and 2 PUTs (with `snapshot_objects="when_large"`, or of a step without tasks, 1); 1 GET more
+            where the state does not carry its tasks inline. The state travels through this process. Forked before to
+            the same id: 2 GETs and 1 LIST.
 
-        Raises `InvalidArgumentError` if the step is not stored, or if `new_run_id` has steps already;
-        `StepConflictError` if another worker wrote the step there meanwhile; `StateDecodingError` if the step names a
-        snapshot that is gone. In all cases no step of the new run was written.
+        Args:
+            run_id: The run to fork.
+            step: Which of its steps, 0 … 2^64-1.
+            new_run_id: The id of the new run; a new random one if None.
+
+        Raises:
+            InvalidArgumentError: The step is not stored; `new_run_id` has steps already, or is `run_id`.
+            StepConflictError: Another worker or fork was first to begin `new_run_id`, or it has been pruned.
+            StateDecodingError: The step names a snapshot that is gone, or has tasks that cannot be trusted.
+            StoreUnavailableError: The outcome is unknown; calling again with the same `new_run_id` is safe.
+
+        After the first three, nothing of the new run was written that can be seen.
         """
+        commits, objects = self._checkpointer.commits, self._checkpointer.objects
+        began = commits.now()
         source, step = self._keys(run_id), check_step(step)
         target = self._keys(self._new_run_id() if new_run_id is None else new_run_id)
         if target == source:
             raise InvalidArgumentError("new_run_id", str(new_run_id), "must be another run")
-        if new_run_id is None:
-            await fork_to_new(self._store, source, target, step)
+        origin = str(Origin(source.run_id, step))
+        draft = await self._checkpointer.objects.draft_of_fork(
+            source, step, self._checkpointer.commits.new_id(), origin
+        )
+        if draft is None:
+            raise InvalidArgumentError("step", str(step), f"is not stored in run {source.run_id}")
+        first = await self._checkpointer.index.first_from(target, FIRST_STEP)
+        if first is None:
+            theirs = await commits.create(target, FIRST_STEP, draft, began=began)
+            if theirs is not None and not is_same_fork(theirs.metadata, draft.metadata):
+                raise StepConflictError(target.run_id, FIRST_STEP, theirs.metadata.write_id)
         else:
-            limit = self._checkpointer.objects.max_stored_bytes
-            await fork_to_known(self._store, source, target, step, max_bytes=limit)
-        logger.info("run forked", extra={"run_id": str(target.run_id), "origin": f"{source.run_id}/{step}"})
+            theirs = await objects.get_state(target, FIRST_STEP)
+            if theirs is None or not is_same_fork(theirs.metadata, draft.metadata):
+                raise InvalidArgumentError("new_run_id", str(target.run_id), "already has steps; choose another")
+        logger.info("run forked", extra={"run_id": str(target.run_id), "origin": origin})
         return target.run_id
 
     async def prune(
@@ -169,35 +200,51 @@ class RunAdmin(Generic[StateT]):
         dry_run: bool = False,
         grace: timedelta = GRACE,
     ) -> Pruned:
-        """Of the run, and of each of its namespaces, only the last `keep_last` (1 …) steps are left.
+        """Of the run, and of each of its namespaces, only the steps to be kept are left.
 
-        Or those stored within `older_than` (zero or more); with both, a step goes only if both let it go. Never goes
-        the newest step, an active snapshot that a kept step needs, or one that a commit under way may come to name.
-        Snapshots that no step names, left behind by crashed or losing commits, go once they are older than `grace`,
-        which must be longer than a commit can take. Safe while workers commit, beside other janitors, and to repeat.
+        Never goes the newest step, a step or snapshot younger than `grace`, or a snapshot that a kept step needs.
+        Snapshots that no step names, left behind by crashed or losing commits, go once they are older than `grace`.
+        Safe while workers commit, beside other janitors, and to repeat: a step that is gone is never committed again
+        (`commit`), since how far it goes is written down before anything is removed.
 
-        Per namespace n/1000 LISTs for states and for snapshots, 1 HEAD for each kept step with a committed snapshot
-        older than `grace` and for each removed one with a younger; 1 LIST for the namespaces; 1 DELETE per 1,000
-        objects. With `dry_run`, no DELETE.
+        Requests:
+            1 LIST per 1,000 objects of the run, namespaces included. Per namespace: 1 HEAD for each kept step that has
+            two snapshots or more, one of them older than `grace`, and for each snapshot older than `grace` without a
+            state; if steps go, 1 PUT, and 1 DELETE per 1,000 states and per 1,000 snapshots. With `dry_run`, no PUT and
+            no DELETE.
 
-        Raises as all calls do; a key that the store refuses to remove is an error. What was removed until then stays
-        removed: states before snapshots, the oldest first.
+        Args:
+            run_id: The run.
+            keep_last: The number of steps to keep, counted from the newest: 1 …
+            older_than: Only steps stored longer ago than this go; zero or more. With both, a step goes only if both let
+                it go.
+            dry_run: Count only.
+            grace: What is younger is kept; zero or more, and not less than the `grace` of the checkpointers that commit
+                to the run. `timedelta(0)` is for runs whose workers are stopped: a commit in progress could then commit
+                a pruned step again, or lose its tasks.
+
+        Raises:
+            InvalidArgumentError: Neither rule is given, or one is out of bounds; before any request.
+            AccessDeniedError: And the other errors of the store; a key that it refuses to remove is one. What was
+                removed until then stays removed: states before snapshots, the oldest first. Every step that is still
+                listed is whole.
         """
-        retention = Retention(keep_last, older_than)
+        retention, grace = Retention(keep_last, older_than), check_grace(grace)
         run = self._keys(run_id)
+        listing = await list_run(self._store, run)
         steps: tuple[int, ...] = ()
-        kept = states = snapshots = size = 0
-        for namespace in await namespaces_of(self._store, run):
-            keys = RunKeys(self._prefix, run.run_id, namespace)
-            removal = await plan_removal(self._store, keys, retention, now=self._now(), grace=grace)
+        kept = states = snapshots = size = young = 0
+        for name, namespace in listing.namespaces.items():
+            removal = await plan_removal(self._store, namespace, retention, now=self._now(), grace=grace)
             if not dry_run:
                 await remove(self._store, removal)
-            steps = tuple(removal.steps) if not namespace else steps
+            steps = tuple(removal.steps) if not name else steps
             kept += removal.kept
+            young += removal.young
             states += len(removal.state_keys)
             snapshots += len(removal.snapshot_keys)
             size += removal.bytes
-        return _logged("run pruned", Pruned(run.run_id, steps, kept, states, snapshots, size, dry_run))
+        return _logged("run pruned", Pruned(run.run_id, steps, kept, states, snapshots, size, dry_run, young=young))
 
     async def prune_all(
         self,
@@ -212,9 +259,10 @@ class RunAdmin(Generic[StateT]):
         """As `prune` on every run, `runs_at_once` (1 …) at a time; `on_run` is called after each, in `runs` order.
 
         1 LIST per 1,000 runs, and what `prune` takes for each. The first error ends it; runs done until then stay
-        pruned, and calling again goes on with the others.
+        pruned, and calling again continues with the others.
         """
         Retention(keep_last, older_than)
+        check_grace(grace)
         if type(runs_at_once) is not int or runs_at_once < 1:
             raise InvalidArgumentError("runs_at_once", repr(runs_at_once)[:80], "must be an int of 1 or more")
 
@@ -229,22 +277,56 @@ class RunAdmin(Generic[StateT]):
                     on_run(pruned)
         return total
 
-    async def delete(self, run_id: UUID, *, dry_run: bool = False) -> Pruned:
-        """Nothing stands under the run any more: states, snapshots, namespaces, and whatever else was put there.
+    async def delete(self, run_id: UUID, *, dry_run: bool = False, grace: timedelta = GRACE) -> Pruned:
+        """Nothing is under the run any more: states, snapshots, namespaces, floors, and whatever else was put there.
 
-        1 LIST and 1 DELETE per 1,000 objects; with `dry_run`, no DELETE. An unknown run is no error. States go first,
-        the run's own last and its newest last of all, so that a run half deleted is still resumed from its newest
-        step. Stop its workers first: what one commits meanwhile stays. In a versioned bucket, older versions remain
-        until a lifecycle rule removes them.
+        It repeats until a LIST shows nothing, so that what a worker commits until then goes too. A commit that is sent
+        after that begins the run again: stop the workers first. Whatever is seen of the run is whole, during and after.
+
+        Left, and counted (`Pruned.left`), is a snapshot younger than `grace` that is no copy of inline tasks, if no
+        state that was removed named it: a commit in progress may be about to. Delete again later, or with
+        `grace=timedelta(0)` once the workers are stopped.
+
+        Requests:
+            1 LIST and 2 DELETEs per 1,000 objects, and 1 LIST that shows nothing; 1 HEAD for each snapshot of a commit
+            younger than `grace`, 2 for those that are no copies. With `dry_run`, no DELETE. An unknown run is no error.
+
+        Raises:
+            StoreError: The store lists keys that are not the run's, and nothing was removed in that round; or it does
+                not remove what it says it does.
+            StoreUnavailableError: Workers go on committing faster than it deletes.
+            AccessDeniedError: And the other errors of the store. What was removed until then stays removed, states
+                first, the run's own last and its newest last of all: what is left is resumed from its newest step.
+
+        In a versioned bucket, older versions remain until a lifecycle rule removes them.
         """
+        check_grace(grace)
         run = self._keys(run_id)
-        objects = await objects_of_run(self._store, run)
-        if not dry_run:
-            await delete_in_order(self._store, [listed.key for listed in objects])
-        steps = [step for listed in objects if (step := run.parse_state(listed.key)) is not None]
-        states = sum(is_state(run, listed.key) for listed in objects)
-        size = sum(listed.size for listed in objects)
-        removed = Pruned(run.run_id, tuple(sorted(steps)), 0, states, len(objects) - states, size, dry_run)
+        steps: set[int] = set()
+        states = others = size = 0
+        shown: list[frozenset[ListedObject]] = []
+        for _ in range(DELETE_ROUNDS):
+            listing = await list_run(self._store, run)
+            shown = [*shown[-2:], listing.entries()]
+            if len(shown) == 3 and shown[0] == shown[1] == shown[2]:
+                detail = "it answers that it removed objects, and lists them still"
+                raise StoreError("DeleteObjects", self._store.bucket, run.run, detail)
+            plan = await plan_deletion(self._store, listing, now=self._now(), grace=grace)
+            if dry_run or not (plan.state_keys or plan.other_keys):
+                break
+            await delete_in_order(self._store, plan.state_keys)
+            await delete_in_order(self._store, plan.other_keys)
+            steps |= listing.steps()
+            states += len(plan.state_keys)
+            others += len(plan.other_keys)
+            size += listing.bytes
+        else:
+            detail = "workers continue to commit to the run; stop them"
+            raise StoreUnavailableError("delete", self._store.bucket, run.run, outcome_unknown=True, detail=detail)
+        if dry_run:
+            steps, size = listing.steps(), listing.bytes
+            states, others = len(plan.state_keys), len(plan.other_keys)
+        removed = Pruned(run.run_id, tuple(sorted(steps)), 0, states, others, size, dry_run, left=plan.left)
         return _logged("run deleted", removed)
 
     async def usage(self) -> AsyncIterator[RunUsage]:

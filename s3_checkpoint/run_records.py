@@ -52,6 +52,10 @@ class Pruned:
     bytes: int
     """What these took in the bucket, as stored."""
     dry_run: bool
+    young: int = 0
+    """Of the steps that stay, those that only the grace period keeps."""
+    left: int = 0
+    """Of `delete`: active snapshots left because a commit in progress may be about to name them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class PrunedRuns:
     snapshots: int
     bytes: int
     dry_run: bool
+    young: int = 0
 
     def plus(self, one: Pruned) -> PrunedRuns:
         """This and one run more."""
@@ -74,6 +79,7 @@ class PrunedRuns:
             self.snapshots + one.snapshots,
             self.bytes + one.bytes,
             self.dry_run,
+            self.young + one.young,
         )
 
 

@@ -166,7 +166,7 @@ class S3ObjectStore:
                 gone = isinstance(mode, Match) and is_absent("PutObject", code, status)
                 if precondition and (gone or is_refusal(code, status)):
                     exchange.answer, exchange.outcome = error.response, "refused"
-                    return Refused(code_of(error))
+                    return Refused(code_of(error), status_of(error))
                 raise
             self._check_status(answer, "PutObject", key)
             if not answer.get("ETag"):

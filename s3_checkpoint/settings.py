@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, field_serializer, field_validator, model_
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from s3_checkpoint.errors import ConfigurationError
+from s3_checkpoint.models import InlineTasks, SnapshotObjects
 
 Compression = Literal["gzip", "zstd"]
 AddressingStyle = Literal["path", "virtual", "auto"]
@@ -74,6 +75,11 @@ class S3Settings(BaseSettings):
     """Attempts per request in all, the first included (botocore's `standard` retry mode)."""
     max_connections: Annotated[int, Field(ge=1, le=1024)] = 64
     """Connections kept to the store at most; more calls at once wait for one."""
+    inline_tasks: InlineTasks = "auto"
+    """Whether a committed state carries its active tasks in its metadata, if they fit. S3 does not encrypt metadata
+    with KMS: with `auto`, tasks with payloads are left out where `kms_key_id` is set."""
+    snapshot_objects: SnapshotObjects = "always"
+    """`when_large`: no active snapshot object beside tasks that the state carries; `commit` is then 1 PUT."""
     conditional_writes: bool = True
     """False: use a store that ignores `If-None-Match`, knowingly; `commit` is then refused."""
 

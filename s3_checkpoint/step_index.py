@@ -11,11 +11,13 @@ where to look next: gaps, other keys and steps that come while it searches make 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from s3_checkpoint.keys import RunKeys
 from s3_checkpoint.models import StepInfo
-from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore
+from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore, pages
 from s3_checkpoint.step_listing import END, StepPage, all_pages, page_from, span, steps_among, together
 
 PROBES = 14
@@ -27,12 +29,23 @@ GROWING_ROUNDS = 4
 REMEMBERED_RUNS = 10_000
 
 
-class StepIndex:
-    """Finds steps. Knows only the store's protocol."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a LIST has shown of a run: that no step greater than `newest` was there at `at`."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    newest: int
+    at: float
+    """Seconds of the monotonic clock, read before the LIST was sent."""
+
+
+class StepIndex:
+    """Finds steps. Knows only the store's protocol. `monotonic` is the clock that looks are timed with, in seconds."""
+
+    def __init__(self, store: ObjectStore, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store = store
+        self._monotonic = monotonic
         self._seen: dict[str, int] = {}
+        self._looks: dict[str, Look] = {}
 
     def seen(self, run: RunKeys, step: int) -> None:
         """Remembers that the run has had this step, as a place to start the next search for the latest."""
@@ -40,6 +53,10 @@ class StepIndex:
         self._seen[run.steps] = max(known, step)
         if len(self._seen) > REMEMBERED_RUNS:
             del self._seen[next(iter(self._seen))]
+
+    def last_look(self, run: RunKeys) -> Look | None:
+        """The last time that a LIST of this process has shown the end of the run; None if none has."""
+        return self._looks.get(run.steps)
 
     async def latest(self, run: RunKeys) -> int | None:
         """The greatest step of the run, or None if it has none.
@@ -50,6 +67,7 @@ class StepIndex:
         """
         if not self._store.ordered:
             return max(await self.steps(run), default=None)
+        at = self._monotonic()
         hint = self._seen.get(run.steps, 0)
         found = await self._search(run, hint)
         if found is None and hint:
@@ -57,16 +75,50 @@ class StepIndex:
             found = await self._search(run, 0)
         if found is not None:
             self.seen(run, found)
+        self._look(run, Look(-1 if found is None else found, at))
         return found
+
+    async def first_from(self, run: RunKeys, step: int) -> int | None:
+        """The least step of the run that is not below `step`; None if there is none. 1 LIST.
+
+        A directory bucket is listed whole.
+        """
+        if not self._store.ordered:
+            return next((found for found in await self.steps(run) if found >= step), None)
+        at = self._monotonic()
+        page = await page_from(self._store, run, step, limit=1)
+        if not page.steps:
+            self._look(run, Look(step - 1, at))
+            return None
+        return page.steps[0]
+
+    async def floor(self, run: RunKeys) -> int | None:
+        """Up to which step the run has been pruned; None if it never was. 1 LIST."""
+        floors = [
+            step
+            async for page in pages(self._store, run.floors)
+            for key in page.keys
+            if (step := run.parse_floor(key)) is not None
+        ]
+        return max(floors, default=None)
 
     async def steps(self, run: RunKeys) -> list[int]:
         """All steps of the run, ascending. n/1000 LISTs, and up to 20 more beyond 2,000 steps; 16 at a time."""
+        at = self._monotonic()
         if not self._store.ordered:
-            return sorted((await self._unordered(run))[0])
-        steps = await all_pages(self._store, run, lambda page, count: page.steps[:count])
+            steps = sorted((await self._unordered(run))[0])
+        else:
+            steps = await all_pages(self._store, run, lambda page, count: page.steps[:count])
         if steps:
             self.seen(run, steps[-1])
+        self._look(run, Look(steps[-1] if steps else -1, at))
         return steps
+
+    def _look(self, run: RunKeys, look: Look) -> None:
+        self._looks.pop(run.steps, None)
+        self._looks[run.steps] = look
+        if len(self._looks) > REMEMBERED_RUNS:
+            del self._looks[next(iter(self._looks))]
 
     async def infos(self, run: RunKeys) -> list[StepInfo]:
         """As `steps`, with size and time."""

@@ -286,9 +286,13 @@ class SyncS3Checkpointer(Generic[StateT]):
             )
         )
 
-    def delete(self, run_id: UUID, *, dry_run: bool = False) -> Pruned:
+    def pruned_up_to(self, run_id: UUID) -> int | None:
+        """See `RunAdmin.pruned_up_to`."""
+        return self.run(lambda checkpointer: RunAdmin(checkpointer).pruned_up_to(run_id))
+
+    def delete(self, run_id: UUID, *, dry_run: bool = False, grace: timedelta = GRACE) -> Pruned:
         """See `RunAdmin.delete`."""
-        return self.run(lambda checkpointer: RunAdmin(checkpointer).delete(run_id, dry_run=dry_run))
+        return self.run(lambda checkpointer: RunAdmin(checkpointer).delete(run_id, dry_run=dry_run, grace=grace))
 
     def usage(self) -> Iterator[RunUsage]:
         """See `RunAdmin.usage`."""

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,10 +80,14 @@ async def test_what_cannot_be_trusted_is_an_error(store: ObjectStore, name: str)
         assert (caught.value.bucket, caught.value.key) == (store.bucket, KEYS.state(7))
 
 
+LARGE_TASKS = [ActiveSnapshot(node_name="a", payload="x" * 2048)]
+"""Too large for metadata: they are in an object of their own."""
+
+
 async def test_a_named_snapshot_that_is_gone_is_an_error(store: ObjectStore) -> None:
     """Resuming without tasks that were committed would run the graph from its start."""
     checkpointer = S3Checkpointer(Counter, store, new_id=lambda: "w1")
-    await checkpointer.commit(RUN, 7, Counter(n=1), [ActiveSnapshot(node_name="a")])
+    await checkpointer.commit(RUN, 7, Counter(n=1), LARGE_TASKS)
     await store.delete([KEYS.committed_active(7, "w1")])
 
     for read in (checkpointer.resume(RUN), checkpointer.load_active(RUN, 7)):
@@ -96,12 +101,48 @@ async def test_a_snapshot_that_was_exchanged_is_an_error(store: ObjectStore) -> 
     """The state says which digest its tasks have."""
     ids = iter(["w1", "w2"])
     checkpointer = S3Checkpointer(Counter, store, new_id=lambda: next(ids))
-    await checkpointer.commit(RUN, 7, Counter(n=1), [ActiveSnapshot(node_name="a")])
-    await checkpointer.commit(RUN, 8, Counter(n=2), [ActiveSnapshot(node_name="b")])
+    await checkpointer.commit(RUN, 7, Counter(n=1), LARGE_TASKS)
+    await checkpointer.commit(RUN, 8, Counter(n=2), [*LARGE_TASKS, *LARGE_TASKS])
     await store.copy(KEYS.committed_active(7, "w1"), KEYS.committed_active(8, "w2"))
 
     with pytest.raises(StateDecodingError, match="not the snapshot that its step was committed with"):
         await checkpointer.resume(RUN)
+
+
+@pytest.mark.parametrize(
+    ("inline", "problem"),
+    [
+        ("not base64!", "not base64"),
+        ("W10", "not base64"),
+        ("W10=", "does not match its active-digest"),
+        ("é", "not base64"),
+    ],
+)
+async def test_inline_tasks_that_cannot_be_trusted_are_an_error(inline: str, problem: str) -> None:
+    """The state says which digest its tasks have, wherever they are."""
+    store = MemoryStore()
+    checkpointer = S3Checkpointer(Counter, store)
+    await checkpointer.commit(RUN, 7, Counter(n=1), [ActiveSnapshot(node_name="a")])
+    stored = await store.get(KEYS.state(7), max_bytes=1000)
+    assert stored is not None
+    metadata = {**stored.head.attributes.metadata, "active-inline": inline}
+    attributes = replace(stored.head.attributes, metadata=metadata)
+    await store.put(KEYS.state(7), stored.body, attributes, mode="overwrite")
+
+    for read in (checkpointer.resume(RUN), checkpointer.load_active(RUN, 7)):
+        with pytest.raises(StateDecodingError, match=problem):
+            await read
+
+
+async def test_a_step_of_an_older_version_that_names_its_snapshot_is_read(store: ObjectStore) -> None:
+    """Before tasks were carried inline, every commit named a snapshot object."""
+    older = S3Checkpointer(Counter, store, inline_tasks="never")
+    await older.commit(RUN, 7, Counter(n=1), [ActiveSnapshot(node_name="a")])
+
+    resumed = await S3Checkpointer(Counter, store).resume(RUN)
+
+    assert resumed is not None
+    assert list(resumed.active) == [ActiveSnapshot(node_name="a")]
 
 
 @pytest.mark.parametrize("write_id", ["../../secret", "a/b", "a.b", "x" * 65, "é"])

@@ -28,6 +28,7 @@ from s3_checkpoint import (
     StateEncodingError,
 )
 from s3_checkpoint.codec import ActiveCodec, Body, StateCodec, compact_digest
+from s3_checkpoint.metadata import ObjectMetadata
 from s3_checkpoint.object_store import ObjectHead, StoredObject
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,7 +56,7 @@ def codec(type_: Any, **options: Any) -> StateCodec[Any]:
 
 
 def stored(body: Body, **more: str) -> StoredObject:
-    attributes = body.attributes("w1", schema_version="1", **more)
+    attributes = body.attributes(ObjectMetadata(write_id="w1", digest=body.digest, schema_version="1", **more))
     return StoredObject(body.data, ObjectHead(attributes, '"e"', len(body.data), NOW))
 
 
@@ -317,7 +318,7 @@ def test_a_newer_schema_version_is_refused() -> None:
     """The older code does not guess what the newer one meant."""
     new = codec(dict[str, int], schema_version=2)
     body = new.encode({"n": 1})
-    attributes = body.attributes("w", schema_version="2")
+    attributes = body.attributes(ObjectMetadata(write_id="w", digest=body.digest, schema_version="2"))
     newer = StoredObject(body.data, ObjectHead(attributes, "", len(body.data), NOW))
 
     with pytest.raises(StateDecodingError, match="newer than ours"):

@@ -44,8 +44,12 @@ async def test_opening_and_closing_make_no_request(settings: S3Settings, log: Re
     assert log.counts() == {}
 
 
+LARGE_TASKS = [ActiveSnapshot(node_name="a", payload="x" * 2048)]
+"""Too large for metadata."""
+
+
 async def test_writes_cost_what_they_say(checkpointer: S3Checkpointer[Counter], log: RequestLog) -> None:
-    """`save` and `save_active` 1 PUT, `commit` 2."""
+    """`save` and `save_active` 1 PUT, `commit` 2; 1 LIST before the first commit of a run not looked at yet."""
     await checkpointer.save(RUN, 0, Counter(n=0))
     assert log.counts() == {"PutObject": 1}
 
@@ -53,20 +57,80 @@ async def test_writes_cost_what_they_say(checkpointer: S3Checkpointer[Counter], 
     assert log.counts() == {"PutObject": 1}
 
     await checkpointer.commit(RUN, 1, Counter(n=1), TASKS)
+    assert log.counts() == {"ListObjectsV2": 1, "PutObject": 2}
+
+    await checkpointer.commit(RUN, 2, Counter(n=2), TASKS)
+    assert log.counts() == {"PutObject": 2}
+
+    await checkpointer.commit(RUN, 3, Counter(n=3), LARGE_TASKS)
     assert log.counts() == {"PutObject": 2}
 
 
-async def test_a_refused_commit_costs_one_head_more(checkpointer: S3Checkpointer[Counter], log: RequestLog) -> None:
+async def test_a_commit_after_resume_costs_no_list(checkpointer: S3Checkpointer[Counter], log: RequestLog) -> None:
+    """Resuming has looked at the end of the run."""
+    await checkpointer.commit(RUN, 0, Counter(n=0), TASKS)
+    await checkpointer.resume(RUN)
+    log.counts()
+
+    await checkpointer.commit(RUN, 1, Counter(n=1), TASKS)
+
+    assert log.counts() == {"PutObject": 2}
+
+
+async def test_a_commit_without_the_copy_is_one_put(settings: S3Settings, log: RequestLog) -> None:
+    """The tasks are in the state's metadata; those that do not fit still go first."""
+    settings = settings.model_copy(update={"snapshot_objects": "when_large"})
+    async with connect(Counter, settings, client=log.client) as checkpointer:
+        await checkpointer.resume(RUN)
+        log.counts()
+
+        await checkpointer.commit(RUN, 0, Counter(n=0), TASKS)
+        assert log.counts() == {"PutObject": 1}
+
+        await checkpointer.commit(RUN, 1, Counter(n=1), LARGE_TASKS)
+        assert log.counts() == {"PutObject": 2}
+
+        assert await checkpointer.load_active(RUN, 0) == TASKS
+        assert await checkpointer.load_active(RUN, 1) == LARGE_TASKS
+
+
+async def test_a_refused_commit_costs_one_get_more(checkpointer: S3Checkpointer[Counter], log: RequestLog) -> None:
     """Whether it turns out to be a repeat or a conflict."""
+    await checkpointer.resume(RUN)
     await checkpointer.commit(RUN, 1, Counter(n=1), TASKS)
     log.counts()
 
     await checkpointer.commit(RUN, 1, Counter(n=1), TASKS)
-    assert log.counts() == {"PutObject": 2, "HeadObject": 1}
+    assert log.counts() == {"PutObject": 2, "GetObject": 1}
 
     with pytest.raises(StepConflictError):
         await checkpointer.commit(RUN, 1, Counter(n=2), TASKS)
-    assert log.counts() == {"PutObject": 2, "HeadObject": 1}
+    assert log.counts() == {"PutObject": 2, "GetObject": 1}
+
+
+async def test_a_commit_to_a_step_known_to_be_there_sends_nothing(
+    checkpointer: S3Checkpointer[Counter], log: RequestLog
+) -> None:
+    """A late duplicate: 1 LIST shows the step, 1 GET what it holds."""
+    await checkpointer.commit(RUN, 1, Counter(n=1), TASKS)
+    await checkpointer.resume(RUN)
+    log.counts()
+
+    await checkpointer.commit(RUN, 1, Counter(n=1), TASKS)
+
+    assert log.counts() == {"ListObjectsV2": 1, "GetObject": 1}
+
+
+async def test_a_commit_before_later_steps_looks_for_the_floor(
+    checkpointer: S3Checkpointer[Counter], log: RequestLog
+) -> None:
+    """1 LIST more: the step may have been pruned."""
+    await checkpointer.commit(RUN, 5, Counter(n=5), TASKS)
+    log.counts()
+
+    await checkpointer.commit(RUN, 3, Counter(n=3), TASKS)
+
+    assert log.counts() == {"ListObjectsV2": 2, "PutObject": 2}
 
 
 async def test_reads_cost_what_they_say(checkpointer: S3Checkpointer[Counter], log: RequestLog) -> None:
@@ -82,11 +146,24 @@ async def test_reads_cost_what_they_say(checkpointer: S3Checkpointer[Counter], l
     await checkpointer.load_active(RUN, 0)
     assert log.counts() == {"GetObject": 1, "HeadObject": 1}
     await checkpointer.load_active(RUN, 1)
+    assert log.counts() == {"GetObject": 1, "HeadObject": 1}
+    await checkpointer.resume(RUN)
+    assert log.counts() == {"ListObjectsV2": 1, "GetObject": 1}
+    await checkpointer.list(RUN)
+    assert log.counts() == {"ListObjectsV2": 1}
+
+
+async def test_tasks_that_are_not_inline_cost_one_get_more(
+    checkpointer: S3Checkpointer[Counter], log: RequestLog
+) -> None:
+    """They are in an object of their own."""
+    await checkpointer.commit(RUN, 1, Counter(n=1), LARGE_TASKS)
+    log.counts()
+
+    await checkpointer.load_active(RUN, 1)
     assert log.counts() == {"GetObject": 2, "HeadObject": 1}
     await checkpointer.resume(RUN)
     assert log.counts() == {"ListObjectsV2": 1, "GetObject": 2}
-    await checkpointer.list(RUN)
-    assert log.counts() == {"ListObjectsV2": 1}
 
 
 async def test_an_unknown_run_costs_one_list(checkpointer: S3Checkpointer[Counter], log: RequestLog) -> None:

@@ -49,7 +49,7 @@ def checkpointer(settings: S3Settings) -> Iterator[SyncS3Checkpointer[Count]]:
         yield opened
 
 
-INSIDE = {"objects", "index", "prefix"}
+INSIDE = {"objects", "index", "commits", "prefix"}
 """Of the async checkpointer: not calls, but what other parts of the library work with."""
 CALLS = {
     name: call
@@ -112,10 +112,11 @@ def test_all_calls_of_the_operator(checkpointer: SyncS3Checkpointer[Count]) -> N
     seen: list[Pruned] = []
 
     assert list(checkpointer.runs()) == runs
-    assert {activity.run_id: activity.newest_step for activity in checkpointer.activity()} == {run_id: 11, forked: 3}
+    assert {activity.run_id: activity.newest_step for activity in checkpointer.activity()} == {run_id: 11, forked: 0}
     assert [entry.state.n for entry in checkpointer.history(run_id)] == [*range(11, -1, -1)]
     assert [usage.run_id for usage in checkpointer.usage()] == runs
-    assert checkpointer.prune(run_id, keep_last=2, grace=timedelta(days=1)).steps == tuple(range(10))
+    assert checkpointer.prune(run_id, keep_last=2, grace=timedelta(0)).steps == tuple(range(10))
+    assert checkpointer.pruned_up_to(run_id) == 9
     assert checkpointer.prune_all(keep_last=1, on_run=seen.append).runs == 2
     assert [pruned.run_id for pruned in seen] == runs
     checkpointer.delete(run_id)
@@ -320,4 +321,4 @@ def test_each_call_makes_the_requests_of_its_async_twin(settings: S3Settings) ->
         watched.commit(run_id, 0, Count(), [])
         watched.resume(run_id)
 
-    assert sent == {"PutObject": 2, "ListObjectsV2": 1, "GetObject": 2}
+    assert sent == {"PutObject": 2, "ListObjectsV2": 2, "GetObject": 1}

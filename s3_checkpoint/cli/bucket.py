@@ -20,7 +20,6 @@ from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.session import CommandError
 from s3_checkpoint.codec import JsonCodec
 from s3_checkpoint.connect import connect
-from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.keys import RunKeys, parse_run_prefix, runs_prefix
 from s3_checkpoint.lineage import Origin
 from s3_checkpoint.models import ActiveSnapshot
@@ -121,31 +120,24 @@ class OpenBucket:
         return found
 
     async def look(self, run: RunKeys, step: int) -> StepView | None:
-        """A step of the run, or None if it is not there. 2 GETs."""
+        """A step of the run, or None if it is not there. 1 GET; 1 more if the tasks are not inline."""
         objects = self.checkpointer.objects
-        while (found := await objects.get_state(run, step)) is not None:
-            named = objects.snapshot_key(run, step, found.facts)
-            active = await objects.get_active(named or run.active(step), found.facts.active_digest)
-            if active is not None or named is None:
-                break
-            if await objects.head_state(run, step) == found.facts:
-                raise StateDecodingError(objects.bucket, named, "the active snapshot that the step names is gone")
-            # Removed or replaced between the two reads: look again.
-        else:
+        whole = await objects.get_step(run, step)
+        if whole is None:
             return None
-        state = self._codec.decode(objects.bucket, run.state(step), found.stored)
-        head = found.stored.head
+        stored, metadata = whole.state.stored, whole.state.metadata
+        state = self._codec.decode(objects.bucket, run.state(step), stored)
         return StepView(
             step=step,
-            last_modified=head.last_modified,
-            size=head.size,
-            schema_version=head.attributes.metadata.get("schema-version", ""),
-            write_id=found.facts.write_id,
-            committed=bool(found.facts.active),
-            encoding=head.attributes.content_encoding,
-            origin=Origin.of(head),
+            last_modified=stored.head.last_modified,
+            size=stored.head.size,
+            schema_version=metadata.schema_version,
+            write_id=metadata.write_id,
+            committed=bool(metadata.active),
+            encoding=stored.head.attributes.content_encoding,
+            origin=Origin.of(metadata),
             state=state,
-            active=tuple(active or ()),
+            active=tuple(whole.active),
         )
 
 

@@ -73,7 +73,7 @@ async def fork(
     else:
         origin: JsonValue = {"run_id": str(keys.run_id), "step": step}
         write_document(session, {"run_id": str(new), "origin": origin}, output)
-    session.note(f"run {new} begins with step {step} of run {keys.run_id}")
+    session.note(f"run {new} begins, at its step 0, with step {step} of run {keys.run_id}")
 
 
 @command
@@ -100,7 +100,8 @@ async def prune(
             "--grace",
             parser=duration,
             metavar="SPAN",
-            help="How old a snapshot that no step names must be to go; longer than any commit takes.",
+            help="Keep whatever is younger. 0s is for runs whose workers are stopped: beside a worker, "
+            "a pruned step could be committed again.",
             show_default="1h",
         ),
     ] = GRACE,
@@ -163,14 +164,18 @@ def _report(
             "snapshots": removed.snapshots,
             "bytes": removed.bytes,
             "kept": removed.kept,
+            "young": removed.young,
             "dry_run": removed.dry_run,
         }
+        if isinstance(removed, Pruned):
+            counts["left"] = removed.left
         write_document(session, more | counts, output or Format.JSONL)
         return
     verb = "would remove" if removed.dry_run else "removed"
     session.say(
         f"{what}: {verb} {removed.states:,} steps and {removed.snapshots:,} snapshots, {size(removed.bytes)}; "
         f"{removed.kept:,} steps stay"
+        + (f", {removed.young:,} of them because they are younger than --grace" if removed.young else "")
     )
 
 
@@ -181,14 +186,24 @@ async def delete(
     run: RunArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: DRY = False,
+    grace: Annotated[
+        timedelta,
+        typer.Option(
+            "--grace",
+            parser=duration,
+            metavar="SPAN",
+            help="Leave active snapshots younger than this that a commit in progress may need; 0s if no worker runs.",
+            show_default="1h",
+        ),
+    ] = GRACE,
     output: OutputOption = None,
 ) -> ExitCode | None:
     """Delete a whole run: all steps, snapshots and namespaces. Asks first. Stop the run's workers before."""
     async with opened(session.settings) as bucket:
         keys = await bucket.run(run)
         with session.working("listing"):
-            planned = await bucket.admin.delete(keys.run_id, dry_run=True)
-        if not planned.states + planned.snapshots:
+            planned = await bucket.admin.delete(keys.run_id, dry_run=True, grace=grace)
+        if not planned.states + planned.snapshots + planned.left:
             raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
         if not (yes or dry_run):
             if not sys.stdin.isatty():
@@ -201,13 +216,18 @@ async def delete(
                 session.note("nothing was deleted")
                 return ExitCode.NO
         with session.working("deleting"):
-            deleted = planned if dry_run else await bucket.admin.delete(keys.run_id)
+            deleted = planned if dry_run else await bucket.admin.delete(keys.run_id, grace=grace)
     if chosen(session, output) == Format.TABLE:
         verb = "would delete" if dry_run else "deleted"
         objects = deleted.states + deleted.snapshots
         session.say(f"{verb} run {keys.run_id}: {objects:,} objects, {size(deleted.bytes)}")
     else:
         _report(session, deleted, output, "", {"run_id": str(keys.run_id)})
+    if deleted.left:
+        session.note(
+            f"{deleted.left:,} active snapshots are left: a commit in progress may need them. "
+            "Delete again in an hour, or with --grace 0s once no worker runs"
+        )
     return None
 
 

@@ -96,7 +96,7 @@ def with_three_runs(cli: Cli) -> Cli:
                 tasks = [ActiveSnapshot(node_name=NODES[step % 3], payload={"section": step})]
                 await checkpointer.commit(FIRST, step, state, tasks)
             await RunAdmin(checkpointer).fork(FIRST, 3, FORK)
-            await checkpointer.commit(FORK, 4, {"question": "why", "notes": ["other"]}, [])
+            await checkpointer.commit(FORK, 1, {"question": "why", "notes": ["other"]}, [])
             await checkpointer.save(SAVED, 0, {"only": "state"})
 
     asyncio.run(fill())

@@ -28,7 +28,7 @@ def test_runs_lists_every_run_once(three_runs: Cli) -> None:
     assert lines(three_runs("runs").stdout) == [{"run_id": str(run)} for run in (FIRST, FORK, SAVED)]
     assert [(r["run_id"], r["newest_step"]) for r in three_runs.json("runs", "--long")] == [
         (str(FIRST), 15),
-        (str(FORK), 4),
+        (str(FORK), 1),
         (str(SAVED), 0),
     ]
     assert len(three_runs.json("runs", "--limit", "2")) == 2
@@ -54,7 +54,7 @@ def test_show_gives_the_newest_step_whole(three_runs: Cli) -> None:
 
 def test_show_names_the_origin_of_a_fork(three_runs: Cli) -> None:
     """Where it came from stands in the first step of it."""
-    assert three_runs.json("show", str(FORK), "--step", "3")["origin"] == {"run_id": str(FIRST), "step": 3}
+    assert three_runs.json("show", str(FORK), "--step", "0")["origin"] == {"run_id": str(FIRST), "step": 3}
 
 
 def test_active_lists_the_tasks_that_run_next(three_runs: Cli) -> None:
@@ -62,7 +62,7 @@ def test_active_lists_the_tasks_that_run_next(three_runs: Cli) -> None:
     assert three_runs.json("active", "aaaa0", "--step", "1") == [{"node_name": "search", "payload": {"section": 1}}]
     none = three_runs("active", str(FORK))
     assert (none.exit_code, none.stdout) == (0, "")
-    assert "no active tasks after step 4" in none.stderr
+    assert "no active tasks after step 1" in none.stderr
 
 
 def test_history_goes_back_from_the_newest(three_runs: Cli) -> None:
@@ -94,7 +94,7 @@ def test_fork_prints_the_new_run(own_runs: Cli) -> None:
     new = own_runs("fork", "aaaa0", "--step", "5").stdout.strip()
 
     row = own_runs.json("show", new)
-    assert (row["step"], row["origin"]) == (5, {"run_id": str(FIRST), "step": 5})
+    assert (row["step"], row["origin"]) == (0, {"run_id": str(FIRST), "step": 5})
     taken = own_runs("fork", "aaaa0", "--new-run-id", str(SAVED))
     assert taken.exit_code == ExitCode.USAGE
     assert "already has steps" in taken.stderr
@@ -102,12 +102,15 @@ def test_fork_prints_the_new_run(own_runs: Cli) -> None:
 
 def test_prune_says_what_goes_and_keeps_the_rest(own_runs: Cli) -> None:
     """A dry run removes nothing; the newest step stays whatever the rule."""
-    planned = own_runs.json("prune", "aaaa0", "--keep-last", "2", "--dry-run")
+    young = own_runs.json("prune", "aaaa0", "--keep-last", "2")
+    assert (young["states"], young["kept"], young["young"]) == (0, 12, 10)
+    stopped = ("--grace", "0s")
+    planned = own_runs.json("prune", "aaaa0", "--keep-last", "2", "--dry-run", *stopped)
     assert (planned["steps"], planned["states"], planned["kept"], planned["dry_run"]) == (STEPS[:-2], 10, 2, True)
     assert len(own_runs.json("steps", "aaaa0")) == 12
 
-    assert own_runs.json("prune", "aaaa0", "--older-than", "0s")["kept"] == 1
-    everything = own_runs.json("prune", "--all", "--keep-last", "1")
+    assert own_runs.json("prune", "aaaa0", "--older-than", "0s", *stopped)["kept"] == 1
+    everything = own_runs.json("prune", "--all", "--keep-last", "1", *stopped)
 
     assert (everything["runs"], everything["kept"], everything["states"]) == (3, 3, 1)
     assert own_runs.json("show", "aaaa0")["step"] == 15
@@ -286,7 +289,7 @@ def test_a_run_of_5000_steps_is_listed_and_pruned(cli: Cli) -> None:
 
     assert len(lines(cli("steps", str(FIRST)).stdout)) == 5000
     assert cli.json("runs", "--long")[0]["newest_step"] == 4999
-    pruned = cli.json("prune", str(FIRST), "--keep-last", "10")
+    pruned = cli.json("prune", str(FIRST), "--keep-last", "10", "--grace", "0s")
 
     assert (pruned["states"], pruned["kept"]) == (4990, 10)
     assert [row["step"] for row in cli.json("steps", str(FIRST))] == list(range(4990, 5000))

@@ -58,7 +58,7 @@ def test_a_terminal_gets_a_table(three_runs: Cli) -> None:
     assert lines[header][:3] == ["RUN", "NEWEST", "STEP"]
     assert [line[:2] for line in lines[header + 1 : header + 4]] == [
         [str(FIRST), "15"],
-        [str(FORK), "4"],
+        [str(FORK), "1"],
         [str(SAVED), "0"],
     ]
 
@@ -76,7 +76,7 @@ def test_differences_are_coloured_unless_unwanted(three_runs: Cli) -> None:
 
 def test_show_describes_the_step_and_its_state(three_runs: Cli) -> None:
     """As a person reads it."""
-    text, code = shown(on_terminal(three_runs, "show", str(FORK), "--step", "3"))
+    text, code = shown(on_terminal(three_runs, "show", str(FORK), "--step", "0"))
 
     text = STYLE.sub("", text)
     assert code == 0

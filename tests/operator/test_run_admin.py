@@ -10,12 +10,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from s3_checkpoint import (
+    AccessDeniedError,
     ActiveSnapshot,
     InvalidArgumentError,
     MemoryStore,
     S3Checkpointer,
     StateDecodingError,
     StepConflictError,
+    StoreError,
 )
 from s3_checkpoint.keys import RunKeys
 from s3_checkpoint.lineage import Origin
@@ -29,6 +31,8 @@ RUN = UUID(int=1)
 KEYS = RunKeys("", RUN)
 State = dict[str, int]
 HOUR = timedelta(hours=1)
+STOPPED = timedelta(0)
+"""The grace of a run whose workers are stopped."""
 
 
 class Clock:
@@ -41,6 +45,10 @@ class Clock:
 
 def task(step: int) -> list[ActiveSnapshot]:
     return [ActiveSnapshot(node_name=f"after-{step}")]
+
+
+LARGE = [ActiveSnapshot(node_name="large", payload="x" * 2048)]
+"""Tasks that do not fit into metadata."""
 
 
 def over(store: ObjectStore) -> S3Checkpointer[State]:
@@ -71,7 +79,7 @@ async def test_runs_are_found_by_their_keys(store: ObjectStore) -> None:
 
 
 async def test_activity_names_the_newest_step_of_each_run(store: ObjectStore) -> None:
-    """A run whose first commit is under way has none yet."""
+    """A run whose first commit is in progress has none yet."""
     await commit(store, 4, 9)
     begun = RunKeys("", UUID(int=2))
     await store.put(begun.committed_active(0, "w"), b"[]", ObjectAttributes(), mode="create")
@@ -125,7 +133,7 @@ async def test_history_of_a_namespace_is_its_own(store: ObjectStore) -> None:
 
 async def test_history_says_when_a_snapshot_is_gone(store: ObjectStore) -> None:
     """Never an empty answer in place of lost tasks."""
-    await commit(store, 1)
+    await over(store).commit(RUN, 1, {"n": 1}, LARGE)
     await store.delete(await keys_in(store, KEYS.actives))
 
     with pytest.raises(StateDecodingError, match="gone"):
@@ -140,14 +148,14 @@ async def test_a_fork_begins_with_the_step_and_goes_on_by_itself(store: ObjectSt
 
     new = await RunAdmin(over(counted)).fork(RUN, 1)
 
-    assert counted.taken() == {"HEAD": 2, "COPY": 2}
+    assert counted.taken() == {"GET": 1, "LIST": 1, "PUT": 2}
     checkpointer = over(store)
     resumed = await checkpointer.resume(new)
     assert resumed is not None
-    assert (resumed.step, resumed.state, list(resumed.active)) == (1, {"n": 1}, task(1))
+    assert (resumed.step, resumed.state, list(resumed.active)) == (0, {"n": 1}, task(1))
     assert [entry.origin async for entry in RunAdmin(checkpointer).history(new)] == [Origin(RUN, 1)]
-    await checkpointer.commit(new, 2, {"n": 22}, [])
-    assert await checkpointer.load(RUN, 2) == {"n": 2}
+    await checkpointer.commit(new, 1, {"n": 22}, [])
+    assert await checkpointer.load(RUN, 1) == {"n": 1}
     assert set(before) < set(await keys_in(store))
 
 
@@ -159,7 +167,7 @@ async def test_a_step_saved_without_commit_forks_with_its_tasks(store: ObjectSto
 
     new = await RunAdmin(checkpointer).fork(RUN, 3)
 
-    assert await checkpointer.load_active(new, 3) == task(3)
+    assert await checkpointer.load_active(new, 0) == task(3)
 
 
 async def test_a_fork_to_a_given_id_can_be_repeated(store: ObjectStore) -> None:
@@ -169,8 +177,9 @@ async def test_a_fork_to_a_given_id_can_be_repeated(store: ObjectStore) -> None:
     admin = RunAdmin(over(counted))
 
     assert await admin.fork(RUN, 0, new) == new
-    assert counted.taken() == {"LIST": 1, "GET": 1, "COPY": 1, "PUT": 1}
+    assert counted.taken() == {"GET": 1, "LIST": 1, "PUT": 2}
     assert await admin.fork(RUN, 0, new) == new
+    assert counted.taken() == {"GET": 2, "LIST": 1}
 
     assert await over(store).load_active(new, 0) == task(0)
 
@@ -206,20 +215,13 @@ async def test_a_fork_that_is_overtaken_changes_nothing() -> None:
     assert await over(memory).load(new) == {"n": 99}
 
 
-async def test_a_fork_of_a_step_that_is_replaced_meanwhile_is_one_of_the_two() -> None:
-    """Body and metadata of a copy belong to the same write."""
-    memory = MemoryStore()
-    await commit(memory, 0)
+async def test_a_fork_takes_large_tasks_along(store: ObjectStore) -> None:
+    """They are in an object of their own, in both runs."""
+    await over(store).commit(RUN, 4, {"n": 4}, LARGE)
 
-    class Replaced(Counting):
-        async def around(self, request: Request, send: Send[T]) -> T:
-            if request.verb == "CopyObject" and self.requests["COPY"] == 1:
-                await over(memory).save(RUN, 0, {"n": 7})
-            return await super().around(request, send)
+    new = await RunAdmin(over(store)).fork(RUN, 4)
 
-    new = await RunAdmin(over(Replaced(memory))).fork(RUN, 0)
-
-    assert await over(memory).load(new) == {"n": 7}
+    assert await over(store).load_active(new, 0) == LARGE
 
 
 @pytest.mark.parametrize("new", [None, uuid4()])
@@ -238,16 +240,70 @@ async def test_prune_keeps_the_last_steps_and_what_they_need(store: ObjectStore)
     counted = Counting(store)
     admin = RunAdmin(over(counted))
 
-    planned = await admin.prune(RUN, keep_last=2, dry_run=True)
-    assert "DELETE" not in counted.taken()
-    pruned = await admin.prune(RUN, keep_last=2)
+    planned = await admin.prune(RUN, keep_last=2, dry_run=True, grace=STOPPED)
+    assert counted.taken() == {"LIST": 1}
+    pruned = await admin.prune(RUN, keep_last=2, grace=STOPPED)
 
-    assert counted.taken() == {"LIST": 5, "HEAD": 4, "DELETE": 2}
+    assert counted.taken() == {"LIST": 1, "PUT": 1, "DELETE": 2}
     assert planned == Pruned(RUN, (0, 1, 2, 3), 4, 4, 4, pruned.bytes, dry_run=True)
     assert pruned == Pruned(RUN, (0, 1, 2, 3), 4, 4, 4, pruned.bytes, dry_run=False)
     assert await over(store).list(RUN) == [4, 5]
     assert [await over(store).load_active(RUN, step) for step in (4, 5)] == [task(4), task(5)]
-    assert len(await keys_in(store)) == 8
+    assert len(await keys_in(store)) == 9
+    assert await admin.pruned_up_to(RUN) == 3
+
+
+async def test_prune_leaves_what_is_younger_than_the_grace_period() -> None:
+    """A commit in progress may still be about to write there; the answer tells how many steps that keeps."""
+    clock = Clock()
+    memory = MemoryStore(now=clock)
+    await commit(memory, 0, 1)
+    clock.now += 0.5 * HOUR
+    await commit(memory, 2, 3)
+    clock.now += 0.5 * HOUR
+
+    pruned = await RunAdmin(over(memory), now=clock).prune(RUN, keep_last=1)
+
+    assert (pruned.steps, pruned.kept, pruned.young) == ((0, 1), 2, 1)
+    assert await over(memory).list(RUN) == [2, 3]
+
+
+async def test_many_kept_steps_cost_no_heads() -> None:
+    """One snapshot beside one state decides nothing."""
+    clock = Clock()
+    memory = MemoryStore(now=clock)
+    await commit(memory, *range(400))
+    clock.now += 2 * HOUR
+    counted = Counting(memory)
+
+    await RunAdmin(over(counted), now=clock).prune(RUN, keep_last=300)
+
+    assert counted.taken() == {"LIST": 1, "PUT": 1, "DELETE": 2}
+
+
+async def test_the_floor_is_written_before_anything_goes_and_only_the_greatest_is_kept() -> None:
+    """A prune that is cut short has said how far it was about to go."""
+    clock = Clock()
+    memory = MemoryStore(now=clock)
+    verbs: list[tuple[str, str]] = []
+
+    class Recorded(Counting):
+        async def around(self, request: Request, send: Send[T]) -> T:
+            verbs.append((request.verb, request.key))
+            return await super().around(request, send)
+
+    admin = RunAdmin(over(Recorded(memory)), now=clock)
+    for step in range(4):
+        await commit(memory, step)
+    clock.now += 2 * HOUR
+
+    await admin.prune(RUN, keep_last=3)
+    await admin.prune(RUN, keep_last=1)
+
+    writes = [verb for verb, _ in verbs if verb in ("PutObject", "DeleteObjects")]
+    assert writes == ["PutObject", "DeleteObjects", "DeleteObjects"] * 2 + ["DeleteObjects"]
+    assert await keys_in(memory, KEYS.floors) == [KEYS.floor(2)]
+    assert await admin.pruned_up_to(RUN) == 2
 
 
 async def test_prune_by_age_keeps_the_newest_step_however_old() -> None:
@@ -269,14 +325,14 @@ async def test_prune_by_age_keeps_the_newest_step_however_old() -> None:
 
 
 async def test_snapshots_that_nothing_names_go_when_they_are_old() -> None:
-    """Those of losing and crashed commits, never one above the newest step, never one that `save_active` wrote."""
+    """Those of losing and crashed commits, never one that `save_active` wrote for a step that is or may come."""
     clock = Clock()
     memory = MemoryStore(now=clock)
     await commit(memory, 2, 4)
     await over(memory).save_active(RUN, 4, task(4))
     orphans = [KEYS.committed_active(1, "crashed"), KEYS.committed_active(4, "lost"), KEYS.active(3)]
-    ahead = [KEYS.committed_active(5, "under-way"), KEYS.active(6)]
-    for key in orphans + ahead:
+    orphans.append(KEYS.committed_active(5, "crashed"))
+    for key in [*orphans, KEYS.active(6)]:
         await memory.put(key, b"[]", ObjectAttributes(), mode="create")
     foreign = KEYS.actives + "notes.txt"
     await memory.put(foreign, b"", ObjectAttributes(), mode="create")
@@ -284,17 +340,25 @@ async def test_snapshots_that_nothing_names_go_when_they_are_old() -> None:
 
     assert (await admin.prune(RUN, keep_last=2)).snapshots == 0
     clock.now += HOUR
-    assert (await admin.prune(RUN, keep_last=2)).snapshots == 3
+    assert (await admin.prune(RUN, keep_last=2)).snapshots == 4
 
     left = await keys_in(memory, KEYS.actives)
     assert not set(left) & set(orphans)
-    assert {*ahead, foreign, KEYS.active(4)} < set(left)
+    assert {KEYS.active(6), foreign, KEYS.active(4)} < set(left)
     assert await over(memory).load_active(RUN, 4) == task(4)
 
 
 @pytest.mark.parametrize(
     "rule",
-    [{}, {"keep_last": 0}, {"keep_last": True}, {"older_than": -HOUR}, {"older_than": 3600}],
+    [
+        {},
+        {"keep_last": 0},
+        {"keep_last": True},
+        {"older_than": -HOUR},
+        {"older_than": 3600},
+        {"keep_last": 1, "grace": -HOUR},
+        {"keep_last": 1, "grace": 3600},
+    ],
 )
 async def test_a_rule_that_cannot_be_is_refused_before_any_request(rule: dict[str, object]) -> None:
     """Nothing is removed on a guess."""
@@ -316,7 +380,9 @@ async def test_prune_all_tells_of_each_run(store: ObjectStore) -> None:
         await commit(store, 0, 1, run=run)
     told: list[UUID] = []
 
-    total = await RunAdmin(over(store)).prune_all(keep_last=1, on_run=lambda pruned: told.append(pruned.run_id))
+    total = await RunAdmin(over(store)).prune_all(
+        keep_last=1, grace=STOPPED, on_run=lambda pruned: told.append(pruned.run_id)
+    )
 
     assert told == runs
     assert (total.runs, total.kept, total.states, total.snapshots) == (11, 11, 11, 11)
@@ -342,6 +408,70 @@ async def test_delete_leaves_nothing_of_the_run_and_everything_of_others(store: 
     assert (await admin.delete(RUN)).states == 0
 
 
+async def test_what_is_committed_while_a_run_is_deleted_goes_too() -> None:
+    """Deleting repeats until a LIST shows nothing."""
+    memory = MemoryStore()
+    await commit(memory, 0, 1)
+
+    class Beside(Counting):
+        async def around(self, request: Request, send: Send[T]) -> T:
+            answer = await super().around(request, send)
+            if request.verb == "ListObjectsV2" and self.requests["LIST"] == 1:
+                await commit(memory, 2)
+            return answer
+
+    deleted = await RunAdmin(over(Beside(memory))).delete(RUN)
+
+    assert deleted.steps == (0, 1, 2)
+    assert await keys_in(memory) == []
+
+
+async def test_a_snapshot_that_a_commit_may_be_about_to_name_is_left() -> None:
+    """A run that comes back after its deletion comes back whole; with the workers stopped, nothing is left."""
+    memory = MemoryStore()
+    await commit(memory, 0)
+
+    class DeletedInBetween(Wrapper):
+        async def around(self, request: Request, send: Send[T]) -> T:
+            if request.verb == "PutObject" and request.key == KEYS.state(1):
+                deleted.append(await RunAdmin(over(memory)).delete(RUN))
+            return await send()
+
+    deleted: list[Pruned] = []
+    await over(DeletedInBetween(memory)).commit(RUN, 1, {"n": 1}, LARGE)
+
+    assert [one.left for one in deleted] == [1]
+    resumed = await over(memory).resume(RUN)
+    assert resumed is not None
+    assert (resumed.step, list(resumed.active)) == (1, LARGE)
+    await RunAdmin(over(memory)).delete(RUN, grace=STOPPED)
+    assert await keys_in(memory) == []
+
+
+async def test_a_state_that_may_not_be_removed_keeps_its_tasks() -> None:
+    """A deny policy or a legal hold: states go in requests of their own, and snapshots only after them."""
+    clock = Clock()
+    memory = MemoryStore(now=clock)
+    for step in range(3):
+        await over(memory).commit(RUN, step, {"n": step}, LARGE)
+    clock.now += 2 * HOUR
+
+    class Held(Wrapper):
+        async def delete(self, keys: Sequence[str]) -> None:
+            await memory.delete([key for key in keys if key != KEYS.state(1)])
+            if KEYS.state(1) in keys:
+                raise AccessDeniedError("memory", KEYS.state(1), "s3:DeleteObject")
+
+    admin = RunAdmin(over(Held(memory)), now=clock)
+    for remove in (admin.prune(RUN, keep_last=1), admin.delete(RUN)):
+        with pytest.raises(AccessDeniedError):
+            await remove
+
+        for step in await over(memory).list(RUN):
+            assert await over(memory).load_active(RUN, step) == LARGE
+    assert await over(memory).list(RUN) == [1]
+
+
 async def test_a_run_half_deleted_is_resumed_from_its_newest_step() -> None:
     """The order of removal leaves no step without its tasks."""
     memory = MemoryStore()
@@ -352,7 +482,8 @@ async def test_a_run_half_deleted_is_resumed_from_its_newest_step() -> None:
         async def delete(self, keys: Sequence[str]) -> None:
             removed.extend(keys)
 
-    await RunAdmin(over(Broken(memory))).delete(RUN)
+    with pytest.raises(StoreError, match="lists them still"):
+        await RunAdmin(over(Broken(memory))).delete(RUN)
 
     newest = removed.index(KEYS.state(2))
     await memory.delete(removed[:newest])
@@ -391,4 +522,4 @@ async def test_long_runs_are_pruned_in_batches_of_a_thousand() -> None:
     pruned = await RunAdmin(over(counted), now=clock).prune(RUN, keep_last=1)
 
     assert (pruned.states, pruned.snapshots, pruned.kept) == (2499, 2499, 1)
-    assert counted.taken() == {"LIST": 1 + 3 + 3, "HEAD": 1, "DELETE": 6}
+    assert counted.taken() == {"LIST": 5, "PUT": 1, "DELETE": 6}

@@ -165,7 +165,14 @@ class Worker:
         self.written = 0
         gate = promises.world.gate()
         self.number = gate.actor
-        self.checkpointer = make(WORK, wrap(store or gate), new_id=self._new_id, sleep=_no_pause, jitter=lambda: 0.5)
+        self.checkpointer = make(
+            WORK,
+            wrap(store or gate),
+            new_id=self._new_id,
+            sleep=_no_pause,
+            jitter=lambda: 0.5,
+            monotonic=promises.world.clock.monotonic,
+        )
 
     def start(self, program: Coroutine[Any, Any, None]) -> None:
         """Starts its program; one per worker."""

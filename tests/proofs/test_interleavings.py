@@ -6,6 +6,7 @@ Some workers get a checkpointer that is wrong on purpose, to show that the explo
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -13,14 +14,16 @@ from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from pydantic import TypeAdapter
 
 from s3_checkpoint import ActiveSnapshot, Checkpoint, S3Checkpointer, StepConflictError, StoreUnavailableError
-from s3_checkpoint.codec import Facts
+from s3_checkpoint.commit_protocol import CommitProtocol
 from s3_checkpoint.keys import RunKeys
 from s3_checkpoint.object_store import ObjectStore, Refused
+from s3_checkpoint.step_objects import StateObject
 from tests.faults import Aim, AnswerLost, SlowDown503, SmallPages, state_put
 from tests.proofs.ledger import RUN, WORK, MakeCheckpointer, Promises, Work, Worker, tasks_of
-from tests.proofs.scheduler import Explorer, Scenario, Violation, World, at_once
+from tests.proofs.scheduler import Explorer, Scenario, Violation, World
 
 Program = Callable[[Worker], Coroutine[Any, Any, None]]
 
@@ -96,7 +99,7 @@ def after_steps(count: int, scenario: Scenario) -> Scenario:
         before = S3Checkpointer(WORK, world.store)
         promises = cast("Promises", scenario(world))
         for step in range(count):
-            at_once(before.commit(RUN, step, Work(label=f"old{step}"), tasks_of(f"old{step}")))
+            asyncio.run(before.commit(RUN, step, Work(label=f"old{step}"), tasks_of(f"old{step}")))
             promises.offered[step].add(f"old{step}")
             promises.known[step], promises.floor = f"old{step}", step
         return promises
@@ -108,26 +111,52 @@ def pages_of(keys: int) -> Callable[[ObjectStore], ObjectStore]:
     return lambda store: SmallPages(store, keys)
 
 
-RIVALS = workers(commits(5, "a"), commits(5, "b"))
+class TasksApart(S3Checkpointer[Work]):
+    """Right: no tasks in metadata, so each commit writes its snapshot first."""
+
+    def __init__(self, state_type: type[Work], store: ObjectStore, **options: Any) -> None:
+        super().__init__(state_type, store, inline_tasks="never", **options)
+
+
+class OneObject(S3Checkpointer[Work]):
+    """Right: no copy of the tasks beside the state, so a commit is one PUT and more of them can be explored."""
+
+    def __init__(self, state_type: type[Work], store: ObjectStore, **options: Any) -> None:
+        super().__init__(state_type, store, snapshot_objects="when_large", **options)
+
+
+RIVALS = workers(commits(5, "a"), commits(5, "b"), make=OneObject)
 EXPLORED: dict[str, Explorer] = {
-    "three rivals for one step": Explorer(workers(commits(5, "a"), commits(5, "b"), commits(5, "c"))),
+    "three rivals for one step": Explorer(workers(commits(5, "a"), commits(5, "b"), commits(5, "c"), make=OneObject)),
     "two rivals and two faults": Explorer(RIVALS, budget=2),
-    "two rivals who look": Explorer(workers(commits_and_looks(5, "a"), commits_and_looks(5, "b"))),
-    "the same content twice, and a rival": Explorer(workers(commits(5, "a"), commits(5, "a"), commits(5, "b"))),
-    "two engines on one run": Explorer(workers(goes_on("a", 2), goes_on("b", 1))),
-    "two rivals and a reader": Explorer(workers(commits(5, "a"), commits(5, "b"), reads(5)), budget=0),
+    "two rivals and the copies of their tasks": Explorer(workers(commits(5, "a"), commits(5, "b"))),
+    "two rivals with tasks apart": Explorer(workers(commits(5, "a"), commits(5, "b"), make=TasksApart)),
+    "two rivals who look": Explorer(workers(commits_and_looks(5, "a"), commits_and_looks(5, "b"), make=OneObject)),
+    "the same content twice, and a rival": Explorer(
+        workers(commits(5, "a"), commits(5, "a"), commits(5, "b"), make=OneObject)
+    ),
+    "two engines on one run": Explorer(workers(goes_on("a", 2), goes_on("b", 1), make=OneObject)),
+    "two rivals and a reader": Explorer(workers(commits(5, "a"), commits(5, "b"), reads(5), make=OneObject), budget=0),
     "a commit and a reader": Explorer(workers(commits(5, "a"), reads(5))),
+    "a commit with tasks apart and a reader": Explorer(workers(commits(5, "a"), reads(5), make=TasksApart)),
     "a commit and a save": Explorer(workers(commits(5, "a"), saves(5, "s"))),
-    "a commit, a save and a reader": Explorer(workers(commits(5, "a"), saves(5, "s"), reads(5)), budget=0),
-    "a commit and a save with tasks": Explorer(workers(commits(5, "a"), saves(5, "s", active=True))),
-    "writes that land late": Explorer(workers(commits_and_looks(5, "a"), commits_and_looks(5, "b")), ["late"]),
-    "saves that land late": Explorer(workers(commits(5, "a"), saves(5, "s")), ["late"]),
+    "a commit, a save and a reader": Explorer(
+        workers(commits(5, "a"), saves(5, "s"), reads(5), make=OneObject), budget=0
+    ),
+    "a commit and a save with tasks": Explorer(workers(commits(5, "a"), saves(5, "s", active=True), make=OneObject)),
+    "writes that land late": Explorer(
+        workers(commits_and_looks(5, "a"), commits_and_looks(5, "b"), make=OneObject), ["late"]
+    ),
+    "saves that land late": Explorer(workers(commits(5, "a"), saves(5, "s"), make=OneObject), ["late"]),
 }
 LONG: dict[str, Explorer] = {
+    "three rivals and the copies of their tasks": Explorer(
+        workers(commits(5, "a"), commits(5, "b"), commits(5, "c")), budget=0
+    ),
     "two rivals and three faults": Explorer(RIVALS, budget=3),
-    "two engines, two rounds": Explorer(workers(goes_on("a", 2), goes_on("b", 2))),
-    "two rivals and a reader, faults": Explorer(workers(commits(5, "a"), commits(5, "b"), reads(5))),
-    "a commit and a reader, two faults": Explorer(workers(commits(5, "a"), reads(5)), budget=2),
+    "two engines, two rounds": Explorer(workers(goes_on("a", 2), goes_on("b", 2), make=OneObject)),
+    "two rivals and a reader, faults": Explorer(workers(commits(5, "a"), commits(5, "b"), reads(5), make=OneObject)),
+    "a commit and a reader, two faults": Explorer(workers(commits(5, "a"), reads(5), make=OneObject), budget=2),
     "two savers and a committer": Explorer(workers(commits(5, "a"), saves(5, "s", active=True), saves(5, "t"))),
 }
 
@@ -153,26 +182,23 @@ def test_the_promises_hold_while_the_latest_step_is_searched_for(count: int) -> 
 
 def test_thousands_of_schedules_are_explored() -> None:
     """Leaving out half of a scenario would be seen here: the counts are those of the algorithm, not of chance."""
-    report = Explorer(workers(commits(5, "a"), commits(5, "b"), commits(5, "c"))).explore()
+    report = Explorer(workers(commits(5, "a"), commits(5, "b"), commits(5, "c"), make=OneObject)).explore()
 
     assert report.schedules > 2_000
     assert report.states > 2_000
 
 
-class StateFirst(S3Checkpointer[Work]):
+class StateFirst(TasksApart):
     """Wrong: the state is visible before its tasks are."""
 
     async def commit(self, run_id: UUID, step: int, state: Work, active: Sequence[ActiveSnapshot]) -> None:
-        run, write_id = self._run(run_id), self._new_id()
-        state_body, active_body = await self._objects.encode_state(state), await self._objects.encode_active(active)
-        outcome = await self._objects.put_state(
-            run, step, state_body, write_id, mode="create", active_digest=active_body.digest
-        )
+        run, ours = self._run(run_id), await self._objects.draft(state, active, self._commits.new_id())
+        outcome = await self._objects.create_state(run, step, ours)
         if isinstance(outcome, Refused):
-            facts = await self._objects.head_state(run, step)
-            if facts is None or facts.write_id != write_id:
-                raise StepConflictError(run_id, step, facts.write_id if facts else "")
-        await self._objects.put_active(run.committed_active(step, write_id), active_body, write_id)
+            theirs = await self._objects.get_state(run, step)
+            if theirs is None or theirs.metadata.write_id != ours.metadata.write_id:
+                raise StepConflictError(run_id, step, theirs.metadata.write_id if theirs else "")
+        await self._objects.put_snapshot(run, step, ours)
 
 
 class OneSnapshotKey(S3Checkpointer[Work]):
@@ -180,44 +206,51 @@ class OneSnapshotKey(S3Checkpointer[Work]):
 
     async def commit(self, run_id: UUID, step: int, state: Work, active: Sequence[ActiveSnapshot]) -> None:
         await self.save_active(run_id, step, active)
-        write_id = self._new_id()
-        body = await self._objects.encode_state(state)
-        outcome = await self._objects.put_state(self._run(run_id), step, body, write_id, mode="create")
+        run, ours = self._run(run_id), await self._objects.draft(state, [], self._commits.new_id())
+        metadata = replace(ours.metadata, active="", active_digest="", active_inline="")
+        attributes = replace(ours.state_attributes, metadata=metadata.build())
+        outcome = await self._objects.create_state(run, step, replace(ours, state_attributes=attributes))
         if isinstance(outcome, Refused):
-            facts = await self._objects.head_state(self._run(run_id), step)
-            if facts is None or facts.write_id != write_id:
-                raise StepConflictError(run_id, step, facts.write_id if facts else "")
+            theirs = await self._objects.get_state(run, step)
+            if theirs is None or theirs.metadata.write_id != metadata.write_id:
+                raise StepConflictError(run_id, step, theirs.metadata.write_id if theirs else "")
+
+
+class _Believing(CommitProtocol[Work]):
+    async def _read_back(self, run: RunKeys, step: int) -> StateObject | None:
+        raise StepConflictError(run.run_id, step, "")
 
 
 class BelievesRefusals(S3Checkpointer[Work]):
     """Wrong: 412 is taken for another's success."""
 
-    async def _stands(self, run: RunKeys, step: int, ours: Facts) -> bool | None:
-        facts = await self._objects.head_state(run, step)
-        raise StepConflictError(run.run_id, step, facts.write_id if facts else "")
+    def __init__(self, state_type: type[Work], store: ObjectStore, **options: Any) -> None:
+        super().__init__(state_type, store, **options)
+        self._commits.__class__ = _Believing
 
 
 class Unconditional(S3Checkpointer[Work]):
     """Wrong: the last writer wins, and the first was told that it had."""
 
     async def commit(self, run_id: UUID, step: int, state: Work, active: Sequence[ActiveSnapshot]) -> None:
-        run, write_id = self._run(run_id), self._new_id()
-        state_body, active_body = await self._objects.encode_state(state), await self._objects.encode_active(active)
-        await self._objects.put_active(run.committed_active(step, write_id), active_body, write_id)
-        await self._objects.put_state(
-            run, step, state_body, write_id, mode="overwrite", active_digest=active_body.digest
-        )
+        run, ours = self._run(run_id), await self._objects.draft(state, active, self._commits.new_id())
+        await self._objects.put_snapshot(run, step, ours)
+        await self._objects.store.put(run.state(step), ours.state, ours.state_attributes, mode="overwrite")
 
 
 class ForgetsTheTasks(S3Checkpointer[Work]):
-    """Wrong: resume shows the tasks of `save_active`, whoever committed the step."""
+    """Wrong: resume shows the tasks of `save_active`, whichever call committed the step."""
 
     async def resume(self, run_id: UUID) -> Checkpoint[Work] | None:
         found = await super().resume(run_id)
         if found is None:
             return None
-        saved = await self._objects.get_active(self._run(run_id).active(found.step))
-        return found if saved is None else replace(found, active=tuple(saved))
+        saved = await self._objects.store.get(self._run(run_id).active(found.step), max_bytes=10_000)
+        return found if saved is None else replace(found, active=tuple(tasks_in(saved.body)))
+
+
+def tasks_in(body: bytes) -> list[ActiveSnapshot]:
+    return TypeAdapter(list[ActiveSnapshot]).validate_json(body)
 
 
 @pytest.mark.parametrize(
@@ -245,8 +278,8 @@ def test_a_wrong_checkpointer_is_found_out(wrong: type, scenario: Scenario, stor
 
 
 async def test_nothing_was_written_is_said_only_when_it_is_so(store: ObjectStore) -> None:
-    """Story: the PUT landed, its repeat was refused, the HEAD failed, and the error said that nothing was written."""
-    faulty = SlowDown503(AnswerLost(store, state_put()), Aim("HeadObject"))
+    """Story: the PUT landed, its repeat was refused, the GET failed, and the error said that nothing was written."""
+    faulty = SlowDown503(AnswerLost(store, state_put()), Aim("GetObject"))
     checkpointer = S3Checkpointer(Work, faulty)
 
     with pytest.raises(StoreUnavailableError) as caught:
