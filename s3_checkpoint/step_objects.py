@@ -133,7 +133,6 @@ class StepObjects(Generic[StateT]):
         of_state = state_body.attributes(inline or named)
         if inline is not None and self._snapshot_objects == "when_large":
             return StepDraft(state_body.data, of_state, inline, tuple(active))
-        of_snapshot = ObjectMetadata(write_id=write_id, digest=active_body.digest, copy="1" if inline else "")
         of_snapshot = active_body.attributes(
             ObjectMetadata(write_id=write_id, digest=active_body.digest, copy="1" if inline else "")
         )

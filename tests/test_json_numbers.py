@@ -140,4 +140,4 @@ def test_an_origin_that_is_no_step_is_none(step: str) -> None:
     metadata = {"origin": f"{UUID(int=1)}/{step}"}
     head = ObjectHead(ObjectAttributes(metadata=metadata), '"e"', 2, datetime(2026, 1, 1, tzinfo=UTC))
 
-    assert Origin.of(head) is None
+    assert Origin.of_head(head) is None
