@@ -61,7 +61,19 @@ async def _ask(patient: Patient, operation: str) -> tuple[Mapping[str, Any] | No
         return None, unclear(f"no answer ({code or type(error).__name__})")
     if not isinstance(answer, Mapping):
         return None, unclear(f"no answer that makes sense ({type(answer).__name__})")
+    told = [value for name, value in answer.items() if name != "ResponseMetadata" and value]
+    if not told and not _is_empty_xml(operation, answer):
+        return None, unclear("an answer that is not S3's; is a proxy or a portal answering?")
     return answer, None
+
+
+def _is_empty_xml(operation: str, answer: Mapping[str, Any]) -> bool:
+    """Whether an answer in which nothing was found can be S3's: a portal's page is read as one without members."""
+    headers = _part(_part(answer, "ResponseMetadata"), "HTTPHeaders")
+    kind = str(_part(headers, "content-type") or "").lower()
+    if operation == "get_bucket_versioning":  # of a bucket that never had versions, some stores say nothing at all
+        return "html" not in kind
+    return "xml" in kind and "html" not in kind and _part(headers, "content-length") != "0"
 
 
 async def is_versioned(patient: Patient) -> bool:

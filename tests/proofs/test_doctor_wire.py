@@ -7,12 +7,18 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import pytest
 
 from s3_checkpoint import S3Settings
 from s3_checkpoint.doctor import Finding, Status, examine
-from s3_checkpoint.doctor.examination import PROBES
+from s3_checkpoint.doctor.bucket import BUCKET
+from s3_checkpoint.doctor.examination import PROBES, run_probe
+from s3_checkpoint.doctor.findings import Patient
+from s3_checkpoint.keys import RunKeys
+from s3_checkpoint.s3_client import client_for
+from s3_checkpoint.s3_store import S3ObjectStore
 from tests.faults import Verb
 from tests.proofs.wire import Garbling, Spoiling, Wire, wire_to
 
@@ -127,7 +133,7 @@ async def test_a_sound_store_is_never_called_unsafe_whatever_is_lost_here_and_th
     assert found["create-exclusive"].status != Status.FAIL
 
 
-@pytest.mark.parametrize("name", ["cut", "portal", "portal, 404", "no http", "moved", "odd code", "flipped"])
+@pytest.mark.parametrize("name", ["cut", "portal", "odd code", "flipped"])
 @pytest.mark.parametrize("verb", VERBS)
 async def test_a_sound_store_is_never_called_unsafe_though_all_of_a_kind_is_lost(
     wire: Wire, through: S3Settings, verb: Verb, name: str
@@ -142,7 +148,7 @@ async def test_a_sound_store_is_never_called_unsafe_though_all_of_a_kind_is_lost
     assert wrong or verb == "HeadObject"
 
 
-@pytest.mark.parametrize("name", ["cut", "headless", "portal", "no http", "busy", "odd code", "flipped"])
+@pytest.mark.parametrize("name", ["cut", "portal", "busy", "flipped"])
 @pytest.mark.parametrize("verb", ["PutObject", "GetObject"])
 async def test_an_unsound_store_is_never_called_safe_whatever_is_lost(
     wire: Wire, through: S3Settings, verb: Verb, name: str
@@ -177,12 +183,11 @@ async def test_a_garbled_answer_about_the_bucket_is_a_finding(wire: Wire, throug
     for question in ("versioning", "lifecycle", "encryption", "publicAccessBlock"):
         wire.spoil(GARBLED[name], "GetObject", f"?{question}", times=100_000)
 
-    found = await report(through)
+    async with client_for(through) as client:
+        patient = Patient(S3ObjectStore(client, through), RunKeys("", uuid4()), through, client)
+        found = {probe.name: await run_probe(probe, patient) for probe in BUCKET}
 
-    assert {found[probe].status for probe in ("versioning", "lifecycle", "encryption")} <= {
-        Status.INCONCLUSIVE,
-        Status.SKIP,
-        Status.PASS,
-        Status.WARN,
-    }
-    assert found["create-exclusive"].status == Status.PASS
+    assert not [one for one in found.values() if one.status == Status.FAIL]
+    if name not in ("other xml", "flipped"):
+        passed = {one.probe for one in found.values() if one.status == Status.PASS}
+        assert passed <= ({"versioning"} if name in ("empty", "no length") else set())
