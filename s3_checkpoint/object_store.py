@@ -65,7 +65,10 @@ class Written:
 
     etag: str
     repeated: bool = False
-    """The answer is that of a repeat: an attempt before it, whose answer was lost, may have taken effect already."""
+    """The answer is that of a repeat: an attempt before it, whose answer was lost, may have taken effect already.
+
+    Of repeats that the HTTP library makes below the SDK, on a connection that broke, nothing is known.
+    """
 
 
 _CONFLICT_CODES = frozenset({"ConditionalRequestConflict", "ConcurrentModification", "OperationAborted", "409"})

@@ -171,7 +171,7 @@ class S3ObjectStore:
             self._check_status(answer, "PutObject", key)
             if not answer.get("ETag"):
                 raise self._odd_answer("PutObject", key, "it has no ETag")
-        return Written(answer["ETag"], repeated=exchange.attempts > 1)
+        return Written(answer["ETag"], repeated=answer.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0)
 
     async def list(
         self,

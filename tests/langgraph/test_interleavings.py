@@ -171,6 +171,8 @@ class Threads(Ledger):
         return changed and set(target) <= set(known)
 
     def close(self, world: World) -> None:
+        if not self.copies and -1 not in world.told:
+            self.twice.clear()  # the worker has been told of the repeat, and looked after what it put
         shown = self.shown(world)
         for one in self.puts:
             if one.id in shown.get(one.thread, []) or any(one.thread in key for key in self.twice):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import ormsgpack
 import pytest
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
@@ -580,13 +582,34 @@ def test_who_may_not_mark_is_told_and_nothing_is_torn() -> None:
         assert ids(saver, "t") == [id_of(latest)]
 
 
-def test_values_written_before_writes_had_names_of_their_own_are_read_and_reused() -> None:
-    """Their records hold no digest: their name is it."""
-    from s3_checkpoint.langgraph.envelope import ValueRef
-    from s3_checkpoint.thread_keys import value_name
+def test_values_stored_before_each_write_had_a_name_of_its_own_are_read_and_reused() -> None:
+    """Their records hold no digest and no origin: the name is the digest."""
+    clock = Clock()
+    store = clock.store()
+    saver = clock.saver(store)
+    put(saver, at("t"), {"big": BIG})
+    (head,) = keys_of(store, "/c.")
+    (value,) = keys_of(store, "/values/")
+    record = ormsgpack.unpackb(store._objects[head].body)
+    name, tag, version, digest, _ = record["values"]["big"]
+    body = ormsgpack.packb(record | {"values": {"big": [digest, tag, version]}})
+    attributes = ObjectAttributes("application/octet-stream", None, {"digest": hashlib.sha256(body).hexdigest()})
 
-    digest = value_name("big", 1, "msgpack", b"\x01")
-    assert ValueRef.decode([digest, "msgpack", 1]) == ValueRef(digest, "msgpack", 1, digest, None)
+    async def as_it_was(objects: ObjectStore) -> None:
+        await objects.put(head.replace(name, digest), body, attributes, mode="overwrite")
+        await objects.copy(value, value.replace(name, digest))
+        await objects.delete([head, value])
+
+    saver._home.call(lambda threads: as_it_was(threads.objects))
+    reader = clock.saver(store)
+    found = reader.get_tuple(at("t"))
+    assert values_of(found) == {"big": BIG}
+    assert found is not None
+    child = reuse(reader, found.config)
+    reader.copy_thread("t", "u")
+
+    assert values_of(saver.get_tuple(child)) == {"big": BIG, "n": 1}
+    assert [values_of(item) for item in saver.list(at("u"))] == [{"big": BIG, "n": 1}, {"big": BIG}]
 
 
 @pytest.mark.parametrize("grace", [timedelta(seconds=-1), 3600, None])

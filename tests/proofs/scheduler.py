@@ -40,7 +40,7 @@ import os
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
@@ -364,6 +364,8 @@ class World:
         if not entry.parts:
             self.before(entry.actor, entry.request)
             told: object = at_once(entry.send())
+            if entry.repeated and isinstance(told, Written):
+                told = replace(told, repeated=True)  # as `S3ObjectStore` says it
             self.after(entry.actor, entry.request, told)
             return told
         for key in keys if keys is not None else list(entry.parts):
@@ -415,8 +417,10 @@ def _brief(answer: object) -> Hashable:
         return answer.etag, answer.last_modified, tuple(sorted(answer.attributes.metadata.items()))
     if isinstance(answer, Page):
         return tuple((line.key, line.last_modified) for line in answer.objects), answer.next_token, *answer.prefixes
-    if isinstance(answer, Written | Refused):
-        return type(answer).__name__
+    if isinstance(answer, Written):
+        return "Written", answer.repeated
+    if isinstance(answer, Refused):
+        return "Refused"
     return str(answer)
 
 

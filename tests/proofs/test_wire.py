@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from s3_checkpoint import S3Checkpointer, S3Settings, StepConflictError, StoreUnavailableError, connect
+from s3_checkpoint.object_store import ObjectAttributes, Written
+from s3_checkpoint.s3_client import client_for
+from s3_checkpoint.s3_store import S3ObjectStore
 from tests.faults import Verb
 from tests.proofs.ledger import RUN, Work, tasks_of
 from tests.proofs.wire import Spoiling, Wire, wire_to
@@ -216,3 +219,17 @@ async def test_a_save_says_what_is_known(
     if spoiling == "hold":
         await wire.held.wait()
     assert await clean.load(RUN, 5) == Work(label="a")
+
+
+async def test_a_put_tells_that_it_was_repeated(wire: Wire, settings: S3Settings) -> None:
+    """Its first attempt took effect, and what has happened since then may have been undone by the repeat."""
+    plain = ObjectAttributes("text/plain")
+    through_wire = settings.model_copy(update={"endpoint_url": wire.url, "max_attempts": 3})
+    async with client_for(through_wire) as client:
+        store = S3ObjectStore(client, through_wire)
+        answers = [await store.put("first", b"1", plain, mode="overwrite")]
+        wire.spoil("cut", "PutObject", "second", times=2)
+
+        answers.append(await store.put("second", b"2", plain, mode="overwrite"))
+
+    assert [isinstance(answer, Written) and answer.repeated for answer in answers] == [False, True]
