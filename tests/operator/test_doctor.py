@@ -43,7 +43,7 @@ from s3_checkpoint.object_store import (
 )
 from s3_checkpoint.s3_client import client_for
 from s3_checkpoint.s3_store import S3ObjectStore
-from tests.faults import Wrapper
+from tests.faults import Aim, AnswerLost, Conflict409, CorruptBody, Unanswered, Wrapper
 from tests.operator.conftest import Cli
 
 SETTINGS = S3Settings(bucket="memory")
@@ -639,3 +639,66 @@ async def test_an_empty_answer_to_a_delete_that_removes_nothing_is_a_failure() -
     assert found["delete"].status == Status.FAIL
     assert "3 of 3 objects are still there" in found["delete"].found
     assert found["clean-up"].status == Status.WARN
+
+
+@pytest.mark.parametrize(
+    ("faulty", "status"),
+    [
+        (lambda store: AnswerLost(store, Aim("PutObject", "race-", times=10_000)), Status.PASS),
+        (lambda store: AnswerLost(store, Aim("PutObject", "race-1", first=1)), Status.PASS),
+        (lambda store: Unanswered(store, Aim("PutObject", "race-0", first=1), landed=True), Status.PASS),
+        (lambda store: Unanswered(store, Aim("PutObject", "race-0", first=17), landed=False), Status.PASS),
+        (lambda store: Unanswered(store, Aim("PutObject", "race-", times=10_000), landed=True), Status.INCONCLUSIVE),
+        (lambda store: Unanswered(store, Aim("GetObject", "race-", times=10_000), landed=True), Status.INCONCLUSIVE),
+        (lambda store: Conflict409(store, Aim("PutObject", "race-0", times=17)), Status.PASS),
+        (lambda store: Conflict409(store, Aim("PutObject", "race-", times=10_000)), Status.INCONCLUSIVE),
+        (lambda store: CorruptBody(store, lambda body: body[:-1], Aim("GetObject", "race-", times=9)), Status.PASS),
+    ],
+)
+async def test_a_race_of_a_sound_store_is_read_back_and_run_again(
+    faulty: Callable[[ObjectStore], ObjectStore], status: Status
+) -> None:
+    """Lost answers, repeats refused by their own success, conflicts in which nobody wins, damaged bodies."""
+    [probe] = [probe for probe in PROBES if probe.name == "create-exclusive"]
+    patient = Patient(faulty(MemoryStore()), RunKeys("", UUID(int=9)), SETTINGS)
+
+    finding = await run_probe(probe, patient)
+
+    assert finding.status == status
+    assert not finding.unsafe
+    assert "UNSAFE" not in finding.fix
+
+
+class HonoursETags:
+    """A client of a store that spares an object whose ETag is another; the real one deletes."""
+
+    def __init__(self, client: Any, *, honours: bool) -> None:
+        self._client, self._honours = client, honours
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def delete_objects(self, **arguments: Any) -> Any:
+        self.asked = arguments["Delete"]["Objects"]
+        if self._honours:
+            return {"Errors": [{"Key": self.asked[0]["Key"], "Code": "PreconditionFailed"}]}
+        for item in self.asked:
+            await self._client.delete_object(Bucket=arguments["Bucket"], Key=item["Key"])
+        return {}
+
+
+@pytest.mark.parametrize(("honours", "said"), [(True, "is honoured"), (False, "is ignored")])
+async def test_whether_a_batch_delete_honours_an_etag_per_object_is_said(
+    settings: S3Settings, *, honours: bool, said: str
+) -> None:
+    """It is told, and nothing rests on it: neither answer is a failure or a warning."""
+    [probe] = [probe for probe in PROBES if probe.name == "delete-etag"]
+    async with client_for(settings) as client:
+        spying = HonoursETags(client, honours=honours)
+        patient = Patient(S3ObjectStore(client, settings), RunKeys("", UUID(int=9)), settings, spying)
+
+        finding = await run_probe(probe, patient)
+
+    assert "ETag" in spying.asked[0]
+    assert finding.status == Status.PASS
+    assert said in finding.found
