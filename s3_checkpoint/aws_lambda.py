@@ -39,9 +39,10 @@ from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.codec import Migration
 from s3_checkpoint.connect import connect
 from s3_checkpoint.errors import CheckpointError, ConfigurationError, InvalidArgumentError
+from s3_checkpoint.foreign_errors import for_log
 from s3_checkpoint.graph import Graph
 from s3_checkpoint.loop_thread import LoopThread
-from s3_checkpoint.message_json import decoded, for_log, members
+from s3_checkpoint.message_json import decoded, members
 from s3_checkpoint.models import StateT
 from s3_checkpoint.printable import printable
 from s3_checkpoint.request_events import OnRequest, RequestEvent

@@ -17,12 +17,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from s3_checkpoint.errors import CheckpointError, StoreError
+from s3_checkpoint.printable import printable
 
 if TYPE_CHECKING:
     from typing import LiteralString
 
 P = ParamSpec("P")
 T = TypeVar("T")
+ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 _MESSAGES_WITH_INPUT: Final = frozenset(
     {
@@ -42,6 +44,8 @@ _MESSAGES_WITH_INPUT: Final = frozenset(
 """Pydantic's own kinds of errors whose messages may quote what they are about."""
 _RAISED: Final = frozenset({"value_error", "assertion_error"})
 _TOLD_AT_MOST: Final = 20
+_TOLD: Final = "s3_checkpoint_told"
+"""In the context of an error: its message, which shows no value."""
 
 
 class WithoutValues(Exception):  # noqa: N818 - it is in place of an error, and says so
@@ -71,9 +75,46 @@ def without_values(error: Exception) -> Exception:
     """A cause to chain in place of `error`: of the same kind, without the values."""
     if isinstance(error, ValidationError):
         told = [_without_input(one) for one in error.errors(include_url=False, include_input=False)[:_TOLD_AT_MOST]]
-        return ValidationError.from_exception_data(error.title, told, input_type="json", hide_input=True)
+        return ValidationError.from_exception_data(printable(error.title), told, input_type="json", hide_input=True)
     told_of = WithoutValues(f"{raised(error)}; its text is left out, as it may show the state")
     return told_of.with_traceback(error.__traceback__)
+
+
+def for_log(error: ErrorT) -> ErrorT:
+    """The error as a log may have it: no pydantic error in it, as a cause or in a group, tells values.
+
+    What an application's code says by itself is kept: it is not about a state that does not fit.
+    """
+    return _for_log(error, {})  # type: ignore[no-any-return]
+
+
+def _for_log(error: Any, seen: dict[int, Any]) -> Any:
+    if error is None or id(error) in seen:
+        return seen.get(id(error))
+    seen[id(error)] = told = error
+    if isinstance(error, ValidationError):
+        told = without_values(error)
+    elif isinstance(error, BaseExceptionGroup):
+        members = [_for_log(member, seen) for member in error.exceptions]
+        if any(one is not other for one, other in zip(members, error.exceptions, strict=True)):
+            told = BaseExceptionGroup(error.message, members)
+    seen[id(error)] = told
+    suppressed = error.__suppress_context__
+    # Past whatever the application's own class makes of assignments: a frozen dataclass refuses them.
+    for link in (BaseException.__cause__, BaseException.__context__):
+        found = link.__get__(error)  # type: ignore[union-attr] # descriptors, on the class
+        link.__set__(told, _for_log(found, seen))  # type: ignore[union-attr]
+    BaseException.__suppress_context__.__set__(told, suppressed)  # type: ignore[attr-defined]
+    if told is not error:
+        told.with_traceback(error.__traceback__)
+        for note in getattr(error, "__notes__", ()):
+            told.add_note(note)
+    return told
+
+
+def misfit(text: str) -> PydanticCustomError:
+    """An error of this library's own validators: `text` shows no value, and is told as it is."""
+    return _custom("misfit", text)
 
 
 def own_faults_told(operation: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -96,8 +137,12 @@ def own_faults_told(operation: str, work: Callable[P, T], *args: P.args, **kwarg
 
 
 def _without_input(error: ErrorDetails) -> InitErrorDetails:
-    kind, message = _known_kind(error), _message(error)
-    return {"type": PydanticCustomError(kind, "{told}", {"told": message}), "loc": error["loc"], "input": None}
+    location = tuple(part if isinstance(part, int) else printable(part)[:80] for part in error["loc"])
+    return {"type": _custom(_known_kind(error), _message(error)), "loc": location, "input": None}
+
+
+def _custom(kind: LiteralString, text: str) -> PydanticCustomError:
+    return PydanticCustomError(kind, f"{{{_TOLD}}}", {_TOLD: text})
 
 
 def _known_kind(error: ErrorDetails) -> LiteralString:
@@ -107,6 +152,9 @@ def _known_kind(error: ErrorDetails) -> LiteralString:
 
 def _message(error: ErrorDetails) -> str:
     kind = error["type"]
+    told = error.get("ctx", {}).get(_TOLD)
+    if isinstance(told, str):
+        return told  # of an error that has been here before, or of our own
     if kind in _RAISED:
         return f"its validator raises {type(error.get('ctx', {}).get('error')).__name__}"
     if kind in _MESSAGES_WITH_INPUT:

@@ -16,38 +16,23 @@ from datetime import date
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
-from pydantic_core import (
-    ErrorDetails,
-    InitErrorDetails,
-    PydanticCustomError,
-    PydanticKnownError,
-    to_json,
-    to_jsonable_python,
-)
+from pydantic_core import to_json, to_jsonable_python
 
 from s3_checkpoint.codec import JsonCodec
 from s3_checkpoint.encoding_faults import first_unencodable
 from s3_checkpoint.errors import StateEncodingError
+from s3_checkpoint.foreign_errors import without_values
 from s3_checkpoint.json_paths import json_step
-from s3_checkpoint.printable import printable
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 """More than any queue takes: that a message is too large is for the queue to say."""
 MAX_TRIES: Final = 1000
 """So many numbers of one value are looked at one by one."""
-MAX_LINES: Final = 10
-"""So many misfits of one value are told."""
-TELLING: Final = {"error", "encoding_error", "tag", "attribute", "tz_actual"}
-"""What pydantic's messages can quote from the value, by the names of its own error contexts."""
-
-
-OURS: Final = "s3_checkpoint."
-"""How the types of our own errors begin."""
 
 
 class JsonText(str):
@@ -87,7 +72,7 @@ def decoded(adapter: TypeAdapter[Any], text: str) -> Any:
     try:
         value = _validated(adapter, text)
     except ValidationError as error:
-        raise without_input(error) from None
+        raise without_values(error) from None
     spans = [*_beyond_a_float(text)]
     # All at once first; one by one only where some of them are for something else than a `Decimal`.
     for chosen in [spans, *([span] for span in reversed(spans) if len(spans) > 1)][: MAX_TRIES if spans else 0]:
@@ -137,69 +122,6 @@ def _same_but_for_decimals(one: Any, other: Any) -> bool:
 
 def _validated(adapter: TypeAdapter[Any], text: str) -> Any:
     return adapter.validate_json(text, by_alias=True, by_name=True)
-
-
-def misfit(name: str, text: str) -> PydanticCustomError:
-    """An error of ours for pydantic to tell: `text` holds nothing of the input, and a log may have it as it is."""
-    return PydanticCustomError(f"{OURS}{name}", "{text}", {"text": text})
-
-
-def without_input(error: ValidationError) -> ValidationError:
-    """The same error for a log: which places do not fit and why, but nothing of what is there.
-
-    Pydantic can hide the input; it still quotes from it in some messages, and so do validators of the application.
-    """
-    lines = error.errors(include_url=False, include_input=False)
-    told = [_told(line) for line in lines[:MAX_LINES]]
-    if len(lines) > MAX_LINES:
-        more = misfit("more", f"and {len(lines) - MAX_LINES} more")
-        told.append(InitErrorDetails(type=more, loc=(), input=None))
-    return ValidationError.from_exception_data(printable(error.title), told, hide_input=True)
-
-
-ErrorT = TypeVar("ErrorT", bound=BaseException)
-
-
-def for_log(error: ErrorT) -> ErrorT:
-    """The error as a log may have it: no pydantic error in it, as a cause or in a group, tells its input."""
-    return _for_log(error, {})  # type: ignore[no-any-return]
-
-
-def _for_log(error: Any, seen: dict[int, Any]) -> Any:
-    if error is None or id(error) in seen:
-        return seen.get(id(error))
-    seen[id(error)] = told = error
-    if isinstance(error, ValidationError):
-        told = without_input(error)
-    elif isinstance(error, BaseExceptionGroup):
-        members = [_for_log(member, seen) for member in error.exceptions]
-        if any(one is not other for one, other in zip(members, error.exceptions, strict=True)):
-            told = BaseExceptionGroup(error.message, members)
-    seen[id(error)] = told
-    suppressed = error.__suppress_context__
-    # Past whatever the application's own class makes of assignments: a frozen dataclass refuses them.
-    for link in (BaseException.__cause__, BaseException.__context__):
-        found = link.__get__(error)  # type: ignore[union-attr] # descriptors, on the class
-        link.__set__(told, _for_log(found, seen))  # type: ignore[union-attr]
-    BaseException.__suppress_context__.__set__(told, suppressed)  # type: ignore[attr-defined]
-    if told is not error:
-        told.with_traceback(error.__traceback__)
-        for note in getattr(error, "__notes__", ()):
-            told.add_note(note)
-    return told
-
-
-def _told(line: ErrorDetails) -> InitErrorDetails:
-    name, context = line["type"], line.get("ctx", {})
-    location = tuple(part if isinstance(part, int) else printable(part)[:80] for part in line["loc"])
-    if name.startswith(OURS):
-        return InitErrorDetails(type=misfit(name.removeprefix(OURS), line["msg"]), loc=location, input=None)
-    if not TELLING & set(context) or name == "json_invalid":
-        with contextlib.suppress(KeyError):  # which an error of the application's own raises
-            PydanticKnownError(name, context)  # type: ignore[arg-type] # it checks the name
-            return InitErrorDetails(type=name, loc=location, input=None, ctx=context)
-    refused = misfit("refused", f"Input is refused: {printable(name)[:80]}")
-    return InitErrorDetails(type=refused, loc=location, input=None)
 
 
 def _codec(as_type: Any, path: str) -> JsonCodec[Any]:

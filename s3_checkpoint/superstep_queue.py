@@ -22,8 +22,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import InitErrorDetails, from_json
 
 from s3_checkpoint.errors import ConfigurationError, StateEncodingError
+from s3_checkpoint.foreign_errors import misfit, without_values
 from s3_checkpoint.keys import MAX_STEP, check_run_id, check_step
-from s3_checkpoint.message_json import JsonText, encoded, members, misfit, without_input
+from s3_checkpoint.message_json import JsonText, encoded, members
 from s3_checkpoint.s3_models import read_faster
 from s3_checkpoint.settings import S3Settings
 
@@ -117,9 +118,9 @@ class SuperstepMessage(BaseModel):
     @model_validator(mode="after")
     def _is_one_of_the_three(self) -> SuperstepMessage:
         if [self.initial_json, self.step, self.resume_from].count(None) != 2:
-            raise misfit("message", "give initial to begin a run, step to go on from, or resume_from: one of them")
+            raise misfit("give initial to begin a run, step to go on from, or resume_from: one of them")
         if self.update_json is not None and self.resume_from is None:
-            raise misfit("message", "update goes with resume_from, the step it answers")
+            raise misfit("update goes with resume_from, the step it answers")
         return self
 
     def model_dump_json(self, **options: Any) -> str:
@@ -149,7 +150,7 @@ class SuperstepMessage(BaseModel):
         try:
             return cls.model_validate(fields, **options)
         except ValidationError as error:
-            raise without_input(error) from None
+            raise without_values(error) from None
 
 
 class SuperstepQueue:
