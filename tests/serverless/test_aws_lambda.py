@@ -24,6 +24,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_valid
 
 from s3_checkpoint import (
     END,
+    ActiveSnapshot,
     ConfigurationError,
     Graph,
     InvalidArgumentError,
@@ -32,6 +33,7 @@ from s3_checkpoint import (
     StateEncodingError,
     SyncS3Checkpointer,
     Task,
+    connect,
 )
 from s3_checkpoint.aws_lambda import SqsHandler, sqs_handler
 from s3_checkpoint.foreign_errors import for_log
@@ -750,6 +752,23 @@ def test_nothing_of_a_message_that_does_not_fit_reaches_the_log(
     handler.close()
 
     assert len(failed(answer)) == 1
+    assert "hunter2" not in logged(caplog)
+
+
+async def test_nothing_of_a_stored_state_that_does_not_fit_reaches_the_log(
+    settings: S3Settings, queue: Queue, run_id: UUID, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was written under another type; the line says where it is and what does not fit."""
+    async with connect(dict[str, Any], settings) as checkpointer:
+        await checkpointer.commit(run_id, 0, {"word": "hunter2", "n": "hunter2"}, [ActiveSnapshot(node_name="a")])
+    graph: Graph[Any] = Graph(start="a", nodes={"a": ends}, apply=lambda state, update: state)
+    handler = sqs_handler(graph, Secretive, settings=settings, queue_url=queue.url)
+
+    answer = await asyncio.to_thread(handler, {"Records": [delivered(at(run_id, 0))]}, Context.of(30))
+    handler.close()
+
+    assert len(failed(answer)) == 1
+    assert vars(caplog.records[-1])["error_code"] == "state-decoding"
     assert "hunter2" not in logged(caplog)
 
 
