@@ -15,6 +15,7 @@ import io
 import re
 import ssl
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -37,7 +38,10 @@ ERROR_BYTES = 256 * 1024
 MARKUP = 100_000
 """The most `<` in an answer: a page of S3's has 30,000. Each element costs the SDK's parser some 200 bytes."""
 DRIP = 6
-"""A body that is not whole after this many read time-outs counts as one that does not come."""
+"""An answer that is not whole after this many read time-outs counts as one that does not come: each byte may be in
+time, and each `100 Continue`, and the whole never."""
+SLOWEST = 64 * 1024
+"""Bytes per second: a body of a request or an object that goes slower, on the whole, counts as one that does not go."""
 
 _ROOT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*\?>\s*)?<(?:[A-Za-z][\w.-]*:)?([A-Za-z][\w.-]*)[\s/>]")
 
@@ -66,6 +70,37 @@ class Answer(AioAWSResponse):  # type: ignore[misc]  # the SDK has no types
         if self.body is None:
             self.body = await _read(self.raw, ERROR_BYTES) or b""
         return self.body
+
+
+class _Wait:
+    """For an answer, from when there is a connection: until then a call may wait for others, which is no fault."""
+
+    __slots__ = ("_seconds", "_timeout", "sent")
+
+    def __init__(self, timeout: asyncio.Timeout, seconds: float) -> None:
+        self._timeout, self._seconds = timeout, seconds
+        self.sent = 0
+        """Bytes that are to be sent first."""
+
+    def begin(self) -> None:
+        """From now on."""
+        seconds = self._seconds + self.sent / SLOWEST
+        self._timeout.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
+_waiting: ContextVar[_Wait | None] = ContextVar("s3_checkpoint_waiting", default=None)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells when a request has its connection."""
+
+    async def connect(self, *args: Any, **options: Any) -> Any:
+        """See `aiohttp.BaseConnector.connect`."""
+        connection = await super().connect(*args, **options)
+        wait = _waiting.get()
+        if wait is not None:
+            wait.begin()
+        return connection
 
 
 class OneHostSession:
@@ -112,9 +147,7 @@ class OneHostSession:
         session = self._sessions.get(proxy_url)
         if session is None:
             _check_proxy(proxy_url)
-            connector = aiohttp.TCPConnector(
-                limit=self._connections, **{"ssl": self._tls(proxy_url), **self._connector_args}
-            )
+            connector = _Connector(limit=self._connections, **{"ssl": self._tls(proxy_url), **self._connector_args})
             session = self._sessions[proxy_url] = await self._stack.enter_async_context(
                 aiohttp.ClientSession(
                     connector=connector,
@@ -197,11 +230,23 @@ async def send_once(request: Any, proxies: Any, sessions: _Sessions, read_timeou
 
 
 async def _send(request: Any, proxy: str | None, sessions: _Sessions, read_timeout: float | None) -> Answer:
+    async with asyncio.timeout(None) as timeout:
+        wait = None if read_timeout is None else _Wait(timeout, DRIP * read_timeout)
+        token = _waiting.set(wait)
+        try:
+            return await _exchange(request, proxy, sessions, wait)
+        finally:
+            _waiting.reset(token)
+
+
+async def _exchange(request: Any, proxy: str | None, sessions: _Sessions, wait: _Wait | None) -> Answer:
     body = request.body
     headers = CIMultiDict(
         (name, value.decode() if isinstance(value, bytes) else value) for name, value in request.headers.items()
     )
     headers["Accept-Encoding"] = "identity"  # else the HTTP library asks for compressed bodies
+    if wait is not None and body is not None:
+        wait.sent = int(headers.get("X-Amz-Decoded-Content-Length") or headers.get("Content-Length") or 0)
     chunked = None
     if headers.get("Transfer-Encoding", "").lower() == "chunked":
         del headers["Transfer-Encoding"]
@@ -221,15 +266,16 @@ async def _send(request: Any, proxy: str | None, sessions: _Sessions, read_timeo
     lines = {name.decode().lower(): value.decode() for name, value in response.raw_headers}
     answer = Answer(request.url, response.status, lines, response)
     if response.status >= 300 or not request.stream_output:
-        await _read_answer(answer, request, read_timeout)
+        if wait is not None:
+            wait.begin()
+        await _read_answer(answer, request)
     return answer
 
 
-async def _read_answer(answer: Answer, request: Any, read_timeout: float | None) -> None:
+async def _read_answer(answer: Answer, request: Any) -> None:
     """Reads the body of an answer that is no object, and looks whether it can be S3's."""
     failed = answer.status_code >= 300
-    async with asyncio.timeout(None if read_timeout is None else DRIP * read_timeout):
-        body = await _read(answer.raw, ERROR_BYTES if failed else LISTING_BYTES)
+    body = await _read(answer.raw, ERROR_BYTES if failed else LISTING_BYTES)
     if failed:
         answer.body = body if body is not None and body.count(b"<") <= MARKUP else b""
         return

@@ -28,7 +28,7 @@ from s3_checkpoint.request_events import Exchange, OnRequest, RequestObserver, c
 from s3_checkpoint.s3_borrowed import one_host, vet_region
 from s3_checkpoint.s3_door import EXCHANGE_ERRORS, S3Door, code_of, status_of
 from s3_checkpoint.s3_errors import ABSENT_CODES, WRITES, error_for, is_absent, is_refusal
-from s3_checkpoint.s3_http import DRIP
+from s3_checkpoint.s3_http import DRIP, SLOWEST
 from s3_checkpoint.s3_listing import LINES
 from s3_checkpoint.s3_requests import S3Requests
 from s3_checkpoint.s3_tuning import is_tuned
@@ -42,8 +42,6 @@ _COUNTER = "s3-checkpoint-attempts"
 _EACH_ANSWER = "needs-retry.s3"
 _REGIONS = "s3-checkpoint-regions"
 _CHUNK = 256 * 1024
-_SLOWEST = 64 * 1024
-"""Bytes per second: an object's body that comes slower, on the whole, counts as one that does not come."""
 _OF_A_LISTING = frozenset({"IsTruncated", "KeyCount", "Name", "MaxKeys", "Contents"})
 
 
@@ -268,9 +266,7 @@ class S3ObjectStore:
     async def _body(self, answer: Any, key: str, max_bytes: int) -> bytes:
         """The body, of which no more than `max_bytes` are ever held. A chunked answer does not tell its size."""
         body, size = answer["Body"], answer.get("ContentLength")
-        seconds = (
-            DRIP * self._settings.read_timeout_s + (max_bytes if size is None else min(size, max_bytes)) / _SLOWEST
-        )
+        seconds = DRIP * self._settings.read_timeout_s + (max_bytes if size is None else min(size, max_bytes)) / SLOWEST
         async with body, asyncio.timeout(seconds):
             if size is not None and size <= max_bytes:
                 return bytes(await body.read())

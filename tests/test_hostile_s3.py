@@ -336,15 +336,25 @@ async def test_no_call_goes_on_for_ever_with_one_token(hostile: HostileS3, kind:
             assert len(hostile.asked) <= 64, name
 
 
-async def test_a_body_that_drips_counts_as_none() -> None:
+DRIPS = {
+    "a body": (b"HTTP/1.1 200 OK\r\n" + S3_DATE + b"Content-Length: 1000\r\n\r\n", b"x"),
+    "an error": (b"HTTP/1.1 503 Slow\r\nContent-Length: 1000\r\n\r\n", b"x"),
+    "a header": (b"HTTP/1.1 200 OK\r\nx-amz-meta-a: ", b"x"),
+    "100 Continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("kind", DRIPS)
+async def test_an_answer_that_drips_counts_as_none(kind: str) -> None:
     """Each byte comes in time, the whole never does."""
+    begin, drop = DRIPS[kind]
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\n" + S3_DATE + b"Content-Length: 1000\r\n\r\n")
+        writer.write(begin)
         try:
             while not writer.is_closing():
-                writer.write(b"x")
+                writer.write(drop)
                 await writer.drain()
                 await asyncio.sleep(0.02)
         except ConnectionError:
@@ -354,8 +364,8 @@ async def test_a_body_that_drips_counts_as_none() -> None:
 
     server = await asyncio.start_server(drip, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, store_at(url, read_timeout_s=0.1) as store:
-        for call in ("list", "get", "delete"):
+    async with server, store_at(url, read_timeout_s=0.1) as store, asyncio.timeout(60):
+        for call in ("list", "get", "delete", "put create", "put large"):
             with pytest.raises(StoreUnavailableError):
                 await CALLS[call](store)
 
