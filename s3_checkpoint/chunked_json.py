@@ -41,6 +41,7 @@ _DEPTH = 12
 _OPENED = 8
 """A container of an eighth of a chunk is taken apart, where it is a field of a record: its fields may be many."""
 _MOMENT_S = 0.0001
+_MANY = 1000
 _BRACKETS = (b"[", b"{")
 _COMMA = ord(",")
 
@@ -266,7 +267,7 @@ class _Reader:
     """Reads what a `_Writer` wrote."""
 
     def __init__(self, data: bytes | bytearray, chunk_bytes: int) -> None:
-        self._lines = _lines_in(data, LONGEST * chunk_bytes)
+        self._lines = _lines_in(data, LONGEST * chunk_bytes, chunk_bytes // 256)
 
     def read(self, place: Place) -> Any:
         """All of it."""
@@ -352,16 +353,23 @@ def give_way(passed: int) -> int:
     return 0
 
 
-def _lines_in(data: bytes | bytearray, longest: int) -> Iterator[tuple[Text, bool]]:
-    """The lines of `data`, one at a time, without the comma at the end, and whether there is one. No copies."""
+def _lines_in(data: bytes | bytearray, longest: int, average: int) -> Iterator[tuple[Text, bool]]:
+    """The lines of `data`, one at a time, without the comma at the end, and whether there is one. No copies.
+
+    Not if they are longer than `longest`, nor if they are many and shorter than `average`: line by line, a body of
+    nothing but line breaks would take minutes.
+    """
     view = memoryview(data)
-    start = passed = 0
+    start = passed = count = 0
     while start <= len(data):
         end = data.find(b"\n", start)
         end = len(data) if end < 0 else end
         comma = end > start and data[end - 1] == _COMMA
         if end - comma - start > longest:
             raise LayoutError("a line is longer than lines are")
+        count += 1
+        if count > _MANY and end < count * average:
+            raise LayoutError("the lines are shorter than lines are")
         yield view[start : end - comma], comma
         passed = give_way(passed + end - start)
         start = end + 1

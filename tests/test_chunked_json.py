@@ -715,3 +715,11 @@ def test_a_fault_of_the_chunk_writer_is_not_blamed_on_the_value() -> None:
 
     assert ChunkedType(unknown).dump(chat(), same) is None
     assert ChunkedType(broken).dump(["x"] * 10**5, lambda *_: 1 / 0 > 1) is None
+
+
+def test_a_body_of_short_lines_is_left_to_be_read_whole() -> None:
+    """Line by line it would take twenty times as long; no value is written like that."""
+    lines = [b"{", *(b'"%d":1,' % n for n in range(100_000)), b'"n":1', b"}"]
+
+    assert chunked(dict).validate(b"\n".join(lines)) is None
+    assert chunked(dict).validate(b"\n".join([*lines[:500], *lines[-2:]])) is not None

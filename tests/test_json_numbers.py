@@ -141,3 +141,16 @@ def test_an_origin_that_is_no_step_is_none(step: str) -> None:
     head = ObjectHead(ObjectAttributes(metadata=metadata), '"e"', 2, datetime(2026, 1, 1, tzinfo=UTC))
 
     assert Origin.of_head(head) is None
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "9" * 400, None])
+def test_an_odd_number_is_found_on_whatever_line_it_is(number: str | None) -> None:
+    """A large state is written over several lines, and is looked through line by line; ids in it look like numbers."""
+    lines = ["{", '"ids":[', *(f'"{n}e{n}9{n}",' for n in range(100, 90_000)), '"NaN"', "],", '"n":[', "1", "]", "}"]
+    body = "\n".join(lines)
+    data = body.replace("\n1\n", f"\n{number}\n") if number else body
+
+    found = odd_number(data.encode())
+
+    assert found == odd_number(data.replace("\n", "").encode())
+    assert (found is None) is (number is None)
