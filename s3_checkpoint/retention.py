@@ -14,9 +14,10 @@ than `grace`, no commit is in progress that could still need it, and a step that
 own, the oldest first; a state that the store refuses to remove ends it. Then snapshots, then floors that a later one
 covers. Whatever interrupts that leaves every step that is still listed whole, and the next call removes the rest.
 
-`delete` removes everything of a run, in the same order, until a LIST shows nothing more. What it leaves is a young
-snapshot that no state it removed has named: a commit in progress may be about to name it, and would bring the run back
-without its tasks. Copies of inline tasks are nothing of the sort.
+`delete` removes everything of a run, in the same order, until a LIST shows nothing more. What it leaves is a snapshot
+younger than `grace` that is no copy of inline tasks, even if `delete` has removed the state that named it: the PUT of
+that state may be about to be sent, or sent again by an HTTP client that has lost the answer, and nothing is there any
+more to refuse it. It would bring the run back without its tasks.
 """
 
 from __future__ import annotations
@@ -278,28 +279,19 @@ class Deletion:
 async def plan_deletion(store: ObjectStore, listing: RunListing, *, now: datetime, grace: timedelta) -> Deletion:
     """What of a listed run can be removed now; nothing is written.
 
-    1 HEAD for each snapshot of a commit younger than `grace`; 1 more for those that are no copies.
+    1 HEAD for each snapshot of a commit younger than `grace`.
     """
     others = [listed.key for listed in listing.others]
-    young: list[tuple[NamespaceListing, int, str, str]] = []
+    young: list[str] = []
     for namespace in listing.namespaces.values():
         others += [listed.key for listed in (*namespace.saved.values(), *namespace.floors.values())]
-        for step, snapshots in namespace.committed.items():
-            for write_id, listed in snapshots:
-                if is_young(listed, now, grace):
-                    young.append((namespace, step, write_id, listed.key))
-                else:
-                    others.append(listed.key)
+        for snapshots in namespace.committed.values():
+            for _, listed in snapshots:
+                (young if is_young(listed, now, grace) else others).append(listed.key)
 
-    async def removable(snapshot: tuple[NamespaceListing, int, str, str]) -> tuple[str, bool]:
-        namespace, step, write_id, key = snapshot
+    async def removable(key: str) -> tuple[str, bool]:
         head = await store.head(key)
-        if head is None or ObjectMetadata.parse(head.attributes.metadata).copy:
-            return key, True
-        if step not in namespace.states:
-            return key, False
-        state = await store.head(namespace.keys.state(step))
-        return key, state is not None and ObjectMetadata.parse(state.attributes.metadata).active == write_id
+        return key, head is None or bool(ObjectMetadata.parse(head.attributes.metadata).copy)
 
     left = 0
     async with aclosing(ReadAhead(each(young), removable, ahead=HEADS_AT_ONCE)) as answers:

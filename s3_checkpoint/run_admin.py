@@ -152,7 +152,7 @@ class RunAdmin(Generic[StateT]):
         Requests:
             1 GET, 1 LIST and 2 PUTs (with `snapshot_objects="when_large"`, or of a step without tasks, 1); 1 GET more
             where the state does not carry its tasks inline. The state travels through this process. Forked before to
-            the same id: 2 GETs and 1 LIST.
+            the same id: 2 GETs and 1 LIST. Of a step that is not there to a given id: 2 GETs.
 
         Args:
             run_id: The run to fork.
@@ -178,7 +178,11 @@ class RunAdmin(Generic[StateT]):
             source, step, self._checkpointer.commits.new_id(), origin
         )
         if draft is None:
-            raise InvalidArgumentError("step", str(step), f"is not stored in run {source.run_id}")
+            # Perhaps it was pruned after a call whose answer was lost.
+            there = await objects.get_state(target, FIRST_STEP) if new_run_id is not None else None
+            if there is None or there.metadata.origin != origin:
+                raise InvalidArgumentError("step", str(step), f"is not stored in run {source.run_id}")
+            return target.run_id
         first = await self._checkpointer.index.first_from(target, FIRST_STEP)
         if first is None:
             theirs = await commits.create(target, FIRST_STEP, draft, began=began)
@@ -283,13 +287,13 @@ class RunAdmin(Generic[StateT]):
         It repeats until a LIST shows nothing, so that what a worker commits until then goes too. A commit that is sent
         after that begins the run again: stop the workers first. Whatever is seen of the run is whole, during and after.
 
-        Left, and counted (`Pruned.left`), is a snapshot younger than `grace` that is no copy of inline tasks, if no
-        state that was removed named it: a commit in progress may be about to. Delete again later, or with
-        `grace=timedelta(0)` once the workers are stopped.
+        Left, and counted (`Pruned.left`), is a snapshot younger than `grace` that is no copy of inline tasks: the state
+        that names it may be about to be sent, or sent again. Delete again later, or with `grace=timedelta(0)` once the
+        workers are stopped.
 
         Requests:
             1 LIST and 2 DELETEs per 1,000 objects, and 1 LIST that shows nothing; 1 HEAD for each snapshot of a commit
-            younger than `grace`, 2 for those that are no copies. With `dry_run`, no DELETE. An unknown run is no error.
+            younger than `grace`. With `dry_run`, no DELETE. An unknown run is no error.
 
         Raises:
             StoreError: The store lists keys that are not the run's, and nothing was removed in that round; or it does

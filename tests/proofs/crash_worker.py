@@ -12,9 +12,12 @@ import hashlib
 import json
 import logging
 import os
+import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,16 +27,21 @@ from pydantic import BaseModel
 
 from s3_checkpoint import (  # noqa: F401 - imported once, before the workers are forked
     ActiveSnapshot,
+    RunAdmin,
     S3Checkpointer,
     S3Settings,
     StepConflictError,
     StoreUnavailableError,
-    connect,
-    s3_client,
     s3_store,
 )
+from s3_checkpoint.models import InlineTasks
+from s3_checkpoint.s3_client import client_for
+from s3_checkpoint.s3_store import S3ObjectStore
 
 LAST_STEP = 11
+GRACE = timedelta(seconds=8)
+"""Of workers and janitor. A quarter of it is for a request in flight, so it is not shorter."""
+KEEP = 2
 RUNS = UUID("6f1c1d0e-0000-4000-8000-000000000000")
 
 
@@ -71,10 +79,24 @@ class Log:
         os.write(self._file, json.dumps(line).encode() + b"\n")
 
 
-async def advance(checkpointer: S3Checkpointer[Chain], number: int, name: str, log: Log) -> bool:
+@asynccontextmanager
+async def checkpointer_of(settings: S3Settings, name: str = "") -> AsyncIterator[S3Checkpointer[Chain]]:
+    """Half of the workers keep tasks in objects of their own, as those too large for the metadata are."""
+    async with client_for(settings) as client:
+        inline: InlineTasks = "never" if name[-1:] in "13579" else "auto"
+        yield S3Checkpointer(Chain, S3ObjectStore(client, settings), grace=GRACE, inline_tasks=inline)
+
+
+async def advance(
+    checkpointer: S3Checkpointer[Chain], number: int, name: str, log: Log, *, computes_s: float = 0
+) -> bool:
     """One superstep of the run: resume, work, commit. False if there is nothing left to do."""
     begun = time.monotonic()
-    found = await checkpointer.resume(run_id(number))
+    try:
+        found = await checkpointer.resume(run_id(number))
+    except StoreUnavailableError as error:
+        log.write("unavailable", number, None, begun, detail=str(error))
+        return True
     by = found.state.by if found else ""
     log.write("resumed", number, found.step if found else None, begun, by=by)
     if found is None:
@@ -84,6 +106,7 @@ async def advance(checkpointer: S3Checkpointer[Chain], number: int, name: str, l
     else:
         assert found.active[0].payload == {"by": found.state.by}
         step, link = found.step + 1, next_link(found.state.link)
+    await asyncio.sleep(computes_s)
     begun = time.monotonic()
     try:
         await checkpointer.commit(
@@ -99,9 +122,9 @@ async def advance(checkpointer: S3Checkpointer[Chain], number: int, name: str, l
 
 
 async def work_on(settings: S3Settings, numbers: Iterable[int], name: str, folder: Path) -> None:
-    """Finishes one run after the other, whoever else is at it."""
+    """Finishes one run after the other, whatever others do to it."""
     log = Log(folder / f"{name}.log")
-    async with connect(Chain, settings) as checkpointer:
+    async with checkpointer_of(settings, name) as checkpointer:
         for number in numbers:
             done = folder / f"{number}.done"
             if not done.exists():
@@ -110,9 +133,59 @@ async def work_on(settings: S3Settings, numbers: Iterable[int], name: str, folde
                 done.touch()
 
 
+def runs_begun(folder: Path) -> list[int]:
+    """The numbers of the runs that workers have finished so far, and of the one after."""
+    done = sorted(int(path.stem) for path in folder.glob("*.done"))
+    return [*done, done[-1] + 1 if done else 0]
+
+
+async def straggle(settings: S3Settings, name: str, folder: Path) -> None:
+    """Supersteps that compute for longer than the grace period, a few runs at once: steps come when they are gone."""
+    log = Log(folder / f"{name}.log")
+    async with checkpointer_of(settings, name) as checkpointer:
+
+        async def late() -> None:
+            while True:
+                await advance(checkpointer, runs_begun(folder)[-1], name, log, computes_s=1.5 * GRACE.total_seconds())
+                await asyncio.sleep(0.1)
+
+        await asyncio.gather(*(late() for _ in range(3)))
+
+
+async def clean_up(settings: S3Settings, name: str, folder: Path) -> None:
+    """Prunes every run again and again, and deletes every third sooner or later, finished or not."""
+    log = Log(folder / f"{name}.log")
+    chance = random.Random()
+    async with checkpointer_of(settings) as checkpointer:
+        admin = RunAdmin(checkpointer)
+        while True:
+            for number in runs_begun(folder)[-12:]:
+                begun = time.monotonic()
+                try:
+                    if number % 3 == 2 and chance.random() < 0.15:
+                        log.write("deleting", number, None, begun)
+                        removed = await admin.delete(run_id(number), grace=GRACE)
+                        log.write("deleted", number, None, begun, states=removed.states)
+                    else:
+                        removed = await admin.prune(run_id(number), keep_last=KEEP, grace=GRACE)
+                        log.write("pruned", number, None, begun, states=removed.states)
+                except StoreUnavailableError as error:
+                    log.write("unavailable", number, None, begun, detail=str(error))
+
+
 def work(settings: dict[str, Any], runs: int, name: str, folder: str) -> None:
     """The whole life of a worker process."""
     asyncio.run(work_on(S3Settings.model_validate(settings), range(runs), name, Path(folder)))
+
+
+def be_late(settings: dict[str, Any], name: str, folder: str) -> None:
+    """The life of a process whose supersteps take long."""
+    asyncio.run(straggle(S3Settings.model_validate(settings), name, Path(folder)))
+
+
+def keep_clean(settings: dict[str, Any], name: str, folder: str) -> None:
+    """The life of a janitor process."""
+    asyncio.run(clean_up(S3Settings.model_validate(settings), name, Path(folder)))
 
 
 def serve(ready: Connection) -> None:

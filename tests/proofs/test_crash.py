@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import time
+from base64 import b64decode
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.proofs.crash_worker import LAST_STEP, links, run_id, serve, work
+from tests.proofs.crash_worker import KEEP, LAST_STEP, be_late, keep_clean, links, run_id, serve, work
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.proofs.crash_worker"])
@@ -72,6 +73,7 @@ class Workers:
         self._folder = folder
         self._started = 0
         self.living: list[BaseProcess] = []
+        self.janitors: list[BaseProcess] = []
         self.killed = 0
 
     def start(self) -> None:
@@ -81,14 +83,33 @@ class Workers:
         process.start()
         self.living.append(process)
 
+    def start_janitor(self) -> None:
+        """Janitors are killed and replaced like workers."""
+        self._started += 1
+        name = f"janitor-{self._started}"
+        process = PROCESSES.Process(target=keep_clean, args=(self._settings, name, str(self._folder)), daemon=True)
+        process.start()
+        self.janitors.append(process)
+
+    def start_straggler(self) -> BaseProcess:
+        """One that is left alone until the end, since it takes its time."""
+        process = PROCESSES.Process(target=be_late, args=(self._settings, "straggler", str(self._folder)), daemon=True)
+        process.start()
+        return process
+
     def kill(self, process: BaseProcess) -> None:
+        self._kill(process)
         self.living.remove(process)
+        self.killed += 1
+
+    def kill_janitor(self) -> None:
+        self._kill(self.janitors.pop())
+
+    def _kill(self, process: BaseProcess) -> None:
         assert process.pid is not None
         assert process.is_alive(), f"{process} ended by itself"
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        process.close()
-        self.killed += 1
 
     def end(self, number: int) -> None:
         """A last one, undisturbed, finishes what the others left."""
@@ -101,23 +122,41 @@ class Workers:
 
 
 def wreak_havoc(workers: Workers, seconds: float, folder: Path) -> None:
-    """Kills at random moments, sometimes several at once; on a busy machine for longer, until workers have met."""
+    """Kills at random moments, sometimes several at once; on a busy machine for longer, until all have met."""
     chance = random.Random()
     for _ in range(WORKERS):
         workers.start()
+    workers.start_janitor()
+    straggler = workers.start_straggler()
     begun = time.monotonic()
-    while (past := time.monotonic() - begun) < seconds or (past < 3 * seconds and not workers_have_met(folder)):
+    while (past := time.monotonic() - begun) < seconds or (past < 5 * seconds and not all_have_met(folder)):
         time.sleep(chance.uniform(0.2, 1.4))
         for process in chance.sample(workers.living, chance.choice([1, 1, 1, 2])):
             workers.kill(process)
             workers.start()
+        if chance.random() < 0.2:
+            workers.kill_janitor()
+            workers.start_janitor()
     for process in list(workers.living):
         workers.kill(process)
+    workers.kill_janitor()
+    assert straggler.is_alive()
+    straggler.kill()
+    straggler.join()
 
 
-def workers_have_met(folder: Path) -> bool:
+def all_have_met(folder: Path) -> bool:
+    """Workers one another, and the janitor them."""
     events = read_events(folder)
-    return any(event["event"] == "lost" for event in events) and resumes_after_kills(events) > 0
+    count = Counter(event["event"] for event in events)
+    pruned = any(event["event"] == "pruned" and event["states"] for event in events)
+    late = lost_after_prune(events)
+    return bool(count["lost"] and pruned and late and count["deleted"] and resumes_after_kills(events))
+
+
+def lost_after_prune(events: list[Event]) -> int:
+    """How many commits came when their step had been pruned, and were refused."""
+    return sum(event["event"] == "lost" and not event["winner"] for event in events)
 
 
 def resumes_after_kills(events: list[Event]) -> int:
@@ -139,42 +178,60 @@ def read_events(folder: Path) -> list[Event]:
 
 def check_what_workers_were_told(events: list[Event]) -> None:
     """At most one commit of a step is acknowledged, and the latest step that anybody is shown never goes back."""
-    committed = Counter((event["run"], event["step"]) for event in events if event["event"] == "committed")
+    deleted = {event["run"] for event in events if event["event"] == "deleting"}
+    told = [event for event in events if event["run"] not in deleted]
+    committed = Counter((event["run"], event["step"]) for event in told if event["event"] == "committed")
     assert set(committed.values()) <= {1}, "a step was acknowledged to two workers"
     by_run: defaultdict[int, list[Event]] = defaultdict(list)
-    for event in events:
+    for event in told:
         by_run[event["run"]].append(event)
-    for number, told in by_run.items():
-        certain = [(e["ended"], e["step"]) for e in told if e["event"] != "lost" and e["step"] is not None]
-        for event in told:
+    for number, of_run in by_run.items():
+        certain = [
+            (e["ended"], e["step"]) for e in of_run if e["event"] in ("resumed", "committed") and e["step"] is not None
+        ]
+        for event in of_run:
             if event["event"] == "resumed":
                 floor = max((step for ended, step in certain if ended < event["begun"]), default=-1)
                 shown = -1 if event["step"] is None else event["step"]
                 assert shown >= floor, f"run {number} went back from step {floor} to {shown}"
 
 
+def keys_of(s3: Any, prefix: str) -> list[str]:
+    return [line["Key"] for line in s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])]
+
+
 def check_run(s3: Any, number: int, events: list[Event]) -> None:
-    """The run's objects are what an undisturbed run leaves, each step whole and by the worker that was told so."""
+    """Every step that is there is whole and by the worker that was told so; what is missing was pruned, or deleted."""
     prefix = f"runs/{run_id(number)}/"
-    listed = s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}steps/")["Contents"]
-    assert [line["Key"] for line in listed] == [f"{prefix}steps/{step:020d}.json" for step in range(LAST_STEP + 1)]
+    steps = [int(Path(key).stem) for key in keys_of(s3, f"{prefix}steps/")]
+    floor = max((int(Path(key).stem) for key in keys_of(s3, f"{prefix}pruned/")), default=-1)
+    deleted = any(event["event"] == "deleting" for event in events)
+    if not deleted:
+        assert [step for step in range(LAST_STEP + 1) if step not in steps and step > floor] == [], steps
+        assert steps[-KEEP:] == list(range(LAST_STEP + 1))[-KEEP:]
     told = {event["step"]: event["by"] for event in events if event["event"] == "committed"}
-    lost = [event for event in events if event["event"] == "lost"]
-    for step, link in enumerate(links()):
+    lost = [event for event in events if event["event"] == "lost" and event["winner"]]
+    for step in steps:
         stored = s3.get_object(Bucket=BUCKET, Key=f"{prefix}steps/{step:020d}.json")
         body, facts = stored["Body"].read(), stored["Metadata"]
         state = json.loads(body)
-        active_key = f"{prefix}active/{step:020d}.{facts['active']}.json"
-        active = json.loads(s3.get_object(Bucket=BUCKET, Key=active_key)["Body"].read())
-        assert state["link"] == link
+        assert state["link"] == links()[step]
         assert hashlib.sha256(body).hexdigest() == facts["digest"]
-        assert active == [{"node_name": "next", "payload": {"by": state["by"]}}]
-        assert told.get(step, state["by"]) == state["by"]
-        assert {event["winner"] for event in lost if event["step"] == step} <= {facts["write-id"]}
+        assert tasks_of(s3, prefix, step, facts) == [{"node_name": "next", "payload": {"by": state["by"]}}]
+        if not deleted:
+            assert told.get(step, state["by"]) == state["by"]
+            assert {event["winner"] for event in lost if event["step"] == step} <= {facts["write-id"]}
+
+
+def tasks_of(s3: Any, prefix: str, step: int, facts: dict[str, str]) -> Any:
+    if "active-inline" in facts:
+        return json.loads(b64decode(facts["active-inline"]))
+    key = f"{prefix}active/{step:020d}.{facts['active']}.json"
+    return json.loads(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
 
 
 @pytest.mark.parametrize("seconds", [20, pytest.param(200, marks=pytest.mark.long)])
-def test_runs_survive_workers_killed_at_random_moments(
+def test_runs_survive_kills_at_random_moments_while_janitors_prune_and_delete(
     server_url: str, s3: Any, tmp_path: Path, seconds: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No step is lost, none is done twice, and every run ends with the result of an undisturbed run."""
@@ -191,12 +248,13 @@ def test_runs_survive_workers_killed_at_random_moments(
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda number: check_run(s3, number, by_run[number]), by_run))
     count = Counter(event["event"] for event in events)
-    resumes = resumes_after_kills(events)
+    pruned = sum(event["states"] for event in events if event["event"] == "pruned")
+    late, resumes = lost_after_prune(events), resumes_after_kills(events)
     with capsys.disabled():
         print(
             f"\n  {seconds} s: {workers.killed} workers killed, {len(by_run)} runs, {count['committed']} commits, "
-            f"{count['lost']} conflicts, {resumes} resumes by new workers in the middle of a run"
+            f"{count['lost']} conflicts, {late} of them on steps that were gone, {count['pruned']} prunes of {pruned} "
+            f"steps, {count['deleted']} deletes, {resumes} resumes by new workers in the middle of a run"
         )
     assert workers.killed > WORKERS
-    assert count["lost"] > 0
-    assert resumes > 0
+    assert min(count["committed"], count["lost"], late, pruned, count["deleted"], resumes) > 0
