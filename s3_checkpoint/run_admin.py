@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from typing import Generic
+from typing import Any, Generic
 from uuid import UUID, uuid4
 
 from s3_checkpoint.checkpointer import S3Checkpointer
@@ -31,6 +31,7 @@ from s3_checkpoint.retention import (
     remove,
 )
 from s3_checkpoint.run_records import HistoryEntry, Pruned, PrunedRuns, RunActivity, RunUsage
+from s3_checkpoint.size_estimate import estimated_bytes
 
 logger = logging.getLogger("s3_checkpoint.run_admin")
 RUNS_AT_ONCE = 8
@@ -38,7 +39,11 @@ DELETE_ROUNDS = 100
 """How often `delete` lists again while workers put new objects under the run."""
 ENTRIES_AHEAD = 8
 HISTORY_BYTES = 32 * 1024**2
-"""Bytes as stored of the entries that `history` has read ahead."""
+"""JSON of the entries that `history` has read ahead, states and tasks, whatever they take when compressed."""
+
+
+def _json_bytes(entry: HistoryEntry[Any] | None) -> int:
+    return estimated_bytes((entry.state, entry.active), HISTORY_BYTES) if entry else 0
 
 
 def _utc_now() -> datetime:
@@ -103,7 +108,8 @@ class RunAdmin(Generic[StateT]):
         """The steps of the run, newest first, whole; nothing for an unknown run. Of a subgraph: `with_namespace` first.
 
         About n/1000 LISTs for n steps, then 1 GET per entry, 2 where the state does not carry its tasks inline, read as
-        the iteration gets there: at most 8 entries and 32 MiB as stored ahead of it. A step removed since is left out.
+        the iteration gets there: at most 8 entries and about 32 MiB of JSON ahead of it. A step that is gone since is
+        left out.
 
         Raises `StateDecodingError`, in its place, for a step that cannot be trusted.
         """
@@ -113,7 +119,7 @@ class RunAdmin(Generic[StateT]):
             return await self._entry(run, step)
 
         steps = await self._checkpointer.list(run_id)
-        budget: Budget[HistoryEntry[StateT] | None] = Budget(HISTORY_BYTES, lambda found: found.size if found else 0)
+        budget: Budget[HistoryEntry[StateT] | None] = Budget(HISTORY_BYTES, _json_bytes)
         async with aclosing(ReadAhead(each(reversed(steps)), entry, ahead=ENTRIES_AHEAD, budget=budget)) as entries:
             async for found in entries:
                 if found is not None:

@@ -203,7 +203,8 @@ async def encryption(patient: Patient) -> Verdict:
     ]
     if not kms:
         return passed("the bucket's default is not KMS")
-    if patient.settings.kms_key_id is not None or getattr(patient.settings, "inline_tasks", "auto") == "never":
+    inline = patient.settings.inline_tasks
+    if inline == "never" or (inline == "auto" and patient.settings.kms_key_id is not None):
         return passed(f"by default {kms[0]}; tasks with payloads are kept out of metadata")
     return warned(f"by default {kms[0]}, which does not encrypt metadata: payloads of small tasks are stored there")
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import gzip
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from statistics import quantiles
 
 from s3_checkpoint.doctor.findings import Patient, Probe, Status, Verdict, failed, passed, skipped, warned
 from s3_checkpoint.keys import MAX_STEP, parse_run_prefix, runs_prefix
+from s3_checkpoint.metadata import MAX_METADATA_BYTES, ObjectMetadata
 from s3_checkpoint.object_store import ObjectAttributes
 
 LATENCY_REQUESTS = 20
-MAX_METADATA_BYTES = 2048
-"""S3's bound on user metadata: names and values. Some stores count the header's prefix too; so it counts here."""
-_HEADER = "x-amz-meta-"
 MAX_BYTES = 1 << 20
 
 
@@ -91,16 +90,9 @@ async def delimiter(patient: Patient) -> Verdict:
 async def metadata(patient: Patient) -> Verdict:
     """Whether metadata, content headers and a compressed body come back as they were written."""
     body = gzip.compress(b'{"compressed": true}', mtime=0)
-    facts = {
-        "format": "1",
-        "digest": "0f" * 32,
-        "write-id": "a-B_9",
-        "active-digest": "f0" * 32,
-        "origin": "x/18446744",
-    }
-    room = MAX_METADATA_BYTES - sum(len(_HEADER + name) + len(value) for name, value in facts.items())
-    facts["active-inline"] = "+/9=" * 512
-    facts["active-inline"] = facts["active-inline"][: room - len(_HEADER + "active-inline")]
+    least = ObjectMetadata("a-B_9", "0f" * 32, "a-B_9", "f0" * 32, active_inline="/", origin="x/18446744")
+    room = MAX_METADATA_BYTES - least.size
+    facts = replace(least, active_inline=("/+9=" * MAX_METADATA_BYTES)[: room + 1]).build()
     written = ObjectAttributes(content_encoding="gzip", metadata=facts)
     await patient.store.put(patient.key("metadata"), body, written, mode="overwrite")
     head = await patient.store.head(patient.key("metadata"))

@@ -490,11 +490,14 @@ async def test_the_bucket_s_own_kms_default_is_warned_of(new_settings: Callable[
 
         warned = await run_probe(probe, Patient(store, RunKeys("", UUID(int=9)), settings, client))
         fine = await run_probe(probe, Patient(store, RunKeys("", UUID(int=9)), own_key, client))
+        always = own_key.model_copy(update={"inline_tasks": "always"})
+        knowingly = await run_probe(probe, Patient(store, RunKeys("", UUID(int=9)), always, client))
 
     assert warned.status == Status.WARN
     assert "does not encrypt metadata" in warned.found
     assert "inline_tasks" in warned.fix
     assert fine.status == Status.PASS
+    assert knowingly.status == Status.WARN
 
 
 async def test_metadata_of_the_full_2048_bytes_is_written() -> None:

@@ -121,6 +121,22 @@ async def test_history_reads_no_further_ahead_than_eight() -> None:
     assert counted.taken()["GET"] <= 16
 
 
+async def test_history_reads_ahead_by_what_is_unpacked() -> None:
+    """States of 16 MiB take a few KB when compressed, and payloads are no part of their size: 8 ahead were too many."""
+    memory = MemoryStore()
+    writer = S3Checkpointer(dict[str, str], memory, compression="gzip")
+    for step in range(8):
+        await writer.commit(RUN, step, {"text": "x" * 2**24}, [ActiveSnapshot(node_name="n")])
+    counted = Counting(memory)
+
+    admin = RunAdmin(S3Checkpointer(dict[str, str], counted))
+    async with aclosing(admin.history(RUN)) as entries:  # type: ignore[type-var]
+        for _ in range(2):
+            await anext(entries)
+
+    assert counted.taken()["GET"] <= 4
+
+
 async def test_history_of_a_namespace_is_its_own(store: ObjectStore) -> None:
     """The checkpointer's namespace is the one looked at."""
     await commit(store, 1)
