@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from enum import Enum
 from functools import cache
 from random import Random
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -32,6 +36,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import core_schema, from_json, to_json
 from typing_extensions import TypedDict
 
@@ -527,6 +532,101 @@ def bounded() -> dict[str, Any]:
         items: list[str] = Field(exclude=True)
 
     return {name: found for name, found in locals().items() if isinstance(found, type)}
+
+
+class Color(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+    lives: list[int] = []
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
+    tricks: list[str] = []
+
+
+@dataclass(slots=True)
+class Slotted:
+    leaves: list[Leaf]
+    n: int = 0
+
+
+@dataclass(frozen=True)
+class Frozen:
+    leaves: tuple[Leaf, ...]
+    numbers: list[int] = field(default_factory=list, compare=False)
+
+
+@pydantic_dataclass(config=ConfigDict(extra="forbid", frozen=True))
+class Checked:
+    leaves: list[Leaf]
+    by_name: dict[str, list[int]] = field(default_factory=dict)
+
+
+class Open(TypedDict, total=False):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    numbers: list[int]
+
+
+class Aliased(BaseModel):
+    model_config = ConfigDict(extra="allow", alias_generator=str.upper, populate_by_name=True, serialize_by_alias=True)
+
+    leaves: list[Leaf]
+    by_name: dict[str, Leaf] = {}
+
+
+class Typed(BaseModel):
+    by_color: dict[Color, list[int]] = {}
+    by_day: dict[date, list[Decimal]] = {}
+    pets: list[Annotated[Cat | Dog, Field(discriminator="kind")]] = []
+    leaves: Sequence[Leaf] = []
+    queue: deque[int] = deque()
+    deep: list[list[list[int]]] = []
+    several: dict[str, dict[str, Leaf]] = {}
+    ids: list[UUID] = []
+    word: Annotated[str, AfterValidator(str.strip)] = ""
+
+    @computed_field
+    def count(self) -> int:
+        return len(self.ids)
+
+
+NUMBERS = list(range(60))
+SOME_LEAVES = [Leaf(n=n) for n in range(30)]
+NEIGHBOURS: list[tuple[Any, Any]] = [
+    (Slotted, Slotted(SOME_LEAVES)),
+    (Frozen, Frozen(tuple(SOME_LEAVES), NUMBERS)),
+    (Checked, Checked(SOME_LEAVES, {"a": NUMBERS, "b\n": []})),
+    (Open, {"numbers": NUMBERS, "more": NUMBERS, "n": 1}),
+    (Aliased, Aliased.model_validate({"leaves": SOME_LEAVES, "by_name": {"q": Leaf()}, "extra": NUMBERS, "A 1": "x"})),
+    (Typed, Typed(by_color={Color.RED: NUMBERS, Color.BLUE: []}, word="w")),
+    (Typed, Typed(by_day={date(2020, 1, n): [Decimal("1.50")] * 9 for n in range(1, 9)})),
+    (Typed, Typed(pets=[Cat(lives=NUMBERS), Dog(tricks=["sit"])] * 9, ids=[UUID(int=n) for n in NUMBERS])),
+    (Typed, Typed(leaves=SOME_LEAVES, queue=deque(NUMBERS), deep=[[NUMBERS, []], [[]], []])),
+    (Typed, Typed(several={"a": {"b": Leaf(), "c": Leaf()}, "d": {}})),
+    (list[Annotated[Cat | Dog, Field(discriminator="kind")]], [Cat(lives=NUMBERS), Dog()] * 9),
+    (list[Leaf | None], [None, *SOME_LEAVES]),
+    (list[Leaf] | None, SOME_LEAVES),
+    (dict[float, int], {n / 2: n for n in NUMBERS}),
+    (dict[bool, list[int]], {True: NUMBERS, False: NUMBERS}),
+    (list[set[int]], [set(NUMBERS)] * 5),
+    (list[float], [1.0, 1e300, -0.0, 5e-324] * 9),
+]
+
+
+@pytest.mark.parametrize("number", range(len(NEIGHBOURS)))
+@pytest.mark.parametrize("chunk", [16, 60, 300])
+def test_types_of_all_sorts_are_as_the_whole_is(number: int, chunk: int) -> None:
+    """Keys of other types, slots, frozen ones, aliases, extra fields, discriminated unions: the same JSON and value."""
+    type_, value = NEIGHBOURS[number]
+
+    data = assert_is_as_whole(value, type_, chunk)
+
+    assert data is not None or chunk < 300  # lines longer than eight of the smaller chunks
 
 
 @pytest.mark.parametrize("name", bounded())
