@@ -175,7 +175,16 @@ def test_a_put_held_up_between_its_values_and_its_checkpoint_looks_again() -> No
         clock.passed += 2 * HOUR
         human.prune(["t"])
 
-    worker = clock.saver(Between(store, Aim("PutObject", "/!runs/"), hours_pass))
+    class HoldsUp(Wrapper):
+        """After the value has been stored, and before its put goes on."""
+
+        async def around(self, request: Request, send: Send[T]) -> T:
+            answer = await send()
+            if self.aim.meets(request):
+                hours_pass()
+            return answer
+
+    worker = clock.saver(HoldsUp(store, Aim("PutObject", "/values/")))
     child = put(worker, first, {"big": BIG}, run_id="run")
 
     assert values_of(human.get_tuple(child)) == {"big": BIG}
