@@ -274,6 +274,20 @@ async def test_an_error_inside_a_success_is_an_error(hostile: HostileS3, call: s
     assert caught.value.outcome_unknown == (call in WRITING)
 
 
+@pytest.mark.parametrize("ours", [True, False], ids=["a client made here", "a client handed in"])
+async def test_a_listing_of_other_keys_is_an_error(hostile: HostileS3, ours: bool) -> None:
+    """Of keys and of groups: what a server lists that ignores the prefix is never taken for ours."""
+    when = "<LastModified>2026-11-23T10:00:00.000Z</LastModified>"
+    async with store_at(hostile.url, ours=ours) as store:
+        for inner in (
+            "".join(f"<Contents><Key>{key}</Key><Size>1</Size>{when}</Contents>" for key in ("runs/1", "b")),
+            "<CommonPrefixes><Prefix>other/</Prefix></CommonPrefixes>",
+        ):
+            hostile.answer = answer(200, f"<ListBucketResult><KeyCount>1</KeyCount>{inner}</ListBucketResult>".encode())
+            with pytest.raises(StoreError, match="outside this prefix"):
+                await store.list("runs/")
+
+
 LONG = b"a" * 65536
 ENDS = {
     "told": b"Content-Length: 100000000\r\n\r\n",
