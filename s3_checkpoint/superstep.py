@@ -117,9 +117,10 @@ async def run_superstep(
     to a step that waits for nobody.
 
     Requests:
-        Those of `resume` (1 LIST and 2 GETs for up to 1,000 steps) and the 2 PUTs of `commit`; when another worker
-        commits first, 1 HEAD and those of `resume` once more. A checkpointer without `commit` and `resume` gets `list`,
-        `load` and `load_active`, then `save_active` and `save`, and two workers are not kept apart.
+        Those of `resume` (1 LIST and 1 GET for up to 1,000 steps, 1 GET more if the tasks are not inline) and the 2
+        PUTs of `commit`; when another worker commits first, those of reading its step, and of `resume` once more. A
+        checkpointer without `commit` and `resume` gets `list`, `load` and `load_active`, then `save_active` and `save`,
+        and two workers are not kept apart.
 
     Args:
         checkpointer: Where the run is stored.

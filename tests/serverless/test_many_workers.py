@@ -120,7 +120,7 @@ def test_every_run_comes_out_right_and_every_superstep_is_committed_once(server:
             redeliveries += facts["deliveries"] > 1
             assert facts["error_code"] is None, facts
             if facts["outcome"] == "committed":
-                assert facts["request_count"] == (3 if facts["step"] == 0 else 5)
+                assert facts["request_count"] == (3 if facts["step"] == 0 else 4)
             run_id = UUID(facts["run_id"])
             if facts["step"] == LAST:
                 unfinished.discard(run_id)

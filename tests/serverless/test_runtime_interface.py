@@ -89,7 +89,7 @@ def test_one_cold_start_then_warm_invocations_on_one_client(
     assert state.pids == [made[0].pid] * 4
     told = lines(log)
     assert [line["outcome"] for line in told] == ["opened", *["committed"] * 4, "finished"]
-    assert [line["request_count"] for line in told[1:]] == [3, 5, 5, 5, 5]
+    assert [line["request_count"] for line in told[1:]] == [3, 4, 4, 4, 4]
     assert {line["run_id"] for line in told[1:]} == {str(run_id)}
     assert {line["requestId"] for line in told[1:]} == {invocation.request_id for invocation in made}
 
