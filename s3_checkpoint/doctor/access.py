@@ -203,7 +203,7 @@ ACCESS = (
     Probe(
         "copy",
         copying,
-        "fork without --new-run-id fails or loses active tasks; everything else works",
-        "fork to an id of your own (--new-run-id): then the state travels through the client",
+        "pruning and copying threads of the LangGraph saver fails; runs do not need it",
+        "upgrade the store; until then delete threads whole",
     ),
 )
