@@ -113,7 +113,8 @@ class JsonCodec(Generic[StateT]):
             data = self._written_whole(value)
         elif len(data) > self._max_bytes:
             raise self._too_large(len(data))
-        if (odd := odd_number(data)) and not odd.is_integer:
+        # Of what is no number in JSON, only these two are ever written; looking for the others takes longer.
+        if (b"NaN" in data or b"Infinity" in data) and (odd := odd_number(data)) and not odd.is_integer:
             at = self._path(path_of_non_finite(data))
             remedy = 'store None, or set ser_json_inf_nan="strings" in the configuration of its model'
             raise StateEncodingError(at, f"{odd.text} is not a JSON number; {remedy}")

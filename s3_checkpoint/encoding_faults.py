@@ -23,7 +23,8 @@ _DEEPEST: Final = 200
 """More levels than this no reader of JSON in pydantic takes."""
 _LONGEST_SEARCH: Final = 4 * 1024**2
 """Bytes of JSON that are read again and again to find the place that fails."""
-_GARBAGE: Final = {"\x00": "in the place of what may be at fault"}
+_GARBAGE: Final = ({"\x00": "in the place of what may be at fault"}, 0.5)
+"""In the place of a leaf, and of a container: of another kind, so that its type refuses it before other code has it."""
 
 
 def unwritable(value: object, root: str, error: Exception, dump: Dump) -> Difference:
@@ -112,7 +113,7 @@ def failing_to_read(data: bytes, root: str, error: Exception, read: Callable[[by
         def harmless_without(some: Iterable[Any], node: Any = node) -> bool:
             kept = {one: node[one] for one in some}
             for one in kept:
-                node[one] = _GARBAGE
+                node[one] = _GARBAGE[isinstance(kept[one], dict | list)]
             try:
                 return not still_fails()
             finally:
