@@ -263,9 +263,11 @@ def _delete_one(store: ObjectStore, key: str) -> Send[Any]:
 class World:
     """One run of a scenario: store and clock, the actors at their gates, and what they have been told so far."""
 
-    def __init__(self, *, flight: timedelta = timedelta(minutes=10)) -> None:
+    def __init__(self, *, flight: timedelta = timedelta(minutes=10), cancelled_may_land: bool = False) -> None:
         self.clock = Clock()
         self.flight = flight
+        self.cancelled_may_land = cancelled_may_land
+        """Whether a write whose actor no longer waits (a time-out) can take effect later. Else it is withdrawn."""
         self.store = MemoryStore(now=self.clock.now)
         self.loop = QuietLoop(self.clock)  # type: ignore[abstract]  # of its methods, what is used
         self.gates: list[Gate] = []
@@ -376,9 +378,13 @@ class World:
         return None
 
     def run_until_quiet(self) -> None:
-        """Lets everybody go on; a request whose actor no longer wants the answer is withdrawn."""
+        """Lets everybody go on; a read whose actor no longer wants the answer is withdrawn."""
         self.loop.run_until_quiet()
-        self.waiting[:] = [e for e in self.waiting if e.answer is None or not e.answer.cancelled()]
+        for entry in [e for e in self.waiting if e.answer is not None and e.answer.cancelled()]:
+            if self.cancelled_may_land and entry.writes:
+                entry.answer = None
+            else:
+                self.waiting.remove(entry)
         while not self.waiting and (due := self.loop.next_timer()) is not None:
             self.clock.passed = max(self.clock.passed, timedelta(seconds=due))
             if self.clock.monotonic() < due:  # a timedelta has whole microseconds
@@ -506,7 +512,7 @@ class Explorer:
 
     def _run(self, choose: Chooser, *, skip_seen: int | None = None) -> list[int]:
         """One run; gives the number of choices at each pick. From pick `skip_seen` on, ends at a state seen before."""
-        world = World(flight=self.flight)
+        world = World(flight=self.flight, cancelled_may_land=True)
         ledger = self.scenario(world)
         schedule: list[str] = []
         picks: list[int] = []

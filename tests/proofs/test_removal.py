@@ -195,7 +195,9 @@ CROWDS: dict[str, Play] = {
 WIDE = {
     ("a prune and a delete", "separate"),
     ("a reader and a delete", "separate"),
+    ("the same fork twice", "separate"),
     ("a rival runs ahead and prunes", "separate"),
+    ("a begin message, again", "separate"),
 }
 """More than a few thousand schedules: at random here, in every order with the long tests."""
 
@@ -204,7 +206,7 @@ WIDE = {
 def test_two_actors_in_every_order_with_every_fault(name: str, tasks: str) -> None:
     """Whatever becomes of each request, the crash of an actor and a lost answer included."""
     explorer = Explorer(PLAYS[name](**HOLDS[tasks], snapshot_objects="when_large"))
-    report = explorer.sample(500, seed=0) if (name, tasks) in WIDE else explorer.explore()
+    report = explorer.sample(300, seed=0) if (name, tasks) in WIDE else explorer.explore()
 
     print(report)
     assert report.schedules > 20
@@ -219,10 +221,10 @@ def test_two_actors_in_every_order_while_time_passes(name: str, tasks: str) -> N
 
     print(report)
     assert report.schedules > 20
-    Explorer(scenario, [*FAULTS, *LATE], leaps=LEAPS).sample(200, seed=0)
+    Explorer(scenario, [*FAULTS, *LATE], leaps=LEAPS).sample(80, seed=0)
 
 
-@pytest.mark.parametrize(("count", "seed"), [(300, 0), pytest.param(20_000, None, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("count", "seed"), [(120, 0), pytest.param(20_000, None, marks=pytest.mark.long)])
 @pytest.mark.parametrize("tasks", HOLDS)
 @pytest.mark.parametrize("name", CROWDS)
 def test_three_actors_at_random(name: str, tasks: str, count: int, seed: int | None) -> None:
