@@ -18,6 +18,9 @@ _NODE_BYTES = 8
 _SAMPLE = 8
 """Of a container with more parts than twice this, so many are looked at, and count for the others."""
 _DEPTH = 12
+_SCALARS = frozenset({int, float, bool, type(None)})
+_TEXTS = (str, bytes, bytearray)
+_SEQUENCES = (list, tuple, set, frozenset)
 
 
 def estimated_bytes(value: object, enough: int = CHUNK_BYTES, depth: int = _DEPTH) -> int:
@@ -26,10 +29,11 @@ def estimated_bytes(value: object, enough: int = CHUNK_BYTES, depth: int = _DEPT
     Long texts, names and containers are seen wherever they are but in the parts of a long container that are not
     looked at.
     """
-    if isinstance(value, str | bytes | bytearray):
-        return _NODE_BYTES + len(value)
-    named = isinstance(value, dict)
-    if named or isinstance(value, list | tuple | set | frozenset):
+    kind = type(value)
+    if kind is str or isinstance(value, _TEXTS):
+        return _NODE_BYTES + len(value)  # type: ignore[arg-type]
+    named = kind is dict or isinstance(value, dict)
+    if named or kind is list or isinstance(value, _SEQUENCES):
         parts: Any = value
     elif parts := getattr(value, "__dict__", None):
         named = True
@@ -41,12 +45,17 @@ def estimated_bytes(value: object, enough: int = CHUNK_BYTES, depth: int = _DEPT
         return least
     size = seen = 0
     for part in _looked_at(parts, count):
+        inside = part
         if named:
-            size += estimated_bytes(parts[part], enough, depth - 1)
+            inside = parts[part]
             if type(part) is str:
                 size += len(part)
+        if type(inside) is str:  # as below, without a call
+            size += _NODE_BYTES + len(inside)
+        elif type(inside) in _SCALARS:
+            size += _NODE_BYTES
         else:
-            size += estimated_bytes(part, enough, depth - 1)
+            size += estimated_bytes(inside, enough, depth - 1)
         seen += 1
         if size >= enough:
             return size
