@@ -261,9 +261,17 @@ async def history(
                         yield view.as_row(keys.run_id)
 
         await write_rows(session, rows(), columns, output)
+        floor = await bucket.checkpointer.index.floor(keys)
     if len(wanted) < len(numbers):
         session.note(f"{len(wanted)} of {len(numbers):,} steps; --all shows all, --limit N more")
+    tell_pruned(session, floor)
     return tell_damaged(session, damaged)
+
+
+def tell_pruned(session: Session, floor: int | None) -> None:
+    """Says how far the run has been pruned, if it has been."""
+    if floor is not None:
+        session.note(f"pruned up to step {floor}: what is not listed up to there was removed, not lost")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from s3_checkpoint.cli.bucket import OpenBucket, StepView, no_steps, opened
 from s3_checkpoint.cli.compare import changes_between
 from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.json_diff import Change
-from s3_checkpoint.cli.look import Damaged, RunArgument, tell_damaged, views_of, where
+from s3_checkpoint.cli.look import Damaged, RunArgument, tell_damaged, tell_pruned, views_of, where
 from s3_checkpoint.cli.output import (
     Format,
     NamespaceOption,
@@ -93,13 +93,14 @@ async def timeline(
         if not numbers:
             raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
         views = _steps(bucket, keys, numbers[-limit:], damaged)
+        floor = await bucket.checkpointer.index.floor(keys)
 
         async def children() -> list[Fork]:
             return await _forks(session, bucket, keys.run_id) if forks else []
 
         if html is not None:
             with session.working("reading"):
-                text = await _page(keys, where(session), views, children)
+                text = await _page(_head(keys, where(session), floor), keys, views, children)
             if text is not None:
                 _write_page(session, html, text, force=force)
         elif chosen(session, output, in_pipe=Format.TABLE) == Format.TABLE:
@@ -112,7 +113,7 @@ async def timeline(
         else:
             await write_long_document(
                 session,
-                _head(keys, where(session)),
+                _head(keys, where(session), floor),
                 "steps",
                 _rows(keys, views),
                 lambda: _tail(children),
@@ -120,6 +121,7 @@ async def timeline(
             )
     if limit < len(numbers):
         session.note(f"the last {limit} of {len(numbers):,} steps; --limit N shows more")
+    tell_pruned(session, floor)
     return tell_damaged(session, damaged)
 
 
@@ -175,17 +177,17 @@ def _moment(before: StepView | None, view: StepView, counts: Counter[str]) -> Mo
     )
 
 
-def _head(keys: RunKeys, place: str) -> dict[str, JsonValue]:
-    return {"run_id": str(keys.run_id), "namespace": keys.namespace, "bucket": place}
+def _head(keys: RunKeys, place: str, floor: int | None) -> dict[str, JsonValue]:
+    return {"run_id": str(keys.run_id), "namespace": keys.namespace, "bucket": place, "pruned_up_to": floor}
 
 
 async def _tail(children: Children) -> dict[str, JsonValue]:
     return {"forks": [{"run_id": str(fork.run_id), "step": fork.step} for fork in await children()]}
 
 
-async def _page(keys: RunKeys, place: str, views: Views, children: Children) -> str | None:
+async def _page(head: dict[str, JsonValue], keys: RunKeys, views: Views, children: Children) -> str | None:
     """The page of the run; None if none of its steps can be read."""
-    page = Page(_head(keys, place))
+    page = Page(head)
     async with aclosing(_rows(keys, views)) as rows:
         async for row in rows:
             page.add(row)

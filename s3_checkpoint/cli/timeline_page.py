@@ -71,7 +71,9 @@ class Page:
     def text(self, tail: dict[str, Any]) -> str:
         """The page, once all steps are there."""
         template = files("s3_checkpoint.cli").joinpath("timeline.html").read_text(encoding="utf-8")
-        around = _json({**self._head, "forks": _exact(tail["forks"])})
+        around = _json(
+            {**self._head, "pruned_up_to": _exact(self._head.get("pruned_up_to")), "forks": _exact(tail["forks"])}
+        )
         data = f'{around[:-1]},"steps":[{",".join(step.text() for step in self._steps)}]}}'
         # Inside a script element only `<` could end it; in JSON it is found in strings alone, where it can be escaped.
         return template.replace(_MARK, data.replace("<", "\\u003c"))

@@ -314,3 +314,13 @@ def test_every_command_explains_itself() -> None:
 
     assert {"runs", "steps", "show", "active", "history", "diff", "fork", "prune", "delete", "usage"} <= {*names}
     assert all(command.callback and command.callback.__doc__ for command in build().registered_commands)
+
+
+def test_what_was_pruned_is_told_from_what_is_missing(own_runs: Cli) -> None:
+    """In the notes of `history` and `timeline`, and in the timeline's JSON."""
+    assert own_runs.json("timeline", "aaaa0")["pruned_up_to"] is None
+    own_runs("prune", "aaaa0", "--keep-last", "2", "--grace", "0s")
+
+    for command in ("history", "timeline"):
+        assert f"pruned up to step {STEPS[-3]}" in own_runs(command, "aaaa0").stderr
+    assert own_runs.json("timeline", "aaaa0")["pruned_up_to"] == STEPS[-3]
