@@ -17,7 +17,8 @@ commit tries again, with jitter.
 it goes (the *floor*) before it removes anything. So a commit needs to know, for a time within `grace`, that its step
 was not there and had not been pruned either:
 
-- A LIST of this process has shown within `grace`/2 that the run ended below the step. No request.
+- A LIST of this process has shown within `grace`/2 that the run ended below the step, and the process has seen no
+  later step since. No request.
 - Otherwise 1 LIST from the step on. Nothing there: as above. The step itself there: it is read back, and nothing is
   sent. Only later steps there: the step may have been pruned, and 1 LIST of the floor, sent after that, tells.
 
@@ -100,7 +101,7 @@ class CommitProtocol(Generic[StateT]):
         """
         half = self._grace_s / 2
         look = self._index.last_look(run)
-        if look is not None and step > look.newest and began - look.at <= half:
+        if look is not None and step > max(look.newest, self._index.newest_seen(run)) and began - look.at <= half:
             return min(began + half, look.at + 1.5 * half)
         first = await self._index.first_from(run, step)
         if first == step:

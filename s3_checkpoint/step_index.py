@@ -54,6 +54,10 @@ class StepIndex:
         if len(self._seen) > REMEMBERED_RUNS:
             del self._seen[next(iter(self._seen))]
 
+    def newest_seen(self, run: RunKeys) -> int:
+        """The greatest step that this process knows the run to have had; -1 if it knows none."""
+        return self._seen.get(run.steps, -1)
+
     def last_look(self, run: RunKeys) -> Look | None:
         """The last time that a LIST of this process has shown the end of the run; None if none has."""
         return self._looks.get(run.steps)

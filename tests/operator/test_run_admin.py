@@ -284,6 +284,21 @@ async def test_prune_leaves_what_is_younger_than_the_grace_period() -> None:
     assert await over(memory).list(RUN) == [2, 3]
 
 
+async def test_a_process_that_has_seen_later_steps_never_commits_a_pruned_one(store: ObjectStore) -> None:
+    """Not even where everything but the newest step was removed at once."""
+    checkpointer = over(store)
+    for step in range(4):
+        await checkpointer.commit(RUN, step, {"n": step}, task(step))
+    await RunAdmin(checkpointer).prune(RUN, keep_last=1, grace=STOPPED)
+
+    for worker in (checkpointer, over(store)):
+        for step in range(3):
+            with pytest.raises(StepConflictError, match="pruned"):
+                await worker.commit(RUN, step, {"n": step}, task(step))
+
+    assert await over(store).list(RUN) == [3]
+
+
 async def test_many_kept_steps_cost_no_heads() -> None:
     """One snapshot beside one state decides nothing."""
     clock = Clock()
