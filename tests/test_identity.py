@@ -10,7 +10,10 @@ import pytest
 from pydantic import BaseModel, JsonValue
 from typing_extensions import TypedDict
 
+from s3_checkpoint import ActiveSnapshot, MemoryStore, S3Checkpointer, StepConflictError
 from s3_checkpoint.codec import StateCodec
+from s3_checkpoint.keys import RunKeys
+from tests.states import RUN
 
 
 def codec(type_: Any) -> StateCodec[Any]:
@@ -42,39 +45,68 @@ class ById(BaseModel):
     __hash__ = None  # type: ignore[assignment]
 
 
-@pytest.mark.parametrize(
-    ("type_", "one", "other"),
-    [
-        (dict[str, JsonValue], {"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 3, "c": 2}, "a": 1}),
-        (Scored, {"score": 1.0}, {"score": 1}),
-        (dict[str, float], {"a": 1.0}, {"a": 1}),
-        (set[str], set("abcdefgh"), set("hgfedcba")),
-        (Hidden, Hidden(1, {"a": 1, "b": 2}), Hidden(1, {"b": 2, "a": 1})),
-        (ById, ById(n=1, tags={"x", "y"}), ById(n=1, tags={"y", "x"})),
-    ],
-)
+EQUAL: list[tuple[Any, Any, Any]] = [
+    (dict[str, JsonValue], {"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 3, "c": 2}, "a": 1}),
+    (Scored, {"score": 1.0}, {"score": 1}),
+    (dict[str, float], {"a": 1.0}, {"a": 1}),
+    (set[str], set("abcdefgh"), set("hgfedcba")),
+    (Hidden, Hidden(1, {"a": 1, "b": 2}), Hidden(1, {"b": 2, "a": 1})),
+    (ById, ById(n=1, tags={"x", "y"}), ById(n=1, tags={"y", "x"})),
+]
+
+
+@pytest.mark.parametrize(("type_", "one", "other"), EQUAL)
 def test_equal_states_are_the_same_however_they_were_built(type_: Any, one: Any, other: Any) -> None:
     """The order of keys and of sets, and `1` for `1.0` where the type says `float`, make no other state."""
     assert same(type_, one, other)
     assert same(type_, other, one)
 
 
-@pytest.mark.parametrize(
-    ("type_", "one", "other"),
-    [
-        (dict[str, JsonValue], {"a": 1}, {"a": 1.0}),
-        (dict[str, JsonValue], {"a": 1}, {"a": True}),
-        (dict[str, JsonValue], {"a": 0.0}, {"a": -0.0}),
-        (dict[str, JsonValue], {"a": [1, 2]}, {"a": [2, 1]}),
-        (dict[str, JsonValue], {"a": [1, 2]}, {"a": [1]}),
-        (dict[str, JsonValue], {"a": None}, {}),
-        (OrderedDict[str, int], OrderedDict(a=1, b=2), OrderedDict(b=2, a=1)),
-        (Hidden, Hidden(1, "x"), Hidden(1, "y")),
-        (ById, ById(n=1), ById(n=2)),
-        (int | float, 1, 1.0),
-    ],
-)
+OTHER: list[tuple[Any, Any, Any]] = [
+    (dict[str, JsonValue], {"a": 1}, {"a": 1.0}),
+    (dict[str, JsonValue], {"a": 1}, {"a": True}),
+    (dict[str, JsonValue], {"a": 0.0}, {"a": -0.0}),
+    (dict[str, JsonValue], {"a": [1, 2]}, {"a": [2, 1]}),
+    (dict[str, JsonValue], {"a": [1, 2]}, {"a": [1]}),
+    (dict[str, JsonValue], {"a": None}, {}),
+    (OrderedDict[str, int], OrderedDict(a=1, b=2), OrderedDict(b=2, a=1)),
+    (Hidden, Hidden(1, "x"), Hidden(1, "y")),
+    (ById, ById(n=1), ById(n=2)),
+    (int | float, 1, 1.0),
+]
+
+
+@pytest.mark.parametrize(("type_", "one", "other"), OTHER)
 def test_other_states_are_never_the_same(type_: Any, one: Any, other: Any) -> None:
     """Nothing less than the same type and value at every node will do, whether or not `==` looks there."""
     assert not same(type_, one, other)
     assert not same(type_, other, one)
+
+
+@pytest.mark.parametrize(("type_", "one", "other"), EQUAL)
+async def test_a_commit_of_an_equal_state_is_a_success(type_: Any, one: Any, other: Any) -> None:
+    """Whichever of the two was first; what is stored stays as it is, and tasks count as well."""
+    for first, second in ((one, other), (other, one)):
+        store = MemoryStore()
+        checkpointer = S3Checkpointer(type_, store)
+        tasks = [ActiveSnapshot(node_name="a", payload={"x": 1, "y": [2]})]
+        reordered = [ActiveSnapshot(node_name="a", payload={"y": [2], "x": 1})]
+        await checkpointer.commit(RUN, 0, first, tasks)
+        stored = await store.get(RunKeys("", RUN).state(0), max_bytes=10_000)
+
+        await checkpointer.commit(RUN, 0, second, reordered)
+
+        assert await store.get(RunKeys("", RUN).state(0), max_bytes=10_000) == stored
+        with pytest.raises(StepConflictError):
+            await checkpointer.commit(RUN, 0, second, [ActiveSnapshot(node_name="b")])
+
+
+@pytest.mark.parametrize(("type_", "one", "other"), OTHER)
+async def test_a_commit_of_another_state_is_a_conflict(type_: Any, one: Any, other: Any) -> None:
+    """Though `==` may call the two equal."""
+    for first, second in ((one, other), (other, one)):
+        checkpointer = S3Checkpointer(type_, MemoryStore())
+        await checkpointer.commit(RUN, 0, first, [])
+
+        with pytest.raises(StepConflictError):
+            await checkpointer.commit(RUN, 0, second, [])
