@@ -183,8 +183,8 @@ def test_three_rivals_for_one_step_in_thousands_of_schedules() -> None:
     """Leaving out half of a scenario would be seen here: the counts are those of the algorithm, not of chance."""
     report = Explorer(workers(commits(5, "a"), commits(5, "b"), commits(5, "c"), make=OneObject)).explore()
 
-    assert report.schedules > 2_000
-    assert report.states > 2_000
+    assert report.schedules > 1_500
+    assert report.states > 1_500
 
 
 class StateFirst(TasksApart):
