@@ -67,8 +67,8 @@ class Call:
     """Steps that went since."""
     deleted: set[UUID] = field(default_factory=set)
     """Runs that a `delete` was at since."""
-    wrote: set[str] = field(default_factory=set)
-    """Keys of states that this call has written."""
+    ids: set[str] = field(default_factory=set)
+    """The write ids that this call has used."""
     foreign: set[UUID] = field(default_factory=set)
     """Runs in which another actor has written since."""
     seen: frozenset[Step] | None = None
@@ -82,7 +82,7 @@ class Call:
             self.present,
             frozenset(self.removed),
             frozenset(self.deleted),
-            frozenset(self.wrote),
+            frozenset(self.ids),
             frozenset(self.foreign),
             self.seen if self.name == "delete" else None,
         )
@@ -221,8 +221,6 @@ class Removals(Ledger):
         if call_of_it is not None and call_of_it.name == "delete":
             self._forget(run)
         wrote = isinstance(answer, Written) or (request.verb == "CopyObject" and answer is True)
-        if wrote and step_of(request.key) is not None and call_of_it is not None:
-            call_of_it.wrote.add(request.key)
         if wrote and (floor := floor_of(request.key)) is not None:
             if floor >= self.newest(run) and run not in self.deleting:
                 raise Violation(f"the floor of {run} is {floor}, and its newest step {self.newest(run)}")
@@ -263,8 +261,9 @@ class Removals(Ledger):
             raise Violation(f"{label!r} lost step {step} of {run} to nobody")
 
     def failed(self, call: Call, error: StoreUnavailableError) -> None:
-        if not error.outcome_unknown and call.wrote & set(self.world.store._objects):
-            raise Violation(f"nothing was written, it said, but {call.wrote} is there: {error}")
+        for run, step in () if error.outcome_unknown else self.present():
+            if self.content(run, step)[2] in call.ids:
+                raise Violation(f"nothing was written, it said, but step {step} of {run} is there: {error}")
 
     def deleted(self, call: Call, run: UUID) -> None:
         """`delete` has returned: the run is gone, or what is there has been written since."""
@@ -373,7 +372,7 @@ class Actor:
         self.checkpointer = make(
             WORK,
             wrap(store or self.gate),
-            new_id=lambda: f"{self.name}-{next(self._ids)}",
+            new_id=self._new_id,
             sleep=_no_pause,
             jitter=lambda: 0.5,
             monotonic=self.clock.monotonic,
@@ -538,6 +537,12 @@ class Actor:
                 self.ledger.calls.pop(self.gate.actor, None)
             return told
         raise Violation("called again and again, and never told what became of it")
+
+    def _new_id(self) -> str:
+        write_id = f"{self.name}-{next(self._ids)}"
+        if self.gate.actor in self.ledger.calls:
+            self.ledger.calls[self.gate.actor].ids.add(write_id)
+        return write_id
 
     def _call(self, name: str) -> Call:
         call = Call(name)
