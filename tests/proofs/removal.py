@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
 from contextlib import aclosing
 from copy import copy
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
@@ -73,6 +73,8 @@ class Call:
     """Runs in which another actor has written since."""
     seen: frozenset[Step] | None = None
     """The steps that were there when its last LIST took effect."""
+    seen_at: datetime | None = None
+    """When that was."""
     grace: timedelta = GRACE
     keep_last: int = 1
 
@@ -84,7 +86,7 @@ class Call:
             frozenset(self.deleted),
             frozenset(self.ids),
             frozenset(self.foreign),
-            self.seen if self.name == "delete" else None,
+            (self.seen, self.seen_at) if self.name == "delete" else None,
         )
 
 
@@ -208,7 +210,7 @@ class Removals(Ledger):
     def _after(self, actor: int, request: Request, answer: object) -> None:
         if request.verb in ("GetObject", "HeadObject", "ListObjectsV2"):
             if request.verb == "ListObjectsV2" and actor in self.last:
-                self.last[actor].seen = self.present()
+                self.last[actor].seen, self.last[actor].seen_at = self.present(), self.world.clock.now()
             return
         self._changed = True
         run = run_of(request.key)
@@ -267,7 +269,7 @@ class Removals(Ledger):
 
     def deleted(self, call: Call, run: UUID) -> None:
         """`delete` has returned: the run is gone, or what is there has been written since."""
-        young = self.world.clock.now() - GRACE
+        young = (call.seen_at or self.world.clock.now()) - GRACE
         left = [
             key
             for key, stored in self.world.store._objects.items()
