@@ -40,6 +40,7 @@ from s3_checkpoint.errors import (
     InvalidArgumentError,
     StateDecodingError,
     StepConflictError,
+    StoreError,
     StoreUnavailableError,
 )
 from s3_checkpoint.keys import RunKeys
@@ -164,6 +165,8 @@ class CommitProtocol(Generic[StateT]):
             raise StoreUnavailableError(
                 error.operation, error.bucket, error.key, outcome_unknown=True, detail=error.detail
             ) from error
+        except StoreError as error:
+            raise StoreError(error.operation, error.bucket, error.key, error.detail, outcome_unknown=True) from error
         except StateDecodingError as error:
             # Larger than any state of ours: another content, whatever it is.
             raise StepConflictError(run.run_id, step, "", "what is there cannot be read") from error

@@ -7,7 +7,7 @@ wrappers around either.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol, TypeAlias, overload
@@ -212,7 +212,7 @@ async def pages(
     delimiter: str = "",
     limit: int = PAGE_KEYS,
     first_limit: int | None = None,
-) -> AsyncIterator[Page]:
+) -> AsyncGenerator[Page, None]:
     """All pages of the listing of `prefix`, each asked for when it is wanted.
 
     Every loop over continuation tokens is this one, so that a listing that a server never ends, ends here.

@@ -148,15 +148,11 @@ class StepIndex:
         """Every step of the run and its line, page by page, in whatever order they come."""
         steps: list[int] = []
         lines: list[ListedObject] = []
-        token: str | None = None
-        while True:
-            page = await self._store.list(run.steps, token=token)
+        async for page in pages(self._store, run.steps):
             found, of_found = steps_among(run, page)
             steps += found
             lines += of_found
-            token = page.next_token
-            if token is None:
-                return steps, lines
+        return steps, lines
 
 
 class _Bracket:

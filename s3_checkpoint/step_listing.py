@@ -13,12 +13,13 @@ import asyncio
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from s3_checkpoint.errors import StoreError
 from s3_checkpoint.keys import MAX_STEP, STEP_DIGITS, RunKeys
-from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore, Page
+from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore, Page, pages
 
 T = TypeVar("T")
 
@@ -55,18 +56,19 @@ async def page_from(
     1 LIST; where it holds nothing but other keys, 1 more per 1,000 of these. Needs an ordered store.
     """
     after = f"{run.steps}{first:0{STEP_DIGITS}d}" if first else ""
-    page = await store.list(run.steps, start_after=after, limit=limit)
-    if page.keys and page.keys[0] <= after:
-        detail = "the store does not honour StartAfter, which finding steps relies on"
-        raise StoreError("ListObjectsV2", store.bucket, run.steps, detail)
-    while True:
-        steps, lines = steps_among(run, page)
-        reached = END
-        if page.next_token is not None:
-            reached = _next_step(page.keys[-1][len(run.steps) :]) if page.keys else first
-        if steps or reached >= stop or page.next_token is None:
-            return StepPage(steps, lines, reached)
-        page = await store.list(run.steps, token=page.next_token)
+    listing = pages(store, run.steps, start_after=after, first_limit=limit)
+    async with aclosing(listing):
+        async for page in listing:
+            if page.keys and page.keys[0] <= after:
+                detail = "the store does not honour StartAfter, which finding steps relies on"
+                raise StoreError("ListObjectsV2", store.bucket, run.steps, detail)
+            steps, lines = steps_among(run, page)
+            reached = END
+            if page.next_token is not None:
+                reached = _next_step(page.keys[-1][len(run.steps) :]) if page.keys else first
+            if steps or reached >= stop:
+                break
+        return StepPage(steps, lines, reached)
 
 
 def steps_among(run: RunKeys, page: Page) -> tuple[list[int], Sequence[ListedObject]]:

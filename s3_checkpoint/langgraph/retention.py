@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
+from s3_checkpoint.errors import StoreUnavailableError
 from s3_checkpoint.langgraph.envelope import CheckpointRecord
 from s3_checkpoint.langgraph.thread_listing import (
     ListedCheckpoint,
@@ -30,6 +31,8 @@ from s3_checkpoint.thread_keys import (
     run_prefix,
 )
 
+DELETE_ROUNDS = 100
+"""How often a deletion lists again while something is left."""
 Unseeded = Callable[[str, CheckpointRecord], frozenset[str]]
 """The delta channels of a checkpoint that have no value of their own in it."""
 
@@ -43,7 +46,7 @@ async def delete_thread(threads: ThreadStore, thread_id: str) -> None:
     """
     keys = ThreadKeys.of(threads.prefix, thread_id)
     named: set[str] = set()
-    while True:
+    for _ in range(DELETE_ROUNDS):
         listed_at = threads.grace.now()
         found = await all_objects(threads.objects, keys.root)
         heads: list[str] = []
@@ -63,6 +66,7 @@ async def delete_thread(threads: ThreadStore, thread_id: str) -> None:
         await _delete(threads, rest)
         if not heads and not rest:
             return
+    raise _never_ends(threads, keys.root)
 
 
 async def delete_for_runs(threads: ThreadStore, runs: Sequence[str]) -> None:
@@ -91,12 +95,18 @@ async def delete_for_runs(threads: ThreadStore, runs: Sequence[str]) -> None:
             await _remove(threads, keys, listed, doomed, values_among(keys, members), listed_at, keep_entries=runs)
         return bool(doomed)
 
-    while True:
+    for _ in range(DELETE_ROUNDS):
         entries = [entry for of_run in await together(find(run) for run in runs) for entry in of_run]
         cleared = await together(clear(keys) for keys in list(namespaces))
         await _delete(threads, entries)
         if not entries and not any(cleared):
             return
+    raise _never_ends(threads, threads.prefix)
+
+
+def _never_ends(threads: ThreadStore, key: str) -> StoreUnavailableError:
+    detail = "workers continue to write; stop them. Or the store does not remove what it says it does: see `doctor`"
+    return StoreUnavailableError("delete", threads.objects.bucket, key, outcome_unknown=True, detail=detail)
 
 
 async def prune_thread(threads: ThreadStore, thread_id: str, unseeded: Unseeded) -> None:

@@ -12,7 +12,14 @@ import ormsgpack
 import pytest
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
-from s3_checkpoint import AccessDeniedError, InvalidArgumentError, MemoryStore, StateDecodingError, StoreError
+from s3_checkpoint import (
+    AccessDeniedError,
+    InvalidArgumentError,
+    MemoryStore,
+    StateDecodingError,
+    StoreError,
+    StoreUnavailableError,
+)
 from s3_checkpoint.langgraph import S3Saver
 from s3_checkpoint.object_store import ObjectAttributes, ObjectStore, PutMode, Refused, Written
 from tests.counting import Counting
@@ -639,3 +646,21 @@ def test_without_a_grace_period_a_put_looks_before_it_reuses() -> None:
     child = reuse(saver, parent, 3)
 
     assert values_of(other.get_tuple(child)) == {"big": BIG, "n": 3}
+
+
+@pytest.mark.parametrize(
+    "remove", [lambda saver: saver.delete_thread("t"), lambda saver: saver.delete_for_runs(["first"])]
+)
+def test_a_store_that_removes_nothing_ends_a_deletion_with_an_error(remove: Callable[[S3Saver], None]) -> None:
+    """Story: DeleteObjects was answered with success and removed nothing, and the deletion listed again for ever."""
+    clock = Clock()
+    store = clock.store()
+
+    class Deaf(Wrapper):
+        async def delete(self, keys: Any) -> None:
+            """Says that they are gone."""
+
+    put(clock.saver(store), at("t"), {"n": 1}, run_id="first")
+
+    with pytest.raises(StoreUnavailableError, match="does not remove"):
+        remove(clock.saver(Deaf(store)))
