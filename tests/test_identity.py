@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from pydantic import BaseModel, JsonValue
 from typing_extensions import TypedDict
 
-from s3_checkpoint import ActiveSnapshot, MemoryStore, S3Checkpointer, StepConflictError
+from s3_checkpoint import ActiveSnapshot, MemoryStore, S3Checkpointer, S3Settings, StepConflictError
 from s3_checkpoint.codec import StateCodec
 from s3_checkpoint.keys import RunKeys
 from tests.states import RUN
@@ -110,3 +115,37 @@ async def test_a_commit_of_another_state_is_a_conflict(type_: Any, one: Any, oth
 
         with pytest.raises(StepConflictError):
             await checkpointer.commit(RUN, 0, second, [])
+
+
+def committed_by_a_process(settings: S3Settings, hash_seed: int, *arguments: str) -> list[str]:
+    """What `identity_worker` says of each step, run with this hash seed."""
+    given = {
+        "BUCKET": settings.bucket,
+        "ENDPOINT_URL": str(settings.endpoint_url),
+        "REGION_NAME": "us-east-1",
+        "ACCESS_KEY_ID": "testing",
+        "SECRET_ACCESS_KEY": "testing",
+    }
+    environment = {**os.environ, **{f"S3_CHECKPOINT_{name}": value for name, value in given.items()}}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.identity_worker", *arguments],
+        env={**environment, "PYTHONHASHSEED": str(hash_seed)},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+def test_processes_with_other_hash_seeds_agree_on_what_is_the_same(settings: S3Settings) -> None:
+    """Equal states built in other orders commit as the same step; states with one difference never do."""
+    run_id, steps = str(uuid4()), 40
+
+    first = committed_by_a_process(settings, 1, run_id, "seed", "order-a", str(steps))
+    again = committed_by_a_process(settings, 2, run_id, "seed", "order-b", str(steps))
+    other = committed_by_a_process(settings, 3, run_id, "seed", "order-c", str(steps), "other")
+
+    assert first == ["wrote"] * steps
+    assert again == ["same"] * steps
+    assert other == ["conflict"] * steps
