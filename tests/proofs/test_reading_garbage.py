@@ -58,9 +58,12 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def committed(compression: str | None = None) -> MemoryStore:
-    """A store in which step 7 is committed."""
+    """A store in which step 7 is committed, its tasks in an object of their own."""
     store = MemoryStore()
-    run(S3Checkpointer(TREE, store, compression=compression, new_id=lambda: "w1").commit(RUN, 7, STATE, ACTIVE))
+    writer: S3Checkpointer[Tree] = S3Checkpointer(
+        TREE, store, compression=compression, inline_tasks="never", new_id=lambda: "w1"
+    )
+    run(writer.commit(RUN, 7, STATE, ACTIVE))
     return store
 
 
