@@ -408,9 +408,14 @@ class Actor:
         return True
 
     async def go_on(self, rounds: int, run: UUID = RUN) -> None:
-        """What an engine does: resume, compute, commit the next step."""
+        """What an engine does: resume, compute, commit the next step. A run that has been deleted is not begun again.
+
+        (A `prune` that listed the run before it was deleted would prune the steps of a new one under the same id.)
+        """
         for _ in range(rounds):
             latest = await self.resume(run)
+            if latest is None and run in self.ledger.deleting:
+                return
             await self.pause()
             step = 0 if latest is None else latest + 1
             await self.commit(step, f"{self.name}:{step}", run)
