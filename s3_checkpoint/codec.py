@@ -63,6 +63,15 @@ class Body:
         return ObjectAttributes(content_encoding=self.encoding, metadata=metadata.build())
 
 
+def _without_order(value: JsonValue) -> str:
+    """A text that two JSON values have in common only if they differ in the order of their parts at most."""
+    if isinstance(value, dict):
+        return f"{{{','.join(sorted(f'{key!r}:{_without_order(part)}' for key, part in value.items()))}}}"
+    if isinstance(value, list):
+        return f"[{','.join(sorted(map(_without_order, value)))}]"
+    return repr(value)
+
+
 class JsonCodec(Generic[StateT]):
     """Values of one type ↔ JSON bodies, nothing lost and nothing guessed. Pure: makes no requests."""
 
@@ -144,8 +153,13 @@ class JsonCodec(Generic[StateT]):
         The same type and value at every node, whether or not `==` looks there; the order of keys and of sets aside. So
         `1` and `1.0` are one where the type says `float` (both are read as `1.0`), and two where it says `Any`.
         Give what `round_trip` and `decode` return. A value of another schema version is another value: ask that first.
+
+        Their JSON must agree as well, but for the order of its parts: what the comparison of types cannot see of a
+        value that an application's class holds, is still in its JSON.
         """
-        return same_value(ours, theirs)
+        return same_value(ours, theirs) and _without_order(from_json(self._dump(ours))) == _without_order(
+            from_json(self._dump(theirs))
+        )
 
     def _open(self, bucket: str, key: str, stored: StoredObject, digest: str | None) -> bytes | bytearray:
         """The JSON bytes, once everything that metadata says of them has proved true."""

@@ -238,7 +238,11 @@ class _Comparison:
         equal = (not by_identity and _equal(before, after)) if same_array is None else same_array
         if (difference := self._attributes(before, after, path, private_too=by_identity)) is not None or equal:
             return difference
-        if not _has_attributes(before) or self._attributes(before, after, path, private_too=True) is not None:
+        if (
+            _equality_is_trusted(before)
+            or not _has_attributes(before)
+            or self._attributes(before, after, path, private_too=True) is not None
+        ):
             return Difference(path, f"a {type(before).__name__} comes back as one that it does not equal")
         return None
 
@@ -384,6 +388,12 @@ def _field_names(value: object) -> set[str] | None:
 def _has_attributes(value: object) -> bool:
     """Whether its class is one whose instances hold attributes, and nothing that cannot be seen."""
     return hasattr(value, "__dict__") or any("__slots__" in vars(cls) for cls in type(value).__mro__)
+
+
+def _equality_is_trusted(value: object) -> bool:
+    """Whether its `==` is the standard library's, which looks at what is not seen here, such as what makes a UUID."""
+    definer = next(cls for cls in type(value).__mro__ if "__eq__" in vars(cls))
+    return definer is not object and definer.__module__.partition(".")[0] in sys.stdlib_module_names
 
 
 def _is_dataclass(value: object) -> TypeGuard[DataclassInstance]:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from collections import OrderedDict
-from pathlib import Path
+from datetime import timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from ipaddress import IPv4Address, IPv6Network
+from pathlib import Path, PurePosixPath
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
-from pydantic import BaseModel, JsonValue
+from pydantic import AnyUrl, BaseModel, JsonValue
 from typing_extensions import TypedDict
 
 from s3_checkpoint import ActiveSnapshot, MemoryStore, S3Checkpointer, S3Settings, StepConflictError
@@ -38,6 +44,11 @@ class Scored(TypedDict):
 class Hidden:
     shown: int
     hidden: Any = dataclasses.field(default=None, compare=False)
+
+
+class Color(Enum):
+    RED = 1
+    BLUE = 2
 
 
 class ById(BaseModel):
@@ -68,6 +79,18 @@ def test_equal_states_are_the_same_however_they_were_built(type_: Any, one: Any,
 
 
 OTHER: list[tuple[Any, Any, Any]] = [
+    (dict[str, UUID], {"a": UUID(int=1)}, {"a": UUID(int=2)}),
+    (dict[str, list[UUID]], {"a": [UUID(int=1)]}, {"a": [UUID(int=2)]}),
+    (dict[str, PurePosixPath], {"a": PurePosixPath("/x")}, {"a": PurePosixPath("/y")}),
+    (dict[str, IPv4Address], {"a": IPv4Address("10.0.0.1")}, {"a": IPv4Address("10.0.0.2")}),
+    (dict[str, IPv6Network], {"a": IPv6Network("fd00::/64")}, {"a": IPv6Network("fd00::/65")}),
+    (dict[str, Fraction], {"a": Fraction(1, 3)}, {"a": Fraction(1, 4)}),
+    (dict[str, re.Pattern[str]], {"a": re.compile("x")}, {"a": re.compile("y")}),
+    (dict[str, AnyUrl], {"a": AnyUrl("https://a.example")}, {"a": AnyUrl("https://b.example")}),
+    (dict[str, Decimal], {"a": Decimal("1.0")}, {"a": Decimal("1.00")}),
+    (dict[str, timedelta], {"a": timedelta(1)}, {"a": timedelta(2)}),
+    (dict[str, Color], {"a": Color.RED}, {"a": Color.BLUE}),
+    (set[UUID], {UUID(int=1)}, {UUID(int=2)}),
     (dict[str, JsonValue], {"a": 1}, {"a": 1.0}),
     (dict[str, JsonValue], {"a": 1}, {"a": True}),
     (dict[str, JsonValue], {"a": 0.0}, {"a": -0.0}),
