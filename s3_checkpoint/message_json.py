@@ -80,7 +80,7 @@ def decoded(adapter: TypeAdapter[Any], text: str) -> Any:
         with contextlib.suppress(ValidationError):
             exact = _validated(adapter, quoted)
             if _same_but_for_decimals(value, exact):
-                value, text = exact, quoted  # what stands before the span has not moved
+                value, text = exact, quoted  # what is before the span has not moved
                 if chosen is spans:
                     break
     return value

@@ -5,7 +5,7 @@
     `prune` removes a large value       when nothing refers to it, it carries a mark, and the mark is a grace period old
 
 A put whose checkpoint refers to a value has thus seen it unmarked at most half a period, and the time-outs of one
-request, before the checkpoint is there. A mark that was made later is younger than a period then, so whoever removes
+request, before the checkpoint is there. A mark that was made later is younger than a period then, so a removal
 by it lists the checkpoint first. A mark that was made before has been seen. Names are never written again once they
 are removed, so no delay of a removal can meet a new object.
 

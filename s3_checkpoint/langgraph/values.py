@@ -1,8 +1,8 @@
 """Large values that nothing refers to any more: marked first, removed a grace period later.
 
 The mark is a metadata entry that the value is given by a copy onto itself, which renews `Last-Modified`: from then on a
-grace period counts, in which each put that relies on the value has ended. Whoever reads a value or asks for its head
-sees the mark, and does not rely on it: puts store the content again, under a name of their own.
+grace period counts, in which each put that relies on the value has ended. A process that reads a value or asks for its
+head sees the mark, and does not rely on it: puts store the content again, under a name of their own.
 """
 
 from __future__ import annotations
