@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
@@ -109,7 +110,7 @@ READ: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("type_", READ, ids=str)
+@pytest.mark.parametrize("type_", READ, ids=lambda type_: re.sub(" at 0x[0-9a-f]+", "", str(type_)))
 @pytest.mark.parametrize("value", [f'"{SECRET}"', f'{{"kind": "{SECRET}"}}'])
 def test_a_body_that_does_not_fit_shows_no_value(type_: Any, value: str) -> None:
     """The error has the path and the kind of the fault; its causes do not have the value either."""
