@@ -254,7 +254,7 @@ class HistoriesInMemory(Histories):
         super().__init__(MemoryStore(), run_quietly)
 
 
-@pytest.mark.parametrize("examples", [300, pytest.param(10_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [150, pytest.param(10_000, marks=pytest.mark.long)])
 def test_histories_on_the_memory_store_agree_with_the_model(examples: int) -> None:
     """Whatever happened before, every call shows what the model says is possible."""
     chosen = settings(
