@@ -306,9 +306,11 @@ class RunAdmin(Generic[StateT]):
                 not remove what it says it does.
             StoreUnavailableError: Workers go on committing faster than it deletes.
             AccessDeniedError: And the other errors of the store. What was removed until then stays removed, states
-                first, the run's own last and its newest last of all: what is left is resumed from its newest step.
+                first, in batches of a thousand, the run's own and its newest in the last: every step left is whole.
 
-        In a versioned bucket, older versions remain until a lifecycle rule removes them.
+        A `prune` that has listed the run before does not know a run that begins again under the same id, and may remove
+        its first steps: let no janitor prune a run that is deleted and begun again at once. In a versioned bucket,
+        older versions remain until a lifecycle rule removes them.
         """
         check_grace(grace)
         run = self._keys(run_id)
