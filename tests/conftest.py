@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -20,6 +21,10 @@ from s3_checkpoint.demo.server import OneS3RequestAtATime
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.s3_client import client_for
 from s3_checkpoint.s3_store import S3ObjectStore
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    # A shell starts its background jobs so; the commands that tests start and interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CREDENTIALS = {"access_key_id": "testing", "secret_access_key": "testing"}
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -117,7 +118,12 @@ async def test_a_sound_store_passes_though_the_answer_to_the_winner_of_a_race_is
     assert not is_called_unsafe(found)
 
 
-@pytest.mark.parametrize("name", GARBLED)
+def some(names: Iterable[str], every: int) -> list[Any]:
+    """One of so many in the ordinary suite, the others with `-m long`: each examination takes seconds."""
+    return [name if not n % every else pytest.param(name, marks=pytest.mark.long) for n, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("name", some(GARBLED, 4))
 async def test_a_sound_store_is_never_called_unsafe_whatever_is_lost_here_and_there(
     wire: Wire, through: S3Settings, name: str
 ) -> None:
@@ -133,7 +139,7 @@ async def test_a_sound_store_is_never_called_unsafe_whatever_is_lost_here_and_th
     assert found["create-exclusive"].status != Status.FAIL
 
 
-@pytest.mark.parametrize("name", ["cut", "portal", "odd code", "flipped"])
+@pytest.mark.parametrize("name", some(["cut", "portal", "odd code", "flipped"], 4))
 @pytest.mark.parametrize("verb", VERBS)
 async def test_a_sound_store_is_never_called_unsafe_though_all_of_a_kind_is_lost(
     wire: Wire, through: S3Settings, verb: Verb, name: str
@@ -148,7 +154,7 @@ async def test_a_sound_store_is_never_called_unsafe_though_all_of_a_kind_is_lost
     assert wrong or verb == "HeadObject"
 
 
-@pytest.mark.parametrize("name", ["cut", "portal", "busy", "flipped"])
+@pytest.mark.parametrize("name", some(["cut", "portal", "busy", "flipped"], 2))
 @pytest.mark.parametrize("verb", ["PutObject", "GetObject"])
 async def test_an_unsound_store_is_never_called_safe_whatever_is_lost(
     wire: Wire, through: S3Settings, verb: Verb, name: str
@@ -177,7 +183,7 @@ async def test_an_unsound_store_is_unsafe_though_every_success_of_a_race_is_lost
     assert is_called_unsafe(found)
 
 
-@pytest.mark.parametrize("name", [name for name in GARBLED if name != "busy"])
+@pytest.mark.parametrize("name", some([name for name in GARBLED if name != "busy"], 3))
 async def test_a_garbled_answer_about_the_bucket_is_a_finding(wire: Wire, through: S3Settings, name: str) -> None:
     """Versioning, lifecycle, encryption, public access: missing and malformed answers never lose the table."""
     for question in ("versioning", "lifecycle", "encryption", "publicAccessBlock"):
