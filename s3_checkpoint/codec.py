@@ -50,6 +50,15 @@ def compact_digest(data: bytes | bytearray) -> str:
     return digest.hexdigest()
 
 
+def _may_hold_non_finite(data: bytes) -> bool:
+    """Whether `NaN` or `Infinity` is in `data`, in a string perhaps; searched by chunk, as a search keeps the GIL."""
+    return any(
+        data.find(word, start, start + CHUNK_BYTES + len(word)) >= 0
+        for start in range(0, len(data), CHUNK_BYTES)
+        for word in (b"NaN", b"Infinity")
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
     """JSON ready to be sent: compressed as asked, with the digest of what it was before."""
@@ -123,7 +132,7 @@ class JsonCodec(Generic[StateT]):
         elif len(data) > self._max_bytes:
             raise self._too_large(len(data))
         # Of what is no number in JSON, only these two are ever written; looking for the others takes longer.
-        if (b"NaN" in data or b"Infinity" in data) and (odd := odd_number(data)) and not odd.is_integer:
+        if _may_hold_non_finite(data) and (odd := odd_number(data)) and not odd.is_integer:
             at = self._path(path_of_non_finite(data))
             remedy = 'store None, or set ser_json_inf_nan="strings" in the configuration of its model'
             raise StateEncodingError(at, f"{odd.text} is not a JSON number; {remedy}")
