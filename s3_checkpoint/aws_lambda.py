@@ -35,16 +35,16 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from s3_checkpoint._concurrency.loop_thread import LoopThread
+from s3_checkpoint._format.codec import Migration
+from s3_checkpoint._format.foreign_errors import for_log
+from s3_checkpoint._format.message_json import decoded, members
+from s3_checkpoint._printable import printable
 from s3_checkpoint.checkpointer import S3Checkpointer
-from s3_checkpoint.codec import Migration
-from s3_checkpoint.connect import connect
+from s3_checkpoint.connection import connect
 from s3_checkpoint.errors import CheckpointError, ConfigurationError, InvalidArgumentError
-from s3_checkpoint.foreign_errors import for_log
 from s3_checkpoint.graph import Graph
-from s3_checkpoint.loop_thread import LoopThread
-from s3_checkpoint.message_json import decoded, members
 from s3_checkpoint.models import StateT
-from s3_checkpoint.printable import printable
 from s3_checkpoint.request_events import OnRequest, RequestEvent
 from s3_checkpoint.settings import S3Settings
 from s3_checkpoint.superstep import MAX_STEPS, NO_STEP, Advance, Blocked, Interrupted, attempt_superstep
@@ -104,7 +104,7 @@ def sqs_handler(
         ConfigurationError: `interrupt_before` names what is not a node.
     """
     # Lambda starts a function on a whole processor: the SDK is imported now, not by the first invocation.
-    import s3_checkpoint.s3_client  # noqa: F401
+    import s3_checkpoint._s3.client  # noqa: F401
 
     graph.check(interrupt_before, "interrupt_before names")
     if not 1 <= resend_delay_s <= MAX_DELAY_S:

@@ -19,19 +19,19 @@ from datetime import timedelta
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from s3_checkpoint.codec import Migration
-from s3_checkpoint.commit_protocol import CommitProtocol
+from s3_checkpoint._format.codec import Migration
+from s3_checkpoint._format.keys import RunKeys, check_run_id, check_step, new_write_id, run_keys
+from s3_checkpoint._runs.commit_protocol import CommitProtocol
+from s3_checkpoint._runs.retention import GRACE
+from s3_checkpoint._runs.step_objects import READ_ATTEMPTS, StepObjects, StoredStep
+from s3_checkpoint._runs.step_search import StepIndex
 from s3_checkpoint.errors import (
     ConfigurationError,
     StateDecodingError,
     StepConflictError,
 )
-from s3_checkpoint.keys import RunKeys, check_run_id, check_step, new_write_id, run_keys
 from s3_checkpoint.models import ActiveSnapshot, Checkpoint, InlineTasks, SnapshotObjects, StateT
 from s3_checkpoint.object_store import ObjectStore
-from s3_checkpoint.retention import GRACE
-from s3_checkpoint.step_index import StepIndex
-from s3_checkpoint.step_objects import READ_ATTEMPTS, StepObjects, StoredStep
 
 FoundT = TypeVar("FoundT")
 

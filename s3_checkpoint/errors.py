@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import ClassVar
 from uuid import UUID
 
-from s3_checkpoint.printable import printable
+from s3_checkpoint._printable import printable
 
 
 def _facts(**facts: object) -> str:

@@ -20,9 +20,9 @@ from uuid import UUID
 
 from pydantic import JsonValue, ValidationError
 
+from s3_checkpoint._printable import printable
 from s3_checkpoint.errors import ConfigurationError, InvalidArgumentError, StateEncodingError
 from s3_checkpoint.models import ActiveSnapshot, StateT
-from s3_checkpoint.printable import printable
 
 END: Final = "__end__"
 """Where a task goes to end the run; also the one active task of a finished run. No node can have this name."""

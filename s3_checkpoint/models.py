@@ -1,4 +1,4 @@
-"""Public values that calls take and give: frozen, plain, without behaviour."""
+"""Public values that calls take and return: frozen and plain."""
 
 from __future__ import annotations
 
@@ -50,3 +50,99 @@ class StepInfo:
     """Bytes as stored, after compression."""
     last_modified: datetime
     """When the store took it, in UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The step a run was forked from."""
+
+    run_id: UUID
+    step: int
+
+    def __str__(self) -> str:
+        return f"{self.run_id}/{self.step}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunActivity:
+    """A run and its newest step; both fields None where a run has no step (yet)."""
+
+    run_id: UUID
+    newest_step: int | None
+    last_modified: datetime | None
+    """When the newest step was stored, in UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry(Generic[StateT]):
+    """A step as it was stored."""
+
+    step: int
+    last_modified: datetime
+    """When the store took it, in UTC."""
+    size: int
+    """Bytes of the state object as stored, after compression."""
+    state: StateT
+    active: tuple[ActiveSnapshot, ...]
+    origin: Origin | None
+    """The step of another run that this one is a copy of, if it is the beginning of a fork."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a call of `prune` or `delete` removed; with `dry_run`, what it would remove."""
+
+    run_id: UUID
+    steps: tuple[int, ...]
+    """The run's own steps that went, ascending; those of namespaces are counted below only."""
+    kept: int
+    """Steps that stay, namespaces included."""
+    states: int
+    """State objects that went, namespaces included."""
+    snapshots: int
+    """Active snapshots that went, namespaces included; of `delete`: every object that is not a state."""
+    bytes: int
+    """What these took in the bucket, as stored."""
+    dry_run: bool
+    young: int = 0
+    """Of the steps that stay, those that only the grace period keeps."""
+    left: int = 0
+    """Of `delete`: active snapshots left because a commit in progress may be about to name them."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedRuns:
+    """What a call of `prune_all` removed, over all runs; with `dry_run`, what it would remove."""
+
+    runs: int
+    kept: int
+    states: int
+    snapshots: int
+    bytes: int
+    dry_run: bool
+    young: int = 0
+
+    def plus(self, one: Pruned) -> PrunedRuns:
+        """This and one run more."""
+        return PrunedRuns(
+            self.runs + 1,
+            self.kept + one.kept,
+            self.states + one.states,
+            self.snapshots + one.snapshots,
+            self.bytes + one.bytes,
+            self.dry_run,
+            self.young + one.young,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunUsage:
+    """What a run takes in the bucket: current versions of objects, namespaces included."""
+
+    run_id: UUID
+    objects: int
+    bytes: int
+    steps: int
+    """The run's own steps."""
+    last_modified: datetime
+    """When its newest object was stored, in UTC."""

@@ -20,9 +20,9 @@ from typing import Literal, TypeAlias, get_args
 
 from pydantic import JsonValue
 
+from s3_checkpoint._format.key_families import KEY_FAMILIES, RUNS, THREADS
+from s3_checkpoint._format.keys import join_prefix
 from s3_checkpoint.errors import InvalidArgumentError
-from s3_checkpoint.key_families import KEY_FAMILIES, RUNS, THREADS
-from s3_checkpoint.keys import join_prefix
 
 Role: TypeAlias = Literal["worker", "reader", "janitor"]
 """Who the policy is for."""

@@ -17,8 +17,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
+from s3_checkpoint._printable import printable
 from s3_checkpoint.errors import CheckpointError
-from s3_checkpoint.printable import printable
 
 logger = logging.getLogger("s3_checkpoint.requests")
 

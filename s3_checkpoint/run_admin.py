@@ -12,14 +12,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic
 from uuid import UUID, uuid4
 
-from s3_checkpoint.checkpointer import S3Checkpointer
-from s3_checkpoint.errors import InvalidArgumentError, StepConflictError, StoreError, StoreUnavailableError
-from s3_checkpoint.keys import RunKeys, check_run_id, check_step, parse_run_prefix, run_keys, runs_prefix
-from s3_checkpoint.lineage import FIRST_STEP, Origin, is_same_fork
-from s3_checkpoint.models import StateT
-from s3_checkpoint.object_store import ListedObject, pages
-from s3_checkpoint.read_ahead import Budget, ReadAhead, each
-from s3_checkpoint.retention import (
+from s3_checkpoint._concurrency.read_ahead import Budget, ReadAhead, each
+from s3_checkpoint._format.keys import RunKeys, check_run_id, check_step, parse_run_prefix, run_keys, runs_prefix
+from s3_checkpoint._format.size_estimate import estimated_bytes
+from s3_checkpoint._runs.fork import FIRST_STEP, is_same_fork, origin_of
+from s3_checkpoint._runs.retention import (
     GRACE,
     Retention,
     check_grace,
@@ -30,8 +27,10 @@ from s3_checkpoint.retention import (
     plan_removal,
     remove,
 )
-from s3_checkpoint.run_records import HistoryEntry, Pruned, PrunedRuns, RunActivity, RunUsage
-from s3_checkpoint.size_estimate import estimated_bytes
+from s3_checkpoint.checkpointer import S3Checkpointer
+from s3_checkpoint.errors import InvalidArgumentError, StepConflictError, StoreError, StoreUnavailableError
+from s3_checkpoint.models import HistoryEntry, Origin, Pruned, PrunedRuns, RunActivity, RunUsage, StateT
+from s3_checkpoint.object_store import ListedObject, pages
 
 logger = logging.getLogger("s3_checkpoint.run_admin")
 RUNS_AT_ONCE = 8
@@ -132,7 +131,7 @@ class RunAdmin(Generic[StateT]):
             return None
         state = await objects.decode_state(run, whole.state)
         head = whole.state.stored.head
-        origin = Origin.of(whole.state.metadata)
+        origin = origin_of(whole.state.metadata)
         return HistoryEntry(step, head.last_modified, head.size, state, tuple(whole.active), origin)
 
     async def pruned_up_to(self, run_id: UUID) -> int | None:

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, runtime_checkable
 from uuid import UUID
 
+from s3_checkpoint._format.keys import check_run_id
 from s3_checkpoint.checkpointer import Checkpointer
 from s3_checkpoint.errors import ConfigurationError, InvalidArgumentError, StepConflictError
 from s3_checkpoint.graph import END, Graph, Next, Task
-from s3_checkpoint.keys import check_run_id
 from s3_checkpoint.models import ActiveSnapshot, Checkpoint, StateT
 
 NO_STEP: Final = -1

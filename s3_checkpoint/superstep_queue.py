@@ -21,11 +21,11 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, from_json
 
+from s3_checkpoint._format.foreign_errors import misfit, without_values
+from s3_checkpoint._format.keys import MAX_STEP, check_run_id, check_step
+from s3_checkpoint._format.message_json import JsonText, encoded, members
+from s3_checkpoint._s3.service_descriptions import read_faster
 from s3_checkpoint.errors import ConfigurationError, StateEncodingError
-from s3_checkpoint.foreign_errors import misfit, without_values
-from s3_checkpoint.keys import MAX_STEP, check_run_id, check_step
-from s3_checkpoint.message_json import JsonText, encoded, members
-from s3_checkpoint.s3_models import read_faster
 from s3_checkpoint.settings import S3Settings
 
 MAX_DELAY_S = 900
@@ -194,7 +194,7 @@ async def queue_client_for(url: str, settings: S3Settings) -> AsyncIterator[Any]
     from aiobotocore.session import AioSession
     from botocore.exceptions import BotoCoreError
 
-    from s3_checkpoint.s3_http import OneHostSession
+    from s3_checkpoint._s3.http_session import OneHostSession
 
     parts = urlsplit(url)
     host = parts.hostname or ""

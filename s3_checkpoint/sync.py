@@ -25,17 +25,25 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
+from s3_checkpoint._concurrency.loop_thread import LoopThread
+from s3_checkpoint._format.codec import Migration
+from s3_checkpoint._format.keys import RunKeys
+from s3_checkpoint._runs.retention import GRACE
 from s3_checkpoint.checkpointer import S3Checkpointer
-from s3_checkpoint.codec import Migration
-from s3_checkpoint.connect import Connection, connect
+from s3_checkpoint.connection import Connection, connect
 from s3_checkpoint.errors import LifecycleError
-from s3_checkpoint.keys import RunKeys
-from s3_checkpoint.loop_thread import LoopThread
-from s3_checkpoint.models import ActiveSnapshot, Checkpoint, StateT
+from s3_checkpoint.models import (
+    ActiveSnapshot,
+    Checkpoint,
+    HistoryEntry,
+    Pruned,
+    PrunedRuns,
+    RunActivity,
+    RunUsage,
+    StateT,
+)
 from s3_checkpoint.request_events import OnRequest
-from s3_checkpoint.retention import GRACE
 from s3_checkpoint.run_admin import RUNS_AT_ONCE, RunAdmin
-from s3_checkpoint.run_records import HistoryEntry, Pruned, PrunedRuns, RunActivity, RunUsage
 from s3_checkpoint.settings import S3Settings
 
 T = TypeVar("T")

@@ -1,6 +1,6 @@
 """The one counter of requests for stores of any kind: what was sent, in how many round trips, how much at once.
 
-What leaves the SDK, its own repeats included, is counted by `tests/sdk_requests.py`.
+What leaves the SDK, its own repeats included, is counted by `tests/s3/sdk_requests.py`.
 """
 
 from __future__ import annotations

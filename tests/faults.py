@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal, TypeVar, cast
 
+from s3_checkpoint._s3.error_mapping import ACTIONS, WRITES
 from s3_checkpoint.errors import AccessDeniedError, StoreUnavailableError
 from s3_checkpoint.object_store import (
     PAGE_KEYS,
@@ -23,7 +24,6 @@ from s3_checkpoint.object_store import (
     StoredObject,
     Written,
 )
-from s3_checkpoint.s3_errors import ACTIONS, WRITES
 
 T = TypeVar("T")
 Send = Callable[[], Awaitable[T]]

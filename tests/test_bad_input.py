@@ -24,7 +24,7 @@ from s3_checkpoint import (
     StepConflictError,
     connect,
 )
-from s3_checkpoint.keys import RunKeys
+from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint.object_store import ObjectAttributes, ObjectStore
 from tests.states import RUN, Counter
 

@@ -18,9 +18,9 @@ from s3_checkpoint import (
     StoreUnavailableError,
     connect,
 )
-from s3_checkpoint.s3_client import client_for
-from s3_checkpoint.s3_store import S3ObjectStore
-from tests.sdk_requests import logged_client
+from s3_checkpoint._s3.client import client_for
+from s3_checkpoint._s3.store import S3ObjectStore
+from tests.s3.sdk_requests import logged_client
 from tests.states import RUN, Counter
 
 

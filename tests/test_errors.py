@@ -28,11 +28,11 @@ from s3_checkpoint import (
     StoreError,
     StoreUnavailableError,
 )
+from s3_checkpoint._printable import printable
+from s3_checkpoint._s3.error_mapping import ABSENT_CODES, KNOWN_CODES, error_for
+from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.object_store import ObjectAttributes, Refused
-from s3_checkpoint.printable import printable
-from s3_checkpoint.s3_errors import ABSENT_CODES, KNOWN_CODES, error_for
-from s3_checkpoint.s3_store import S3ObjectStore
-from tests.sdk_requests import RequestLog, logged_client
+from tests.s3.sdk_requests import RequestLog, logged_client
 
 SAMPLES: list[CheckpointError] = [
     InvalidArgumentError("step", "-1", "must be an int"),

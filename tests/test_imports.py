@@ -77,13 +77,13 @@ def test_every_public_name_is_there(name: str) -> None:
 
 def test_the_public_names_are_sorted_and_each_has_one_home() -> None:
     """As ruff sorts them: constants, classes, functions."""
-    from s3_checkpoint import _HOMES
+    from s3_checkpoint import _MODULES
 
-    listed = [name for names in _HOMES.values() for name in names]
-    assert sorted(listed) == sorted(s3_checkpoint.__all__)
+    listed = [name for names in _MODULES.values() for name in names]
+    assert sorted([*listed, "__version__"]) == sorted(s3_checkpoint.__all__)
 
 
-@pytest.mark.parametrize("first", ["s3_checkpoint.connect", "s3_checkpoint.sync", "s3_checkpoint"])
+@pytest.mark.parametrize("first", ["s3_checkpoint.connection", "s3_checkpoint.sync", "s3_checkpoint"])
 def test_connect_is_the_function_whichever_module_came_first(first: str) -> None:
     """A submodule of the same name does not stand in its place."""
     _imported_by(f"import {first}\nfrom s3_checkpoint import connect\nassert callable(connect), connect")
@@ -92,4 +92,4 @@ def test_connect_is_the_function_whichever_module_came_first(first: str) -> None
 def test_an_unknown_name_is_an_attribute_error() -> None:
     """As of any module."""
     with pytest.raises(AttributeError, match="Nothing"):
-        s3_checkpoint.Nothing  # type: ignore[attr-defined]  # noqa: B018
+        s3_checkpoint.Nothing  # noqa: B018

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_checkpoint.printable import ESCAPING, printable
+from s3_checkpoint._printable import ESCAPING, printable
 
 ACTED_ON = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 ANY_TEXT = st.text(st.characters(codec=None, categories=None, exclude_categories=()))

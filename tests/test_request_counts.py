@@ -18,7 +18,7 @@ from s3_checkpoint import (
     StepConflictError,
     connect,
 )
-from tests.sdk_requests import RequestLog, logged_client
+from tests.s3.sdk_requests import RequestLog, logged_client
 from tests.states import RUN, Counter
 
 TASKS = [ActiveSnapshot(node_name="a")]

@@ -36,9 +36,9 @@ from s3_checkpoint import (
     run_superstep,
     run_to_end,
 )
+from s3_checkpoint._s3.client import client_for
 from s3_checkpoint.graph import Goto
 from s3_checkpoint.object_store import ObjectStore
-from s3_checkpoint.s3_client import client_for
 from tests.faults import AnswerLost, Unanswered, state_put
 
 

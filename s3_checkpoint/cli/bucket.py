@@ -15,14 +15,14 @@ from uuid import UUID
 
 from pydantic import JsonValue, TypeAdapter
 
+from s3_checkpoint._format.codec import JsonCodec
+from s3_checkpoint._format.keys import RunKeys, parse_run_prefix, runs_prefix
+from s3_checkpoint._runs.fork import origin_of
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.session import CommandError
-from s3_checkpoint.codec import JsonCodec
-from s3_checkpoint.connect import connect
-from s3_checkpoint.keys import RunKeys, parse_run_prefix, runs_prefix
-from s3_checkpoint.lineage import Origin
-from s3_checkpoint.models import ActiveSnapshot
+from s3_checkpoint.connection import connect
+from s3_checkpoint.models import ActiveSnapshot, Origin
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.run_admin import RunAdmin
 from s3_checkpoint.settings import S3Settings
@@ -135,7 +135,7 @@ class OpenBucket:
             write_id=metadata.write_id,
             committed=bool(metadata.active),
             encoding=stored.head.attributes.content_encoding,
-            origin=Origin.of(metadata),
+            origin=origin_of(metadata),
             state=state,
             active=tuple(whole.active),
         )

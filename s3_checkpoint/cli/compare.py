@@ -9,6 +9,8 @@ import typer
 from pydantic import JsonValue
 from rich.text import Text
 
+from s3_checkpoint._concurrency.read_ahead import each
+from s3_checkpoint._printable import printable
 from s3_checkpoint.cli.bucket import StepView, opened
 from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.json_diff import Change, differences
@@ -24,8 +26,6 @@ from s3_checkpoint.cli.output import (
     write_rows,
 )
 from s3_checkpoint.cli.session import Session, command
-from s3_checkpoint.printable import printable
-from s3_checkpoint.read_ahead import each
 
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from s3_checkpoint.json_paths import json_path
+from s3_checkpoint._format.json_paths import json_path
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,10 @@ import typer
 from pydantic import JsonValue
 from rich.text import Text
 
+from s3_checkpoint._concurrency.read_ahead import Budget, ReadAhead, each
+from s3_checkpoint._format.keys import RunKeys
+from s3_checkpoint._format.size_estimate import estimated_bytes
+from s3_checkpoint._runs.retention import namespaces_of
 from s3_checkpoint.cli.bucket import OpenBucket, StepView, no_steps, opened
 from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.output import (
@@ -32,11 +36,7 @@ from s3_checkpoint.cli.output import (
 )
 from s3_checkpoint.cli.session import CommandError, Session, command
 from s3_checkpoint.errors import StateDecodingError
-from s3_checkpoint.keys import RunKeys
-from s3_checkpoint.read_ahead import Budget, ReadAhead, each
-from s3_checkpoint.retention import namespaces_of
-from s3_checkpoint.run_records import RunActivity
-from s3_checkpoint.size_estimate import estimated_bytes
+from s3_checkpoint.models import RunActivity
 
 STEPS_AHEAD = 8
 BYTES_AHEAD = 4 * 1024**2

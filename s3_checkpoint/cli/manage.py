@@ -12,6 +12,8 @@ import typer
 from pydantic import JsonValue
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from s3_checkpoint._format.thread_keys import threads_prefix
+from s3_checkpoint._runs.retention import GRACE, objects_under
 from s3_checkpoint.cli.bucket import no_steps, opened
 from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.look import RunArgument, StepOption, where
@@ -28,9 +30,7 @@ from s3_checkpoint.cli.output import (
 )
 from s3_checkpoint.cli.session import CommandError, Session, ask, command
 from s3_checkpoint.errors import InvalidArgumentError
-from s3_checkpoint.retention import GRACE, objects_under
-from s3_checkpoint.run_records import Pruned, PrunedRuns
-from s3_checkpoint.thread_keys import threads_prefix
+from s3_checkpoint.models import Pruned, PrunedRuns
 
 DRY = Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")]
 PRICE = 0.023

@@ -23,8 +23,8 @@ from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
+from s3_checkpoint._printable import printable
 from s3_checkpoint.cli.session import Session
-from s3_checkpoint.printable import printable
 
 
 class Format(StrEnum):

@@ -25,9 +25,9 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
+from s3_checkpoint._printable import ESCAPING, printable
 from s3_checkpoint.cli.exit_codes import ExitCode, exit_code
 from s3_checkpoint.errors import CheckpointError
-from s3_checkpoint.printable import ESCAPING, printable
 from s3_checkpoint.settings import S3Settings
 
 _PANEL = "Where the checkpoints are"

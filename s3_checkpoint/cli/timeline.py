@@ -21,6 +21,9 @@ from pydantic import JsonValue
 from rich.table import Table
 from rich.text import Text
 
+from s3_checkpoint._concurrency.read_ahead import ReadAhead, each
+from s3_checkpoint._format.keys import RunKeys
+from s3_checkpoint._runs.fork import Fork, fork_of
 from s3_checkpoint.cli.bucket import OpenBucket, StepView, no_steps, opened
 from s3_checkpoint.cli.compare import changes_between
 from s3_checkpoint.cli.exit_codes import ExitCode
@@ -37,9 +40,7 @@ from s3_checkpoint.cli.output import (
 )
 from s3_checkpoint.cli.session import CommandError, Session, command
 from s3_checkpoint.cli.timeline_page import Page
-from s3_checkpoint.keys import RunKeys
-from s3_checkpoint.lineage import Fork, Origin, fork_of
-from s3_checkpoint.read_ahead import ReadAhead, each
+from s3_checkpoint.models import Origin
 
 STEPS_SHOWN = 200
 RUNS_SEARCHED = 500

@@ -10,16 +10,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from uuid import UUID
 
-from s3_checkpoint.connect import connect
+from s3_checkpoint._format.keys import RunKeys
+from s3_checkpoint._s3.client import client_for
+from s3_checkpoint.connection import connect
 from s3_checkpoint.demo.graph import Census, Report, count_identifiers, standard_library, summarize
 from s3_checkpoint.demo.plan import Plan, Tally
 from s3_checkpoint.demo.processes import local_queue, local_settings, server
 from s3_checkpoint.demo.stage import Stage, Watcher
-from s3_checkpoint.keys import RunKeys
+from s3_checkpoint.models import HistoryEntry
 from s3_checkpoint.object_store import ListedObject
 from s3_checkpoint.run_admin import RunAdmin
-from s3_checkpoint.run_records import HistoryEntry
-from s3_checkpoint.s3_client import client_for
 from s3_checkpoint.settings import S3Settings
 
 

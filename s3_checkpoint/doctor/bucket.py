@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from s3_checkpoint._format.keys import runs_prefix
 from s3_checkpoint.doctor.findings import Patient, Probe, Status, Verdict, failed, passed, skipped, unclear, warned
-from s3_checkpoint.keys import runs_prefix
 
 _FROZEN = {"GLACIER", "DEEP_ARCHIVE"}
 _NOT_THERE = {

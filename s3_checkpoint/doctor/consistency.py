@@ -8,9 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from statistics import quantiles
 
+from s3_checkpoint._format.keys import MAX_STEP, parse_run_prefix, runs_prefix
+from s3_checkpoint._format.metadata import MAX_METADATA_BYTES, ObjectMetadata
 from s3_checkpoint.doctor.findings import Patient, Probe, Status, Verdict, failed, passed, skipped, warned
-from s3_checkpoint.keys import MAX_STEP, parse_run_prefix, runs_prefix
-from s3_checkpoint.metadata import MAX_METADATA_BYTES, ObjectMetadata
 from s3_checkpoint.object_store import ObjectAttributes
 
 LATENCY_REQUESTS = 20

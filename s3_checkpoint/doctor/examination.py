@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
+from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint.doctor.access import ACCESS
 from s3_checkpoint.doctor.bucket import BUCKET, IDENTITY
 from s3_checkpoint.doctor.consistency import CONSISTENCY
@@ -25,7 +26,6 @@ from s3_checkpoint.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from s3_checkpoint.keys import RunKeys
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.settings import S3Settings
 
@@ -64,8 +64,8 @@ async def examine(
     """
     async with AsyncExitStack() as stack:
         if store is None:
-            from s3_checkpoint.s3_client import client_for
-            from s3_checkpoint.s3_store import S3ObjectStore
+            from s3_checkpoint._s3.client import client_for
+            from s3_checkpoint._s3.store import S3ObjectStore
 
             opened = await stack.enter_async_context(client_for(settings))
             client, store = opened, S3ObjectStore(opened, settings)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from s3_checkpoint.keys import RunKeys
+from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint.object_store import ObjectAttributes, ObjectStore
 from s3_checkpoint.settings import S3Settings
 

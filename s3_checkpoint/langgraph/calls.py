@@ -18,6 +18,9 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 
+from s3_checkpoint._concurrency.offload import off_loop
+from s3_checkpoint._format.size_estimate import LARGE_BYTES, estimated_bytes
+from s3_checkpoint._format.thread_keys import NamespaceKeys, ThreadKeys, run_segment
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StoreError, StoreUnavailableError
 from s3_checkpoint.langgraph import copying, retention
 from s3_checkpoint.langgraph.conversion import Conversion
@@ -29,9 +32,6 @@ from s3_checkpoint.langgraph.home import Home
 from s3_checkpoint.langgraph.known_values import KnownValue, KnownValues, Place
 from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, PutOutcome, StoredCheckpoint, ThreadStore
 from s3_checkpoint.langgraph.together import together
-from s3_checkpoint.off_loop import off_loop
-from s3_checkpoint.size_estimate import LARGE_BYTES, estimated_bytes
-from s3_checkpoint.thread_keys import NamespaceKeys, ThreadKeys, run_segment
 
 T = TypeVar("T")
 R = TypeVar("R")

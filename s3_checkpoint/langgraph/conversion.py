@@ -22,12 +22,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
-from s3_checkpoint.errors import StateDecodingError, StateEncodingError
-from s3_checkpoint.langgraph.chunked_payloads import dump_payload, load_payload
-from s3_checkpoint.langgraph.envelope import CheckpointRecord, Payload, ValueRef, WriteRow, WritesRecord
-from s3_checkpoint.langgraph.known_values import KnownValue, Place
-from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, StoredCheckpoint
-from s3_checkpoint.thread_keys import (
+from s3_checkpoint._format.thread_keys import (
     NO_RUN,
     NamespaceKeys,
     channel_segment,
@@ -36,6 +31,11 @@ from s3_checkpoint.thread_keys import (
     run_segment,
     value_name,
 )
+from s3_checkpoint.errors import StateDecodingError, StateEncodingError
+from s3_checkpoint.langgraph.chunked_payloads import dump_payload, load_payload
+from s3_checkpoint.langgraph.envelope import CheckpointRecord, Payload, ValueRef, WriteRow, WritesRecord
+from s3_checkpoint.langgraph.known_values import KnownValue, Place
+from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, StoredCheckpoint
 
 DELTA_COUNTERS = "counters_since_delta_snapshot"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

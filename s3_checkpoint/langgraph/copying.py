@@ -9,14 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from s3_checkpoint.errors import StateDecodingError, StoreError
-from s3_checkpoint.langgraph.grace import Seen
-from s3_checkpoint.langgraph.remnants import is_remnant
-from s3_checkpoint.langgraph.thread_listing import ListedCheckpoint, thread_checkpoints
-from s3_checkpoint.langgraph.thread_store import GoneError, ThreadStore
-from s3_checkpoint.langgraph.together import together
-from s3_checkpoint.object_store import ObjectAttributes
-from s3_checkpoint.thread_keys import (
+from s3_checkpoint._format.thread_keys import (
     NO_RUN,
     Head,
     NamespaceKeys,
@@ -26,6 +19,13 @@ from s3_checkpoint.thread_keys import (
     object_name,
     with_values,
 )
+from s3_checkpoint.errors import StateDecodingError, StoreError
+from s3_checkpoint.langgraph.grace import Seen
+from s3_checkpoint.langgraph.remnants import is_remnant
+from s3_checkpoint.langgraph.thread_listing import ListedCheckpoint, thread_checkpoints
+from s3_checkpoint.langgraph.thread_store import GoneError, ThreadStore
+from s3_checkpoint.langgraph.together import together
+from s3_checkpoint.object_store import ObjectAttributes
 
 _AT_ONCE = 64
 """Checkpoints whose writes and values are copied together, ahead of them."""

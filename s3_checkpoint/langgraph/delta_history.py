@@ -9,12 +9,12 @@ from typing import Any
 
 from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 
+from s3_checkpoint._format.thread_keys import ThreadKeys
 from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.langgraph.conversion import Conversion
 from s3_checkpoint.langgraph.history import Ancestor, Ancestors
 from s3_checkpoint.langgraph.known_values import Place
 from s3_checkpoint.langgraph.thread_store import GoneError, ThreadStore
-from s3_checkpoint.thread_keys import ThreadKeys
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from s3_checkpoint._format.thread_keys import NamespaceKeys, ThreadKeys
 from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.langgraph.envelope import CheckpointRecord, WritesRecord
 from s3_checkpoint.langgraph.thread_listing import (
@@ -19,7 +20,6 @@ from s3_checkpoint.langgraph.thread_listing import (
 )
 from s3_checkpoint.langgraph.thread_store import GoneError, StoredCheckpoint, ThreadStore
 from s3_checkpoint.langgraph.together import both, together
-from s3_checkpoint.thread_keys import NamespaceKeys, ThreadKeys
 
 logger = logging.getLogger("s3_checkpoint.langgraph")
 

@@ -12,9 +12,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from s3_checkpoint._concurrency.loop_thread import LoopThread
 from s3_checkpoint.errors import LifecycleError
 from s3_checkpoint.langgraph.thread_store import ThreadStore
-from s3_checkpoint.loop_thread import LoopThread
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import S3Settings
@@ -140,8 +140,8 @@ class Home:
                     return self._opened.threads
                 _parents.append(self._opened)
             # The SDK takes a quarter of a second to import; whoever only constructs does not wait for it.
-            from s3_checkpoint.s3_client import client_for
-            from s3_checkpoint.s3_store import S3ObjectStore
+            from s3_checkpoint._s3.client import client_for
+            from s3_checkpoint._s3.store import S3ObjectStore
 
             async with AsyncExitStack() as stack:
                 client = await stack.enter_async_context(client_for(settings))

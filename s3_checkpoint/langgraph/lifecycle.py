@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from s3_checkpoint._format.thread_keys import threads_prefix
 from s3_checkpoint.langgraph.home import Home
 from s3_checkpoint.langgraph.thread_store import ThreadStore
-from s3_checkpoint.thread_keys import threads_prefix
 
 
 class Lifecycle:

@@ -9,6 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
+from s3_checkpoint._format.thread_keys import (
+    NO_RUN,
+    NamespaceKeys,
+    ThreadKeys,
+    channel_segment,
+    parse_run_entry,
+    run_prefix,
+)
 from s3_checkpoint.errors import StoreUnavailableError
 from s3_checkpoint.langgraph.envelope import CheckpointRecord
 from s3_checkpoint.langgraph.thread_listing import (
@@ -22,14 +30,6 @@ from s3_checkpoint.langgraph.thread_store import GoneError, ThreadStore
 from s3_checkpoint.langgraph.together import together
 from s3_checkpoint.langgraph.values import in_flight, sweep
 from s3_checkpoint.object_store import ListedObject, pages
-from s3_checkpoint.thread_keys import (
-    NO_RUN,
-    NamespaceKeys,
-    ThreadKeys,
-    channel_segment,
-    parse_run_entry,
-    run_prefix,
-)
 
 DELETE_ROUNDS = 100
 """How often a deletion lists again while something is left."""

@@ -21,8 +21,9 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from s3_checkpoint._format.keys import new_write_id
+from s3_checkpoint._format.thread_keys import check_prefix
 from s3_checkpoint.errors import InvalidArgumentError
-from s3_checkpoint.keys import new_write_id
 from s3_checkpoint.langgraph.calls import Calls
 from s3_checkpoint.langgraph.conversion import Conversion
 from s3_checkpoint.langgraph.grace import GRACE, Grace, utc_now
@@ -33,7 +34,6 @@ from s3_checkpoint.langgraph.thread_store import ThreadStore
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import Compression, S3Settings
-from s3_checkpoint.thread_keys import check_prefix
 
 
 class S3Saver(Lifecycle, BaseCheckpointSaver[str]):

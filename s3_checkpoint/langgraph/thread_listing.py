@@ -6,8 +6,15 @@ from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from s3_checkpoint._format.thread_keys import (
+    Head,
+    NamespaceKeys,
+    WritesName,
+    parse_head,
+    parse_namespace,
+    threads_prefix,
+)
 from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore, pages
-from s3_checkpoint.thread_keys import Head, NamespaceKeys, WritesName, parse_head, parse_namespace, threads_prefix
 
 FIRST_PAGE_KEYS = 200
 """Keys asked for to find the newest checkpoint: it, and its pending writes, are at the front."""

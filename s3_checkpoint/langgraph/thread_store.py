@@ -13,16 +13,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from s3_checkpoint.compression import compress, decompress
-from s3_checkpoint.errors import StateDecodingError, StateEncodingError, StoreUnavailableError
-from s3_checkpoint.langgraph.envelope import CheckpointRecord, ValueRef, WriteRow, WritesRecord
-from s3_checkpoint.langgraph.grace import Grace, Seen
-from s3_checkpoint.langgraph.remnants import is_remnant
-from s3_checkpoint.langgraph.thread_listing import FIRST_PAGE_KEYS, ListedCheckpoint, checkpoints, one_checkpoint
-from s3_checkpoint.langgraph.together import both, together
-from s3_checkpoint.langgraph.values import is_unused
-from s3_checkpoint.object_store import ObjectAttributes, ObjectStore, PutMode, Refused, StoredObject, Written
-from s3_checkpoint.thread_keys import (
+from s3_checkpoint._format.compression import compress, decompress
+from s3_checkpoint._format.thread_keys import (
     NO_RUN,
     NamespaceKeys,
     ThreadKeys,
@@ -33,6 +25,14 @@ from s3_checkpoint.thread_keys import (
     parse_head,
     parse_segment,
 )
+from s3_checkpoint.errors import StateDecodingError, StateEncodingError, StoreUnavailableError
+from s3_checkpoint.langgraph.envelope import CheckpointRecord, ValueRef, WriteRow, WritesRecord
+from s3_checkpoint.langgraph.grace import Grace, Seen
+from s3_checkpoint.langgraph.remnants import is_remnant
+from s3_checkpoint.langgraph.thread_listing import FIRST_PAGE_KEYS, ListedCheckpoint, checkpoints, one_checkpoint
+from s3_checkpoint.langgraph.together import both, together
+from s3_checkpoint.langgraph.values import is_unused
+from s3_checkpoint.object_store import ObjectAttributes, ObjectStore, PutMode, Refused, StoredObject, Written
 
 RecordT = TypeVar("RecordT", CheckpointRecord, WritesRecord)
 

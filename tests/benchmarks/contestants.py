@@ -17,7 +17,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from pydantic import BaseModel
 
 from s3_checkpoint import S3Checkpointer, S3Settings, connect
-from s3_checkpoint.keys import RunKeys
+from s3_checkpoint._format.keys import RunKeys
 from tests.benchmarks.bare_clients import BUCKET, default_client
 from tests.benchmarks.postgres_server import postgres_url, server_available
 

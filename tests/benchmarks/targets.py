@@ -16,10 +16,10 @@ from langgraph.checkpoint.base import CheckpointMetadata, empty_checkpoint
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from s3_checkpoint import S3Checkpointer, connect
-from s3_checkpoint.keys import RunKeys
+from s3_checkpoint._format.keys import RunKeys
+from s3_checkpoint._s3.client import client_for
+from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.langgraph import S3Saver
-from s3_checkpoint.s3_client import client_for
-from s3_checkpoint.s3_store import S3ObjectStore
 from tests.benchmarks.bare_clients import BUCKET, BareClient, default_client, tuned_client
 from tests.benchmarks.contestants import Library, State
 from tests.benchmarks.measuring import COUNTING_MS

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from s3_checkpoint import AccessDeniedError, S3Settings
-from s3_checkpoint.s3_errors import error_for
+from s3_checkpoint._s3.error_mapping import error_for
 
 USER = "User: arn:aws:iam::123456789012:user/worker is not authorized to perform: "
 

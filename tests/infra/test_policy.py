@@ -14,12 +14,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from s3_checkpoint._format.key_families import KEY_FAMILIES, SESSIONS
+from s3_checkpoint._format.keys import MAX_STEP, RunKeys
+from s3_checkpoint._format.thread_keys import ThreadKeys, run_prefix
 from s3_checkpoint.cli.app import build
 from s3_checkpoint.errors import InvalidArgumentError
-from s3_checkpoint.key_families import KEY_FAMILIES, SESSIONS
-from s3_checkpoint.keys import MAX_STEP, RunKeys
 from s3_checkpoint.policy import ROLES, Role, iam_policy
-from s3_checkpoint.thread_keys import ThreadKeys, run_prefix
 from tests.infra.iam_rules import is_allowed
 
 POLICIES = Path(__file__).parents[2] / "infra" / "policies"

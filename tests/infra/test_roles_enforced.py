@@ -18,9 +18,9 @@ from s3_checkpoint import (
     StepConflictError,
     connect,
 )
+from s3_checkpoint._s3.client import client_for
+from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.policy import Role, iam_policy
-from s3_checkpoint.s3_client import client_for
-from s3_checkpoint.s3_store import S3ObjectStore
 from tests.infra.conftest import Cloud
 
 RUN = UUID("6b1f8f6e-0c43-4cf0-9f0e-1d5a6b7c8d9e")

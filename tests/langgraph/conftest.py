@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 
 from s3_checkpoint import MemoryStore, S3Settings
+from s3_checkpoint._concurrency.loop_thread import LoopThread
+from s3_checkpoint._s3.client import client_for
+from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.langgraph import S3Saver
-from s3_checkpoint.loop_thread import LoopThread
-from s3_checkpoint.s3_client import client_for
-from s3_checkpoint.s3_store import S3ObjectStore
 from tests.conftest import CREDENTIALS
 
 

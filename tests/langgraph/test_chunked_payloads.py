@@ -13,9 +13,9 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from s3_checkpoint import MemoryStore, StateDecodingError
+from s3_checkpoint._format.size_estimate import CHUNK_BYTES
 from s3_checkpoint.langgraph import S3Saver
 from s3_checkpoint.langgraph.chunked_payloads import dump_payload, load_payload
-from s3_checkpoint.size_estimate import CHUNK_BYTES
 
 SERDE = JsonPlusSerializer()
 VALUES: dict[str, Any] = {

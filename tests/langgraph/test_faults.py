@@ -8,10 +8,10 @@ import pytest
 from langgraph.checkpoint.serde.types import RESUME
 
 from s3_checkpoint import AccessDeniedError, MemoryStore, S3Settings, StoreUnavailableError
+from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.langgraph import S3Saver
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.request_events import RequestEvent
-from s3_checkpoint.s3_store import S3ObjectStore
 from tests.faults import (
     Aim,
     AnswerLost,

@@ -19,11 +19,11 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
 from s3_checkpoint import StateDecodingError, StoreError, StoreUnavailableError
+from s3_checkpoint._format.thread_keys import ThreadKeys, parse_head
 from s3_checkpoint.langgraph import S3Saver, copying
 from s3_checkpoint.langgraph.thread_listing import all_objects, thread_checkpoints
 from s3_checkpoint.langgraph.thread_store import ThreadStore
 from s3_checkpoint.object_store import ObjectStore
-from s3_checkpoint.thread_keys import ThreadKeys, parse_head
 from tests.faults import Request, Wrapper
 from tests.langgraph.counting import at, checkpoint
 from tests.proofs.scheduler import BEGIN, FAULTS, LATE, Explorer, Fate, Gate, Ledger, Scenario, Violation, World

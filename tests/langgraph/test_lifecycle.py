@@ -15,8 +15,8 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from pydantic import ValidationError
 
 from s3_checkpoint import ConfigurationError, InvalidArgumentError, LifecycleError, MemoryStore, S3Settings
+from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.langgraph import S3Saver
-from s3_checkpoint.s3_store import S3ObjectStore
 from tests.langgraph.counting import Counting, at, chain, put
 
 

@@ -34,9 +34,9 @@ from s3_checkpoint import (  # noqa: F401 - imported once, before the workers ar
     StoreUnavailableError,
     s3_store,
 )
+from s3_checkpoint._s3.client import client_for
+from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.models import InlineTasks
-from s3_checkpoint.s3_client import client_for
-from s3_checkpoint.s3_store import S3ObjectStore
 
 LAST_STEP = 11
 GRACE = timedelta(seconds=8)

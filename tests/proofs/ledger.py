@@ -16,7 +16,7 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter
 
 from s3_checkpoint import ActiveSnapshot, S3Checkpointer, StepConflictError, StoreUnavailableError
-from s3_checkpoint.keys import RunKeys
+from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint.object_store import ObjectStore, Written
 from tests.faults import Request
 from tests.proofs.scheduler import Ledger, Violation, World

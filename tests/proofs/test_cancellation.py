@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import pytest
 
 from s3_checkpoint import LifecycleError, S3Checkpointer, S3Settings, connect
-from s3_checkpoint.s3_client import client_for
+from s3_checkpoint._s3.client import client_for
 from tests.faults import SmallPages
 from tests.proofs.ledger import RUN, WORK, Work, tasks_of
 from tests.proofs.scheduler import World, at_once

@@ -13,13 +13,13 @@ from uuid import uuid4
 import pytest
 
 from s3_checkpoint import S3Settings
+from s3_checkpoint._format.keys import RunKeys
+from s3_checkpoint._s3.client import client_for
+from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.doctor import Finding, Status, examine
 from s3_checkpoint.doctor.bucket import BUCKET
 from s3_checkpoint.doctor.examination import PROBES, run_probe
 from s3_checkpoint.doctor.findings import Patient
-from s3_checkpoint.keys import RunKeys
-from s3_checkpoint.s3_client import client_for
-from s3_checkpoint.s3_store import S3ObjectStore
 from tests.faults import Verb
 from tests.proofs.wire import Garbling, Spoiling, Wire, wire_to
 

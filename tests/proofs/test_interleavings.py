@@ -17,10 +17,10 @@ import pytest
 from pydantic import TypeAdapter
 
 from s3_checkpoint import ActiveSnapshot, Checkpoint, S3Checkpointer, StepConflictError, StoreUnavailableError
-from s3_checkpoint.commit_protocol import CommitProtocol
-from s3_checkpoint.keys import RunKeys
+from s3_checkpoint._format.keys import RunKeys
+from s3_checkpoint._runs.commit_protocol import CommitProtocol
+from s3_checkpoint._runs.step_objects import StateObject
 from s3_checkpoint.object_store import ObjectStore, Refused
-from s3_checkpoint.step_objects import StateObject
 from tests.faults import Aim, AnswerLost, SlowDown503, SmallPages, state_put
 from tests.proofs.ledger import RUN, WORK, MakeCheckpointer, Promises, Work, Worker, tasks_of
 from tests.proofs.scheduler import Explorer, Scenario, Violation, World

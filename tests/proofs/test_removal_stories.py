@@ -20,8 +20,8 @@ from s3_checkpoint import (
     StoreError,
     StoreUnavailableError,
 )
+from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.object_store import ObjectAttributes, ObjectStore, Page, PutMode, Refused, StoredObject, Written
-from s3_checkpoint.s3_store import S3ObjectStore
 from tests.faults import Verb, Wrapper
 from tests.proofs.ledger import RUN, WORK, Work
 from tests.proofs.removal import OTHER, Actor, Removals, tasks_of

@@ -29,10 +29,10 @@ from s3_checkpoint import (
     StepConflictError,
     StoreUnavailableError,
 )
-from s3_checkpoint.keys import RunKeys
+from s3_checkpoint._format.keys import RunKeys
+from s3_checkpoint._s3.client import client_for
+from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.object_store import ObjectStore
-from s3_checkpoint.s3_client import client_for
-from s3_checkpoint.s3_store import S3ObjectStore
 from tests.faults import (
     Aim,
     AnswerLost,

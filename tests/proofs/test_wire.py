@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from s3_checkpoint import S3Checkpointer, S3Settings, StepConflictError, StoreUnavailableError, connect
+from s3_checkpoint._s3.client import client_for
+from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.object_store import ObjectAttributes, Written
-from s3_checkpoint.s3_client import client_for
-from s3_checkpoint.s3_store import S3ObjectStore
 from tests.faults import Verb
 from tests.proofs.ledger import RUN, Work, tasks_of
 from tests.proofs.wire import Spoiling, Wire, wire_to

@@ -18,7 +18,7 @@ from typing import Any
 import boto3
 from pydantic import BaseModel
 
-import s3_checkpoint.s3_client  # noqa: F401 - imported before the fork
+import s3_checkpoint._s3.client  # noqa: F401 - imported before the fork
 from s3_checkpoint import END, HALT, Graph, Next, Task
 from s3_checkpoint.aws_lambda import sqs_handler
 from tests.serverless.conftest import KEYS, Context, record_of

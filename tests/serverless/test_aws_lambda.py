@@ -35,9 +35,9 @@ from s3_checkpoint import (
     Task,
     connect,
 )
+from s3_checkpoint._format.foreign_errors import for_log
+from s3_checkpoint._format.message_json import decoded
 from s3_checkpoint.aws_lambda import SqsHandler, sqs_handler
-from s3_checkpoint.foreign_errors import for_log
-from s3_checkpoint.message_json import decoded
 from s3_checkpoint.superstep_queue import SuperstepMessage
 from tests.serverless.conftest import Context, Queue
 

@@ -17,9 +17,9 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict
 
 from s3_checkpoint import ConfigurationError, InvalidArgumentError, S3Settings, StateEncodingError
-from s3_checkpoint.message_json import decoded
+from s3_checkpoint._format.message_json import decoded
 from s3_checkpoint.superstep_queue import SuperstepMessage, SuperstepQueue, queue_client_for
-from tests.hostile_s3 import answer, hostile_s3
+from tests.s3.hostile_s3 import answer, hostile_s3
 
 SETTINGS = S3Settings(bucket="bucket")
 

@@ -1,0 +1,1 @@
+"""Event loops, threads and bounded concurrency; knows nothing of checkpoints."""

@@ -1,0 +1,1 @@
+"""The steps of one run on any object store: commit, search for the latest, listing, retention, forks."""

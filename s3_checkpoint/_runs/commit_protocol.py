@@ -1,0 +1,188 @@
+"""Creating a step exactly once: what `commit` and `fork` send, in which order, and what they make of the answers.
+
+**How a commit works.** The state object is the commit point: PUT steps/<step>.json with `If-None-Match: *`.
+
+- Tasks that fit are in its metadata. The step is one object, and the snapshot object active/<step>.<write_id>.json, a
+  copy for people and tools, is sent together with it.
+- Other tasks go first, into that snapshot object, whose key is this attempt's own; the state names it. A crash before
+  the state leaves an object that nothing names. A loser has disturbed nothing, since its snapshot has another name.
+
+**What a refusal means.** 412 and 409 are not believed unread: a PUT whose answer was lost is sent again by the HTTP
+client and refused by its own success. So the step is read back. Our own write id there: committed. The same content,
+or a state and tasks equal to ours: committed by another call. Other content: `StepConflictError`. After a 412, nothing
+there: the step was there and is gone, a conflict too. After a 409, which two writers can both get, nothing there: the
+commit tries again, with jitter.
+
+**Why a pruned step is never committed again.** `prune` removes no state younger than `grace`, and writes down how far
+it goes (the *floor*) before it removes anything. So a commit needs to know, for a time within `grace`, that its step
+was not there and had not been pruned either:
+
+- A LIST of this process has shown within `grace`/2 that the run ended below the step, and the process has seen no
+  later step since. No request.
+- Otherwise 1 LIST from the step on. Nothing there: as above. The step itself there: it is read back, and nothing is
+  sent. Only later steps there: the step may have been pruned, and 1 LIST of the floor, sent after that, tells.
+
+Whatever is committed at the step from then on is younger than `grace` when the state is sent, because a commit that
+began more than `grace`/2 ago does not send it. A quarter of `grace` is left for clocks and for a request in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Generic
+
+from s3_checkpoint._format.keys import RunKeys
+from s3_checkpoint._runs.step_objects import StateObject, StepDraft, StepObjects
+from s3_checkpoint._runs.step_search import StepIndex
+from s3_checkpoint.errors import (
+    CheckpointError,
+    InvalidArgumentError,
+    StateDecodingError,
+    StepConflictError,
+    StoreError,
+    StoreUnavailableError,
+)
+from s3_checkpoint.models import StateT
+from s3_checkpoint.object_store import Written
+
+logger = logging.getLogger("s3_checkpoint.commit")
+
+COMMIT_ATTEMPTS = 6
+"""How often a state PUT is sent that is refused while nothing is there."""
+
+
+class CommitProtocol(Generic[StateT]):
+    """Creates steps. `now` is its clock, in seconds of the monotonic clock given; `new_id` gives write ids."""
+
+    def __init__(
+        self,
+        objects: StepObjects[StateT],
+        index: StepIndex,
+        *,
+        grace: timedelta,
+        new_id: Callable[[], str],
+        sleep: Callable[[float], Awaitable[None]],
+        jitter: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        if not isinstance(grace, timedelta) or grace <= timedelta(0):
+            raise InvalidArgumentError("grace", repr(grace)[:80], "must be a timedelta of more than zero")
+        self._objects = objects
+        self._index = index
+        self._grace_s = grace.total_seconds()
+        self._sleep = sleep
+        self._jitter = jitter
+        self.new_id = new_id
+        self.now = monotonic
+
+    async def create(self, run: RunKeys, step: int, ours: StepDraft, *, began: float) -> StateObject | None:
+        """The step is there: None if as `ours`, by this call; else the state object that was first.
+
+        `began` is when the call that wants it began, by the injected clock. Requests and errors as of `commit`, after
+        encoding; whether what was first is the same is left to the caller.
+        """
+        until = await self._free_until(run, step, began)
+        if until is None:
+            return await self._winner(run, step)
+        if not ours.is_one_object:
+            # Its key is this attempt's own, so writing over it can only repeat it: a lost answer needs no thought.
+            await self._objects.put_snapshot(run, step, ours)
+            return await self._create_state(run, step, ours, until)
+        async with self._copy_sent_beside(run, step, ours):
+            return await self._create_state(run, step, ours, until)
+
+    async def _free_until(self, run: RunKeys, step: int, began: float) -> float | None:
+        """Until when the state of `step` may be sent; None if the step is there already.
+
+        Raises `StepConflictError` for a step that may have been pruned.
+        """
+        half = self._grace_s / 2
+        look = self._index.last_look(run)
+        if look is not None and step > max(look.newest, self._index.newest_seen(run)) and began - look.at <= half:
+            return min(began + half, look.at + 1.5 * half)
+        first = await self._index.first_from(run, step)
+        if first == step:
+            return None
+        if first is not None:
+            # Sent after the LIST that did not show the step: what had been removed by then, the floor covers.
+            floor = await self._index.floor(run)
+            if floor is not None and floor >= step:
+                raise StepConflictError(run.run_id, step, "", f"steps up to {floor} have been pruned")
+        return began + half
+
+    async def _create_state(self, run: RunKeys, step: int, ours: StepDraft, until: float) -> StateObject | None:
+        for attempt in range(COMMIT_ATTEMPTS):
+            left = until - self.now()
+            if left <= 0:
+                raise self._not_created(run, step, "the commit began too long ago to be sent")
+            try:
+                async with asyncio.timeout(left):
+                    outcome = await self._objects.create_state(run, step, ours)
+            except TimeoutError as error:
+                raise self._not_created(run, step, "no answer in time", outcome_unknown=True) from error
+            if isinstance(outcome, Written):
+                self._index.seen(run, step)
+                return None
+            theirs = await self._read_back(run, step)
+            if theirs is not None:
+                self._index.seen(run, step)
+                return None if theirs.metadata.write_id == ours.metadata.write_id else theirs
+            if outcome.was_there:
+                raise self._was_there(run, step)
+            await self._sleep(0.05 * 2**attempt * (0.5 + self._jitter()))
+        raise self._not_created(run, step, "refused, yet nothing is there", outcome_unknown=True)
+
+    @asynccontextmanager
+    async def _copy_sent_beside(self, run: RunKeys, step: int, ours: StepDraft) -> AsyncIterator[None]:
+        """Sends the snapshot copy while the block creates the state.
+
+        No promise hangs on the copy: if it alone fails, that is logged.
+        """
+        copy = asyncio.ensure_future(self._objects.put_snapshot(run, step, ours))
+        try:
+            yield
+            await copy
+        except CheckpointError as error:
+            if not copy.done() or copy.cancelled() or copy.exception() is not error:
+                raise
+            facts = {"run_id": str(run.run_id), "step": step, "code": error.code}
+            logger.warning("the step is committed; the copy of its active tasks was not written", extra=facts)
+        finally:
+            copy.cancel()
+            # Waited for, so that nothing continues behind a call that has ended.
+            await asyncio.gather(copy, return_exceptions=True)
+
+    async def _read_back(self, run: RunKeys, step: int) -> StateObject | None:
+        """What is at the step after a refused PUT. 1 GET."""
+        try:
+            return await self._objects.get_state(run, step)
+        except StoreUnavailableError as error:
+            # Only the GET failed, but it was to tell what became of the PUT before it.
+            raise StoreUnavailableError(
+                error.operation, error.bucket, error.key, outcome_unknown=True, detail=error.detail
+            ) from error
+        except StoreError as error:
+            raise StoreError(error.operation, error.bucket, error.key, error.detail, outcome_unknown=True) from error
+        except StateDecodingError as error:
+            # Larger than any state of ours: another content, whatever it is.
+            raise StepConflictError(run.run_id, step, "", "what is there cannot be read") from error
+
+    async def _winner(self, run: RunKeys, step: int) -> StateObject:
+        """The state that a LIST has just shown at the step. 1 GET."""
+        theirs = await self._read_back(run, step)
+        if theirs is None:
+            raise self._was_there(run, step)
+        return theirs
+
+    def _was_there(self, run: RunKeys, step: int) -> StepConflictError:
+        return StepConflictError(run.run_id, step, "", "it was there, and has been removed")
+
+    def _not_created(
+        self, run: RunKeys, step: int, detail: str, *, outcome_unknown: bool = False
+    ) -> StoreUnavailableError:
+        bucket, key = self._objects.bucket, run.state(step)
+        return StoreUnavailableError("PutObject", bucket, key, outcome_unknown=outcome_unknown, detail=detail)

@@ -1,0 +1,209 @@
+"""Which steps a run has, by prefix listing alone: the latest, and all of them.
+
+**The latest** of a run of up to 1,000 steps is on the first page. Beyond, it is searched for between `low`, below which
+nothing greater is left, and `high`, from which on there was nothing. A round of LISTs is sent together, most of them
+asking for one key only: the first round at distances that grow to the end of all numbers, the next ones inside the
+bracket, until what is left is a few pages. A thousandfold longer run costs two or three rounds more.
+
+Only what a LIST has shown during the call is ever returned, and nothing is concluded from how densely steps stand but
+where to look next: gaps, other keys and steps that come while it searches make it longer, not wrong.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from s3_checkpoint._format.keys import RunKeys
+from s3_checkpoint._runs.step_listing import END, StepPage, all_pages, page_from, span, steps_among, together
+from s3_checkpoint.models import StepInfo
+from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore, pages
+
+PROBES = 14
+"""LISTs of one key in a round. With these, a million steps take six rounds and fewer than 60 LISTs."""
+LAST_PAGES = 8
+"""The search ends with this many whole pages at most, sent together."""
+GROWING_ROUNDS = 4
+"""From then on probes stand evenly: however steps are spread, each round leaves a fifteenth of the bracket."""
+REMEMBERED_RUNS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a LIST has shown of a run: that no step greater than `newest` was there at `at`."""
+
+    newest: int
+    at: float
+    """Seconds of the monotonic clock, read before the LIST was sent."""
+
+
+class StepIndex:
+    """Finds steps. Knows only the store's protocol. `monotonic` is the clock that looks are timed with, in seconds."""
+
+    def __init__(self, store: ObjectStore, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._monotonic = monotonic
+        self._seen: dict[str, int] = {}
+        self._looks: dict[str, Look] = {}
+
+    def seen(self, run: RunKeys, step: int) -> None:
+        """Remembers that the run has had this step, as a place to start the next search for the latest."""
+        known = self._seen.pop(run.steps, step)
+        self._seen[run.steps] = max(known, step)
+        if len(self._seen) > REMEMBERED_RUNS:
+            del self._seen[next(iter(self._seen))]
+
+    def newest_seen(self, run: RunKeys) -> int:
+        """The greatest step that this process knows the run to have had; -1 if it knows none."""
+        return self._seen.get(run.steps, -1)
+
+    def last_look(self, run: RunKeys) -> Look | None:
+        """The last time that a LIST of this process has shown the end of the run; None if none has."""
+        return self._looks.get(run.steps)
+
+    async def latest(self, run: RunKeys) -> int | None:
+        """The greatest step of the run, or None if it has none.
+
+        At least as great as the greatest at the time of the call. 1 LIST up to 1,000 steps, or up to 1,000 behind one
+        that this process has seen; else at most 32 in 4 round trips up to 10,000 steps, 60 in 6 up to a million, where
+        steps are spread evenly. A directory bucket is listed whole.
+        """
+        if not self._store.ordered:
+            return max(await self.steps(run), default=None)
+        at = self._monotonic()
+        hint = self._seen.get(run.steps, 0)
+        found = await self._search(run, hint)
+        if found is None and hint:
+            self._seen.pop(run.steps, None)  # deleted since, and so is all behind it
+            found = await self._search(run, 0)
+        if found is not None:
+            self.seen(run, found)
+        self._look(run, Look(-1 if found is None else found, at))
+        return found
+
+    async def first_from(self, run: RunKeys, step: int) -> int | None:
+        """The least step of the run that is not below `step`; None if there is none. 1 LIST.
+
+        A directory bucket is listed whole.
+        """
+        if not self._store.ordered:
+            return next((found for found in await self.steps(run) if found >= step), None)
+        at = self._monotonic()
+        page = await page_from(self._store, run, step, limit=1)
+        if not page.steps:
+            self._look(run, Look(step - 1, at))
+            return None
+        return page.steps[0]
+
+    async def floor(self, run: RunKeys) -> int | None:
+        """Up to which step the run has been pruned; None if it never was. 1 LIST."""
+        floors = [
+            step
+            async for page in pages(self._store, run.floors)
+            for key in page.keys
+            if (step := run.parse_floor(key)) is not None
+        ]
+        return max(floors, default=None)
+
+    async def steps(self, run: RunKeys) -> list[int]:
+        """All steps of the run, ascending. n/1000 LISTs, and up to 20 more beyond 2,000 steps; 16 at a time."""
+        at = self._monotonic()
+        if not self._store.ordered:
+            steps = sorted((await self._unordered(run))[0])
+        else:
+            steps = await all_pages(self._store, run, lambda page, count: page.steps[:count])
+        if steps:
+            self.seen(run, steps[-1])
+        self._look(run, Look(steps[-1] if steps else -1, at))
+        return steps
+
+    def _look(self, run: RunKeys, look: Look) -> None:
+        self._looks.pop(run.steps, None)
+        self._looks[run.steps] = look
+        if len(self._looks) > REMEMBERED_RUNS:
+            del self._looks[next(iter(self._looks))]
+
+    async def infos(self, run: RunKeys) -> list[StepInfo]:
+        """As `steps`, with size and time."""
+        if not self._store.ordered:
+            return sorted(_infos(*await self._unordered(run)), key=lambda info: info.step)
+        return await all_pages(self._store, run, lambda page, count: _infos(page.steps[:count], page.lines))
+
+    async def _search(self, run: RunKeys, first: int) -> int | None:
+        """The greatest step from `first` on, or None if there is none."""
+        page = await page_from(self._store, run, first)
+        if not page.steps:
+            return None
+        bracket = _Bracket(page)
+        while bracket.low < bracket.high:
+            starts = bracket.next_round()
+            pages = await together(
+                [page_from(self._store, run, start, stop=bracket.high, limit=limit) for start, limit in starts]
+            )
+            bracket.narrow(starts, pages)
+        return bracket.best
+
+    async def _unordered(self, run: RunKeys) -> tuple[list[int], list[ListedObject]]:
+        """Every step of the run and its line, page by page, in whatever order they come."""
+        steps: list[int] = []
+        lines: list[ListedObject] = []
+        async for page in pages(self._store, run.steps):
+            found, of_found = steps_among(run, page)
+            steps += found
+            lines += of_found
+        return steps, lines
+
+
+class _Bracket:
+    """Where a step greater than `best` can still be: `[low, high)`."""
+
+    def __init__(self, page: StepPage) -> None:
+        self.best = page.steps[-1]
+        self.low, self.high = page.reached, END
+        self._origin = page.steps[0]
+        self._unit = span(page)
+        self._rounds = 0
+        self._behind_a_gap = False
+
+    def next_round(self) -> list[tuple[int, int]]:
+        """Where to list from, ascending, and how many keys."""
+        self._rounds += 1
+        width = self.high - self.low
+        near = max(self.low - self._origin, self._unit)
+        far = near + width
+        if far > 2 * near and self._rounds <= GROWING_ROUNDS:
+            growth = (far / near) ** (1 / (PROBES + 1))
+            distances = {int(near * growth**i) - near for i in range(1, PROBES + 1)}
+        else:
+            distances = {width * i // (PROBES + 1) for i in range(1, PROBES + 1)}
+            # Steps in clusters: the last one may end close behind `low`, far below the first of these.
+            if self._behind_a_gap and (part := width // (PROBES + 1)) > 4 * self._unit:
+                growth = (part / (4 * self._unit)) ** 0.25
+                distances |= {int(4 * self._unit * growth**i) for i in range(4)}
+        limits = {self.low + distance: 1 for distance in distances if 0 < distance < width}
+        if width <= LAST_PAGES * self._unit:
+            whole = dict.fromkeys(range(self.low, self.high, self._unit), PAGE_KEYS)
+            limits = whole if self._rounds <= GROWING_ROUNDS + 2 else limits | whole
+        elif self.high == END:
+            limits[self.low] = PAGE_KEYS
+        return sorted(limits.items())
+
+    def narrow(self, starts: list[tuple[int, int]], pages: list[StepPage]) -> None:
+        """Takes in what was found from each of `starts` on."""
+        for (start, limit), page in zip(starts, pages, strict=True):
+            if not page.steps:
+                if start > self.best:
+                    self.high = min(self.high, start)
+            elif page.steps[-1] > self.best:
+                self.best, self.low = page.steps[-1], max(self.low, page.reached)
+                self._behind_a_gap = page.steps[0] - start > self._unit
+                if limit == PAGE_KEYS:
+                    self._unit = span(page)
+            elif limit == 1:
+                # One key first behind two starts: a new beginning to measure distances from.
+                self._origin = self.best
+
+
+def _infos(steps: Sequence[int], lines: Sequence[ListedObject]) -> list[StepInfo]:
+    return [StepInfo(step, line.size, line.last_modified) for step, line in zip(steps, lines, strict=False)]

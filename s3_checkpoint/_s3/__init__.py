@@ -1,0 +1,1 @@
+"""S3 through aiobotocore: the only package that knows the SDK."""

@@ -1,0 +1,162 @@
+"""An open S3 client from settings: one for the life of a checkpointer.
+
+The session is aiobotocore's own, the one inside aioboto3's: the same credential chain, profiles and configuration
+files, without importing boto3's resources. A cold start feels the difference. The AWS configuration holds wherever the
+settings say nothing: endpoint, addressing style, checksums, FIPS and dual-stack endpoints, proxies, CA bundle.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore.exceptions import BotoCoreError
+
+from s3_checkpoint._s3.http_session import OneHostSession
+from s3_checkpoint._s3.machine_faults import described, machine_fault
+from s3_checkpoint._s3.service_descriptions import read_faster
+from s3_checkpoint._s3.tuning import tune
+from s3_checkpoint.errors import ConfigurationError
+from s3_checkpoint.settings import S3Settings
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+logger = logging.getLogger("s3_checkpoint.requests")
+
+_COMPATIBLE_REGION = "us-east-1"
+"""A compatible store ignores the region, but a signature needs one."""
+
+
+@asynccontextmanager
+async def client_for(settings: S3Settings) -> AsyncIterator[S3Client]:
+    """A client made as the settings say, open inside the block. No request is made but what the credential chain needs.
+
+    Raises `ConfigurationError` for a profile that is not there and the like.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            try:
+                client, rules = await _open(stack, settings, faster=True)
+            except (AttributeError, TypeError, LookupError) as error:
+                # Reading faster reaches into the SDK; where that is not as expected, it is left as it is.
+                logger.warning("descriptions are not read faster: %s", type(error).__name__)
+                client, rules = await _open(stack, settings, faster=False)
+        except ConfigurationError as error:
+            raise ConfigurationError(error.problem, settings.bucket, error.detail) from error.__cause__
+        except Exception as error:
+            # Nothing is sent yet: whatever it is, it is of this machine.
+            fault = machine_fault(error)
+            known = fault is not None or isinstance(error, (BotoCoreError, ValueError, OSError))
+            problem = (fault.problem if fault else "") or (
+                "check the settings and the AWS configuration"
+                if known
+                else "internal: the SDK failed inside; is the AWS configuration as it should be?"
+            )
+            raise ConfigurationError(
+                f"no S3 client can be made: {described(error)}; {problem}", settings.bucket
+            ) from error
+        tune(client, rules)
+        yield client
+
+
+async def _open(stack: AsyncExitStack, settings: S3Settings, *, faster: bool) -> tuple[S3Client, object]:
+    """The client, and the rules its endpoints follow (None if the SDK has none that can be read)."""
+    session = AioSession(profile=settings.profile_name)
+    loader = session.get_component("data_loader")
+    if faster:
+        read_faster(loader)
+    secret, token = settings.secret_access_key, settings.session_token
+    if settings.access_key_id is not None:
+        session.set_credentials(
+            settings.access_key_id,
+            secret.get_secret_value() if secret else None,
+            token.get_secret_value() if token else None,
+        )
+    configured = _aws_endpoint_url(session)
+    compatible = settings.endpoint_url is not None or configured is not None
+    for url in (settings.endpoint_url, configured):
+        if url is not None and "@" in urlsplit(url).netloc:
+            raise ConfigurationError(
+                "the endpoint's URL holds a user or a password, and S3 has none: requests are signed with keys; "
+                "take them out of `endpoint_url`, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL"
+            )
+    client: S3Client = await stack.enter_async_context(
+        session.create_client(
+            "s3",
+            region_name=settings.region_name
+            or session.get_config_variable("region")
+            or (_COMPATIBLE_REGION if compatible else None),
+            endpoint_url=settings.endpoint_url,
+            config=AioConfig(
+                http_session_cls=OneHostSession,
+                connect_timeout=settings.connect_timeout_s,
+                read_timeout=settings.read_timeout_s,
+                max_pool_connections=settings.max_connections,
+                retries={"mode": "standard", "total_max_attempts": settings.max_attempts},
+                user_agent=_user_agent(session),
+                **_for_compatible(session) if compatible else {},
+                s3=_addressing(session, settings, compatible=compatible),
+            ),
+        )
+    )
+    rules = None
+    if faster:
+        rules = loader.load_service_model("s3", "endpoint-rule-set-1").get("rules")
+    return client, rules
+
+
+def _aws_endpoint_url(session: AioSession) -> str | None:
+    """The endpoint that the AWS configuration gives for S3, if any: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, a profile.
+
+    Source: "Service-specific endpoints" of the AWS SDKs and Tools reference.
+    """
+    if session.get_config_variable("ignore_configured_endpoint_urls"):
+        return None
+    profile = session.get_scoped_config()
+    services = session.full_config.get("services", {}).get(str(profile.get("services")), {})
+    of_s3 = services.get("s3") if isinstance(services, dict) else None
+    places: list[Any] = [
+        os.environ.get("AWS_ENDPOINT_URL_S3"),
+        os.environ.get("AWS_ENDPOINT_URL"),
+        of_s3.get("endpoint_url") if isinstance(of_s3, dict) else None,
+        profile.get("endpoint_url"),
+    ]
+    return next((str(url) for url in places if url), None)
+
+
+def _for_compatible(session: AioSession) -> dict[str, str]:
+    """Checksums only when required, unless the AWS configuration says otherwise.
+
+    AWS checks what it receives; many compatible stores do not know the newer checksum headers.
+    """
+    profile = session.get_scoped_config()
+    return {
+        name: "when_required"
+        for name in ("request_checksum_calculation", "response_checksum_validation")
+        if not (os.environ.get(f"AWS_{name.upper()}") or profile.get(name))
+    }
+
+
+def _addressing(session: AioSession, settings: S3Settings, *, compatible: bool) -> dict[str, str]:
+    """The addressing style: of the settings, else of the AWS configuration, else path for a compatible store."""
+    if settings.addressing_style is not None:
+        return {"addressing_style": settings.addressing_style}
+    of_aws = session.get_scoped_config().get("s3")
+    if not compatible or (isinstance(of_aws, dict) and of_aws.get("addressing_style")):
+        return {}
+    return {"addressing_style": "path"}
+
+
+def _user_agent(session: AioSession) -> str:
+    """What the session says of itself, put together once; the SDK would put more together twice for every request."""
+    application = session.get_config_variable("user_agent_appid")
+    text = f"s3-checkpoint {session.user_agent()}" + (f" app/{application}" if application else "")
+    session.user_agent_extra = ""  # stands in `text`; the SDK would put it behind that once more
+    return text
