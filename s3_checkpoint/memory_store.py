@@ -56,13 +56,13 @@ class MemoryStore:
             raise StateDecodingError(
                 self._bucket, key, f"it is {stored.head.size} bytes, more than {max_bytes} allowed"
             )
-        return stored
+        return replace(stored, head=replace(stored.head, date=self._now())) if stored else None
 
     async def head(self, key: str) -> ObjectHead | None:
         """See `ObjectStore.head`."""
         await asyncio.sleep(0)
         stored = self._objects.get(key)
-        return stored.head if stored else None
+        return replace(stored.head, date=self._now()) if stored else None
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
         """See `ObjectStore.put`."""

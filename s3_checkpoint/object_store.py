@@ -49,6 +49,8 @@ class ObjectHead:
     etag: str
     size: int
     last_modified: datetime
+    date: datetime | None = field(default=None, compare=False)
+    """When the store gave this answer, by its own clock; None if it did not say. S3 tells whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)

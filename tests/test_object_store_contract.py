@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -42,6 +43,18 @@ class TestObjectStoreContract:
 
         assert stored is not None
         assert await store.head("a") == stored.head
+
+    async def test_an_answer_tells_the_time_of_the_store(self, store: ObjectStore) -> None:
+        """By one clock with `last_modified`: the age of an object does not depend on this machine's clock."""
+        await store.put("a", b"12345", RICH, mode="overwrite")
+
+        stored = await store.get("a", max_bytes=5)
+        head = await store.head("a")
+
+        for told in (stored.head if stored else None, head):
+            assert told is not None
+            assert told.date is not None
+            assert timedelta(seconds=-1) <= told.date - told.last_modified < timedelta(minutes=5)
 
     async def test_what_is_not_there_is_none(self, store: ObjectStore) -> None:
         """Absence is an answer, not an error."""

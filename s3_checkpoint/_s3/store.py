@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -299,7 +302,8 @@ class S3ObjectStore:
         # Names of metadata have no case; MinIO, for one, hands them back capitalised.
         metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
         attributes = ObjectAttributes(answer.get("ContentType", ""), answer.get("ContentEncoding") or None, metadata)
-        return ObjectHead(attributes, answer.get("ETag", ""), size, answer["LastModified"])
+        date = _date(_headers(answer).get("date", ""))
+        return ObjectHead(attributes, answer.get("ETag", ""), size, answer["LastModified"], date)
 
 
 def _says_absent(operation: str, error: ClientError, exchange: Exchange) -> bool:
@@ -314,6 +318,16 @@ def _content_headers(attributes: ObjectAttributes) -> dict[str, str]:
     if attributes.content_encoding:
         headers["ContentEncoding"] = attributes.content_encoding
     return headers
+
+
+@lru_cache(maxsize=16)  # the answers of a second share theirs
+def _date(header: str) -> datetime | None:
+    """The time in a `Date` header; None if it holds none."""
+    try:
+        date = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _headers(answer: Any) -> Any:
