@@ -27,7 +27,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final, Generic, Protocol
 from uuid import UUID
@@ -35,7 +35,7 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from s3_checkpoint._concurrency.loop_thread import LoopThread
+from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.codec import Migration
 from s3_checkpoint._format.foreign_errors import for_log
 from s3_checkpoint._format.message_json import decoded, members
@@ -157,8 +157,7 @@ class SqsHandler(Generic[StateT]):
         self._max_steps = max_steps
         self._on_request_too = on_request
         self._logger = logger
-        self._thread = LoopThread()
-        self._stack: AsyncExitStack | None = None
+        self._opening: OpenOnce[None] = OpenOnce(self._open)
         self._request_count = 0
 
     def __call__(self, event: Mapping[str, Any], context: Context) -> dict[str, list[dict[str, str]]]:
@@ -187,15 +186,15 @@ class SqsHandler(Generic[StateT]):
         Source:
             AWS Lambda developer guide, "Handling errors for an SQS event source in Lambda".
         """
-        return self._thread.run(self._batch(_records(event), context))
+        records = _records(event)
+        return self._opening.call(lambda _: self._batch(records, context))
 
     def close(self) -> None:
         """Closes the clients and ends the thread. Lambda never calls it; a worker of one's own does."""
-        if self._stack is not None:
-            self._thread.run(self._stack.aclose())
-        self._thread.close()
+        self._opening.close()
 
-    async def _open(self) -> None:
+    @contextlib.asynccontextmanager
+    async def _open(self) -> AsyncIterator[None]:
         """Opens both clients, once per process."""
         started = time.monotonic()
         settings = self._settings or S3Settings()  # type: ignore[call-arg]
@@ -208,8 +207,8 @@ class SqsHandler(Generic[StateT]):
             self._checkpointer: S3Checkpointer[StateT] = await stack.enter_async_context(
                 connect(settings=settings, on_request=self._on_request, **self._connect_options)
             )
-            self._stack = stack.pop_all()
-        self._logger.info("opened", extra={"outcome": "opened", "duration_ms": _ms_since(started)})
+            self._logger.info("opened", extra={"outcome": "opened", "duration_ms": _ms_since(started)})
+            yield
 
     def _on_request(self, request: RequestEvent) -> None:
         self._request_count += request.attempts
@@ -217,8 +216,6 @@ class SqsHandler(Generic[StateT]):
             self._on_request_too(request)
 
     async def _batch(self, records: list[Any], context: Context) -> dict[str, list[dict[str, str]]]:
-        if self._stack is None:
-            await self._open()
         failed: list[str] = []
         for index, record in enumerate(records):
             left = context.get_remaining_time_in_millis() / 1000 - self._stop_before_s

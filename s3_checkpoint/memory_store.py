@@ -48,6 +48,11 @@ class MemoryStore:
         """False makes it list as a directory bucket does: in no order, with no `start_after`."""
         return self._ordered
 
+    @property
+    def loop(self) -> None:
+        """It belongs to no event loop."""
+        return None
+
     async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
         """See `ObjectStore.get`."""
         await asyncio.sleep(0)

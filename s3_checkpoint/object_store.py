@@ -7,6 +7,7 @@ wrappers around either.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -165,6 +166,11 @@ class ObjectStore(Protocol):
     @property
     def ordered(self) -> bool:
         """Whether listings come in key order and honour `start_after` (S3 Express directory buckets do neither)."""
+        ...
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop in which it must be used; None: any. A wrapper has that of the store it wraps."""
         ...
 
     async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:

@@ -13,25 +13,19 @@ It works where a loop runs already (Jupyter), and after a fork: the child opens 
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import builtins
-import contextlib
-import os
-import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from s3_checkpoint._concurrency.loop_thread import LoopThread
+from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.codec import Migration
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._runs.retention import GRACE
 from s3_checkpoint.checkpointer import S3Checkpointer
-from s3_checkpoint.connection import Connection, connect
-from s3_checkpoint.errors import LifecycleError
+from s3_checkpoint.connection import connect
 from s3_checkpoint.models import (
     ActiveSnapshot,
     Checkpoint,
@@ -63,73 +57,6 @@ def _documented_by(*twins: type[Any]) -> Callable[[type[ClassT]], type[ClassT]]:
     return document
 
 
-_ENDED = object()
-
-
-async def _following(items: AsyncIterator[T]) -> object:
-    return await anext(items, _ENDED)
-
-
-async def _end(items: AsyncIterator[Any]) -> None:
-    if isinstance(items, AsyncGenerator):
-        await items.aclose()
-
-
-_living: weakref.WeakSet[_Opening[Any]] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    """A module global is never closed by its user: the end of the process does it."""
-    for opening in list(_living):
-        opening.close()
-
-
-class _Opening(Generic[StateT]):
-    """One open checkpointer per process, opened in its loop by the first call that needs it."""
-
-    def __init__(self, new_connection: Callable[[], Connection[StateT]]) -> None:
-        self._new_connection = new_connection
-        self.thread = LoopThread()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = asyncio.Lock()
-        self._pid = 0
-        self._connection: Connection[StateT] | None = None
-        self._checkpointer: S3Checkpointer[StateT] | None = None
-        self._parents: list[object] = []
-        self.iterations: set[AsyncIterator[Any]] = set()
-        _living.add(self)
-
-    async def checkpointer(self) -> S3Checkpointer[StateT]:
-        """The open checkpointer of the running loop."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:  # the first call, or the first after a fork
-            # To collect what the parent opened would close sockets in the parent's loop, which shares them.
-            self._parents.append((self._connection, self._checkpointer))
-            self._loop, self._lock, self._pid = loop, asyncio.Lock(), os.getpid()
-            self._connection = self._checkpointer = None
-        async with self._lock:
-            if self._checkpointer is None:
-                connection = self._new_connection()
-                self._checkpointer = await connection.__aenter__()
-                self._connection = connection
-        return self._checkpointer
-
-    async def _close(self) -> None:
-        for items in list(self.iterations):
-            await _end(items)
-        connection, self._connection, self._checkpointer = self._connection, None, None
-        if connection is not None:
-            await connection.__aexit__(None, None, None)
-
-    def close(self) -> None:
-        """Closes what this process opened, and ends the thread."""
-        if self._connection is not None and self._pid == os.getpid():
-            with contextlib.suppress(LifecycleError):  # another thread was first
-                self.thread.run(self._close())
-        self.thread.close()
-
-
 @_documented_by(S3Checkpointer, RunAdmin)
 class SyncS3Checkpointer(Generic[StateT]):
     """Every call of `S3Checkpointer` and of `RunAdmin`, blocking; from any thread, and as many threads as you like.
@@ -150,7 +77,7 @@ class SyncS3Checkpointer(Generic[StateT]):
         settings = settings or S3Settings()  # type: ignore[call-arg]
         self._prefix = settings.prefix
         self._namespace = ""
-        self._opening: _Opening[StateT] = _Opening(
+        self._opening: OpenOnce[S3Checkpointer[StateT]] = OpenOnce(
             lambda: connect(
                 state_type, settings, schema_version=schema_version, migrations=migrations, on_request=on_request
             )
@@ -167,7 +94,7 @@ class SyncS3Checkpointer(Generic[StateT]):
     def close(self) -> None:
         """The client is closed and the thread has ended, for this checkpointer and all made from it. No request.
 
-        Closing twice, or unused, does nothing. Calls under way end with `LifecycleError`.
+        Closing twice, or unused, does nothing. Calls in flight end with `LifecycleError`.
         """
         self._opening.close()
 
@@ -176,25 +103,10 @@ class SyncS3Checkpointer(Generic[StateT]):
 
         `checkpointer.run(lambda checkpointer: run_superstep(checkpointer, graph, run_id))`
         """
-        return self._opening.thread.run(self._in_loop(function))
-
-    async def _in_loop(self, function: Callable[[S3Checkpointer[StateT]], Coroutine[Any, Any, T]]) -> T:
-        checkpointer = await self._opening.checkpointer()
-        return await function(checkpointer.with_namespace(self._namespace))
+        return self._opening.call(lambda checkpointer: function(checkpointer.with_namespace(self._namespace)))
 
     def _iterate(self, start: Callable[[RunAdmin[StateT]], AsyncIterator[T]]) -> Iterator[T]:
-        async def begin(checkpointer: S3Checkpointer[StateT]) -> AsyncIterator[T]:
-            return start(RunAdmin(checkpointer))
-
-        items = self.run(begin)
-        self._opening.iterations.add(items)
-        try:
-            while (item := self._opening.thread.run(_following(items))) is not _ENDED:
-                yield cast("T", item)
-        finally:
-            self._opening.iterations.discard(items)
-            with contextlib.suppress(LifecycleError):  # closed meanwhile, and this with it
-                self._opening.thread.run(_end(items))
+        return self._opening.iterate(lambda checkpointer: start(RunAdmin(checkpointer.with_namespace(self._namespace))))
 
     @property
     def namespace(self) -> str:

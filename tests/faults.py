@@ -5,6 +5,7 @@ Each acts on the requests that its `Aim` meets and passes the others on. They ne
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -76,6 +77,10 @@ class Wrapper:
     @property
     def ordered(self) -> bool:
         return self.store.ordered
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        return self.store.loop
 
     async def around(self, request: Request, send: Send[T]) -> T:
         """One request: `send()` performs it, once for each call of it."""

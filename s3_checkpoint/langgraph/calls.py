@@ -19,6 +19,7 @@ from langgraph.checkpoint.base import (
 )
 
 from s3_checkpoint._concurrency.offload import off_loop
+from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.size_estimate import LARGE_BYTES, estimated_bytes
 from s3_checkpoint._format.thread_keys import NamespaceKeys, ThreadKeys, run_segment
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StoreError, StoreUnavailableError
@@ -28,7 +29,6 @@ from s3_checkpoint.langgraph.delta_history import DeltaChain
 from s3_checkpoint.langgraph.envelope import CheckpointRecord, Payload
 from s3_checkpoint.langgraph.grace import Grace
 from s3_checkpoint.langgraph.history import History
-from s3_checkpoint.langgraph.home import Home
 from s3_checkpoint.langgraph.known_values import KnownValue, KnownValues, Place
 from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, PutOutcome, StoredCheckpoint, ThreadStore
 from s3_checkpoint.langgraph.together import together
@@ -54,13 +54,13 @@ class Call(Generic[T, R]):
     size: Callable[[T], int] = lambda _: 0
     """Bytes that `finish` has to decode."""
 
-    def now(self, home: Home) -> R:
+    def now(self, opening: OpenOnce[ThreadStore]) -> R:
         """Makes it, blocking."""
-        return self.finish(home.call(self.run))
+        return self.finish(opening.call(self.run))
 
-    async def later(self, home: Home) -> R:
+    async def later(self, opening: OpenOnce[ThreadStore]) -> R:
         """Makes it, without blocking the running loop."""
-        result = await home.acall(self.run)
+        result = await opening.acall(self.run)
         return await off_loop(self.size(result) >= LARGE_BYTES, self.finish, result)
 
 
@@ -72,19 +72,19 @@ class CallInSteps(Generic[R]):
     size: Callable[[], int] = lambda: 0
     """About the bytes that the steps have to encode. Where they are many, `later` takes the steps in a thread."""
 
-    def now(self, home: Home) -> R:
+    def now(self, opening: OpenOnce[ThreadStore]) -> R:
         """Makes it, blocking."""
         operation, result = self._step(None)
         while operation is not None:
-            operation, result = self._step(home.call(operation))
+            operation, result = self._step(opening.call(operation))
         return cast("R", result)
 
-    async def later(self, home: Home) -> R:
+    async def later(self, opening: OpenOnce[ThreadStore]) -> R:
         """Makes it, without blocking the running loop."""
         large = self.size() >= LARGE_BYTES
         operation, result = await off_loop(large, self._step, None)
         while operation is not None:
-            operation, result = await off_loop(large, self._step, await home.acall(operation))
+            operation, result = await off_loop(large, self._step, await opening.acall(operation))
         return cast("R", result)
 
     def _step(self, answer: Any) -> tuple[Operation | None, R | None]:

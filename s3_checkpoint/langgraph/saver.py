@@ -6,9 +6,11 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -21,22 +23,21 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.keys import new_write_id
-from s3_checkpoint._format.thread_keys import check_prefix
+from s3_checkpoint._format.thread_keys import check_prefix, threads_prefix
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.langgraph.calls import Calls
 from s3_checkpoint.langgraph.conversion import Conversion
 from s3_checkpoint.langgraph.grace import GRACE, Grace, utc_now
-from s3_checkpoint.langgraph.home import Home
 from s3_checkpoint.langgraph.known_values import KnownValues
-from s3_checkpoint.langgraph.lifecycle import Lifecycle
 from s3_checkpoint.langgraph.thread_store import ThreadStore
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import Compression, S3Settings
 
 
-class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
+class S3Saver(BaseCheckpointSaver[str]):
     """Keeps the checkpoints of LangGraph threads in a bucket. Every method can be called from any thread and any loop.
 
         with S3Saver.from_conn_string("s3://my-bucket/my-prefix") as saver:      # or `async with`
@@ -125,7 +126,13 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
             sleep=sleep,
             jitter=jitter,
         )
-        self._home = Home(source, make, on_request)
+        self._bucket = source.bucket
+        self._opening: OpenOnce[ThreadStore]
+        if isinstance(source, S3Settings):
+            open_client = partial(_open_client, source, on_request, make)
+            self._opening = OpenOnce(open_client, name=_THREAD_NAME, unless_opened=_UNOPENED)
+        else:
+            self._opening = OpenOnce(lambda: nullcontext(make(source)), name=_THREAD_NAME, loop=source.loop)
 
     @classmethod
     def from_conn_string(
@@ -151,6 +158,42 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
             grace=grace,
         )
 
+    def setup(self) -> None:
+        """Opens the client if it is not, and checks that the bucket answers. 1 LIST. Can be repeated."""
+        self._opening.open()
+        self._opening.call(_check_bucket)
+
+    async def asetup(self) -> None:
+        """See `setup`."""
+        await self._opening.aopen()
+        await self._opening.acall(_check_bucket)
+
+    def close(self) -> None:
+        """Closes what the saver opened, and ends its thread. No request. It and its copies are of no use after."""
+        self._opening.close()
+
+    async def aclose(self) -> None:
+        """See `close`."""
+        await self._opening.aclose()
+
+    def __enter__(self) -> Self:
+        self._opening.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        await self._opening.aopen()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
     def put(
         self,
         config: RunnableConfig,
@@ -175,7 +218,7 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
             StoreError: A delta channel's snapshot, which the checkpoint builds on and does not hold, was deleted with
                 its thread. The checkpoint was not written.
         """
-        return self._calls.put(config, checkpoint, metadata, new_versions).now(self._home)
+        return self._calls.put(config, checkpoint, metadata, new_versions).now(self._opening)
 
     async def aput(
         self,
@@ -185,7 +228,7 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """See `put`."""
-        return await self._calls.put(config, checkpoint, metadata, new_versions).later(self._home)
+        return await self._calls.put(config, checkpoint, metadata, new_versions).later(self._opening)
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -202,13 +245,13 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
             StateEncodingError: The serializer refuses a write, or the object that would hold the task's writes of a
                 kind, those of earlier calls included, is larger than a reader takes. That object was not written.
         """
-        self._calls.put_writes(config, writes, task_id, task_path).now(self._home)
+        self._calls.put_writes(config, writes, task_id, task_path).now(self._opening)
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """See `put_writes`."""
-        await self._calls.put_writes(config, writes, task_id, task_path).later(self._home)
+        await self._calls.put_writes(config, writes, task_id, task_path).later(self._opening)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint `config` names, or the newest of its namespace; None if there is none.
@@ -222,11 +265,11 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         Returns:
             Pending writes are in the order of task path, task id and index.
         """
-        return self._calls.get_tuple(config).now(self._home)
+        return self._calls.get_tuple(config).now(self._opening)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """See `get_tuple`."""
-        return await self._calls.get_tuple(config).later(self._home)
+        return await self._calls.get_tuple(config).later(self._opening)
 
     def list(
         self,
@@ -248,7 +291,7 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         match after.
         """
         chunks = self._calls.chunks(config, filter, before, limit)
-        while (found := chunks.now(self._home)) is not None:
+        while (found := chunks.now(self._opening)) is not None:
             yield from found
 
     async def alist(
@@ -261,7 +304,7 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
     ) -> AsyncIterator[CheckpointTuple]:
         """See `list`."""
         chunks = self._calls.chunks(config, filter, before, limit)
-        while (found := await chunks.later(self._home)) is not None:
+        while (found := await chunks.later(self._opening)) is not None:
             for item in found:
                 yield item
 
@@ -275,13 +318,13 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
 
         1 LIST per 1,000 keys, then the ancestors and their writes, 8 together, then 16, and so on; then the seeds.
         """
-        return self._calls.delta_history(config, channels).now(self._home) if channels else {}
+        return self._calls.delta_history(config, channels).now(self._opening) if channels else {}
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """See `get_delta_channel_history`."""
-        return await self._calls.delta_history(config, channels).later(self._home) if channels else {}
+        return await self._calls.delta_history(config, channels).later(self._opening) if channels else {}
 
     def delete_thread(self, thread_id: str) -> None:
         """Removes everything of a thread, until a listing shows nothing; call again if it was cut short.
@@ -294,11 +337,11 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         Requests: 1 LIST per 1,000 objects, at least 2 if there are any; 1 DELETE per 1,000 checkpoints, per 1,000 other
         objects and per 1,000 runs; 1 HEAD per value younger than `grace` that no checkpoint referred to.
         """
-        self._calls.delete_thread(thread_id).now(self._home)
+        self._calls.delete_thread(thread_id).now(self._opening)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """See `delete_thread`."""
-        await self._calls.delete_thread(thread_id).later(self._home)
+        await self._calls.delete_thread(thread_id).later(self._opening)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Removes the checkpoints, in all threads, whose metadata names one of these runs, with their writes.
@@ -313,11 +356,11 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
         Raises:
             TypeError: A bare str was given.
         """
-        self._calls.delete_for_runs(run_ids).now(self._home)
+        self._calls.delete_for_runs(run_ids).now(self._opening)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """See `delete_for_runs`."""
-        await self._calls.delete_for_runs(run_ids).later(self._home)
+        await self._calls.delete_for_runs(run_ids).later(self._opening)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copies all of a thread inside the store, the oldest checkpoint first; a source that is not there is no error.
@@ -331,11 +374,11 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
             StoreError: The source was deleted in between.
             StateDecodingError: A checkpoint refers to a value which is not there. All that are older have been copied.
         """
-        self._calls.copy_thread(source_thread_id, target_thread_id).now(self._home)
+        self._calls.copy_thread(source_thread_id, target_thread_id).now(self._opening)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """See `copy_thread`."""
-        await self._calls.copy_thread(source_thread_id, target_thread_id).later(self._home)
+        await self._calls.copy_thread(source_thread_id, target_thread_id).later(self._opening)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Removes history, of each thread.
@@ -354,11 +397,11 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
             InvalidArgumentError: Another strategy.
             AccessDeniedError: Also if values may not be marked (`s3:PutObject`); checkpoints have been removed then.
         """
-        self._calls.prune(thread_ids, strategy).now(self._home)
+        self._calls.prune(thread_ids, strategy).now(self._opening)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """See `prune`."""
-        await self._calls.prune(thread_ids, strategy).later(self._home)
+        await self._calls.prune(thread_ids, strategy).later(self._opening)
 
     def get_next_version(self, current: str | int | float | None, channel: None) -> str:
         """The version after `current`, as text that sorts; of two forks of one checkpoint, different ones.
@@ -370,5 +413,32 @@ class S3Saver(Lifecycle, BaseCheckpointSaver[str]):
 
     @property
     def _calls(self) -> Calls:
-        conversion = Conversion(self.serde, self._home.bucket, self._inline_bytes, self._max_bytes)
+        conversion = Conversion(self.serde, self._bucket, self._inline_bytes, self._max_bytes)
         return Calls(self._prefix, conversion, self._known, self._grace, self._new_id)
+
+
+_THREAD_NAME = "s3-checkpoint-langgraph"
+_UNOPENED = (
+    "not open yet; use it inside `with S3Saver.from_conn_string(...) as saver:` (or `async with`), "
+    "or call setup() (or asetup()) once before"
+)
+
+
+@asynccontextmanager
+async def _open_client(
+    settings: S3Settings, on_request: OnRequest | None, make: Callable[[ObjectStore], ThreadStore]
+) -> AsyncIterator[ThreadStore]:
+    # The SDK takes a quarter of a second to import; a saver that is only constructed does not wait for it.
+    from s3_checkpoint._s3.client import client_for
+    from s3_checkpoint._s3.store import S3ObjectStore
+
+    async with client_for(settings) as client:
+        store = S3ObjectStore(client, settings, on_request)
+        try:
+            yield make(store)
+        finally:
+            store.close()
+
+
+async def _check_bucket(threads: ThreadStore) -> None:
+    await threads.objects.list(threads_prefix(threads.prefix), limit=1)

@@ -117,7 +117,7 @@ def test_a_call_cut_short_by_close_is_told_so() -> None:
         assert begun.wait(10)
         loop_thread.close()
 
-        with pytest.raises(LifecycleError, match="under way"):
+        with pytest.raises(LifecycleError, match="in flight"):
             call.result(10)
 
 

@@ -39,7 +39,11 @@ class InLoop(Wrapper):
 
     def __init__(self, world: World) -> None:
         super().__init__(world.store)
-        self.loop: asyncio.AbstractEventLoop = world.loop
+        self.world = world
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self.world.loop
 
 
 def done(world: World, work: Coroutine[Any, Any, T]) -> T:
@@ -220,7 +224,7 @@ SWEPT: set[int] = set()
 
 
 async def _listed(saver: S3Saver) -> list[list[str]]:
-    found = await saver._home.acall(lambda threads: thread_checkpoints(threads.objects, threads.prefix, "threads/"))
+    found = await saver._opening.acall(lambda threads: thread_checkpoints(threads.objects, threads.prefix, "threads/"))
     return [one.values for one in found]
 
 
@@ -501,7 +505,7 @@ async def values_first(threads: ThreadStore) -> None:
 def does(wrong: Callable[[ThreadStore], Coroutine[Any, Any, None]]) -> Program:
     async def program(actor: Actor) -> None:
         actor.ledger.copies.append(("t", "u"))
-        await actor.twice(lambda: actor.saver._home.acall(wrong))
+        await actor.twice(lambda: actor.saver._opening.acall(wrong))
 
     return program
 

@@ -129,12 +129,12 @@ def test_a_marked_value_is_not_relied_on_but_stored_again() -> None:
     other.get_tuple(latest)
     head = store._objects[value].head
     marked = ObjectAttributes(head.attributes.content_type, None, {"unused-since": "2026-01-01"})
-    saver._home.call(lambda threads: threads.objects.copy(value, value, attributes=marked))
+    saver._opening.call(lambda threads: threads.objects.copy(value, value, attributes=marked))
 
     reader = clock.saver(store)
     reader.get_tuple(latest)
     child = reuse(reader, latest, 3)
-    saver._home.call(lambda threads: threads.objects.delete([value]))
+    saver._opening.call(lambda threads: threads.objects.delete([value]))
 
     assert values_of(other.get_tuple(child)) == {"big": BIG, "n": 3}
 
@@ -249,7 +249,7 @@ def test_a_put_after_its_own_process_deleted_the_thread_is_whole() -> None:
     call = saver._calls.put(parent, checkpoint({"big": BIG, "n": 1}, n=1), {}, {"n": 1})
     saver.delete_thread("t")
 
-    child = call.now(saver._home)
+    child = call.now(saver._opening)
 
     assert values_of(saver.get_tuple(child)) == {"big": BIG, "n": 1}
 
@@ -292,11 +292,11 @@ def test_a_delta_snapshot_that_a_checkpoint_leaves_out_is_stored_again_from_the_
     if keys := keys_of(store, "/values/"):  # kept as the seed of a delta channel: mark it by hand
         head = store._objects[keys[0]].head
         marked = ObjectAttributes(head.attributes.content_type, None, {"unused-since": "2026-01-01"})
-        human._home.call(lambda threads: threads.objects.copy(keys[0], keys[0], attributes=marked))
+        human._opening.call(lambda threads: threads.objects.copy(keys[0], keys[0], attributes=marked))
     clock.passed += HOUR
 
     child = worker.put(parent, checkpoint({"n": 1}, n=2, d=1), {}, {"n": 2})
-    human._home.call(lambda threads: threads.objects.delete(keys))
+    human._opening.call(lambda threads: threads.objects.delete(keys))
 
     assert values_of(human.get_tuple(child)) == {"d": _DeltaSnapshot(["seed"]), "n": 1}
 
@@ -323,7 +323,7 @@ def test_prune_never_removes_the_last_checkpoint_that_can_be_read() -> None:
         old, good = chain(saver, at("t"), 2)
         broken = put(saver, good, {"big": BIG})
         newer = put(saver, broken, {"big": f"{BIG}2"})
-        saver._home.call(lambda threads: threads.objects.delete(keys_of(store, "/values/")))
+        saver._opening.call(lambda threads: threads.objects.delete(keys_of(store, "/values/")))
 
         saver.prune(["t"])
         saver.prune(["t"])
@@ -337,7 +337,7 @@ def test_prune_never_removes_the_last_checkpoint_that_can_be_read() -> None:
 
 def damage(store: MemoryStore, saver: S3Saver, thread: str, how: str) -> None:
     if how == "no thread id":
-        saver._home.call(lambda threads: threads.objects.delete(keys_of(store, f"/{thread}/id")))
+        saver._opening.call(lambda threads: threads.objects.delete(keys_of(store, f"/{thread}/id")))
         return
     part = {"value": "/values/", "writes": "/w.", "value gone": "/values/"}.get(how, "/c.")
     (key,) = (
@@ -346,11 +346,11 @@ def damage(store: MemoryStore, saver: S3Saver, thread: str, how: str) -> None:
         else [key for key in keys_of(store, f"threads/{thread}/") if part in key]
     )
     if how == "value gone":
-        saver._home.call(lambda threads: threads.objects.delete([key]))
+        saver._opening.call(lambda threads: threads.objects.delete([key]))
         return
     body = b"\xff" if how == "undecodable" else b"garbage"
     attributes = store._objects[key].head.attributes
-    saver._home.call(lambda threads: threads.objects.put(key, body, attributes, mode="overwrite"))
+    saver._opening.call(lambda threads: threads.objects.put(key, body, attributes, mode="overwrite"))
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,9 @@ def test_a_thread_whose_id_is_lost_hides_no_other_from_the_list_of_all(caplog: p
         put(saver, at("t"), {"n": 1})
         for n in range(3):
             put(saver, at(name), {"n": n})
-        saver._home.call(lambda threads: threads.objects.delete([key for key in keys_of(store) if key.endswith("/id")]))
+        saver._opening.call(
+            lambda threads: threads.objects.delete([key for key in keys_of(store) if key.endswith("/id")])
+        )
 
         with caplog.at_level(logging.WARNING, "s3_checkpoint.langgraph"):
             found = [item.config["configurable"]["thread_id"] for item in saver.list(None, limit=2)]
@@ -473,7 +475,7 @@ def test_copying_a_source_with_a_lost_value_copies_what_is_older_and_says_so() -
     with S3Saver(store) as saver:
         good = put(saver, at("s"), {"n": 1})
         put(saver, put(saver, good, {"big": BIG}), {"n": 3})
-        saver._home.call(lambda threads: threads.objects.delete(keys_of(store, "/values/")))
+        saver._opening.call(lambda threads: threads.objects.delete(keys_of(store, "/values/")))
 
         with pytest.raises(StateDecodingError, match="not there"):
             saver.copy_thread("s", "t")
@@ -616,7 +618,7 @@ def test_values_stored_before_each_write_had_a_name_of_its_own_are_read_and_reus
         await objects.copy(value, value.replace(name, digest))
         await objects.delete([head, value])
 
-    saver._home.call(lambda threads: as_it_was(threads.objects))
+    saver._opening.call(lambda threads: as_it_was(threads.objects))
     reader = clock.saver(store)
     found = reader.get_tuple(at("t"))
     assert values_of(found) == {"big": BIG}
