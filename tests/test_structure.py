@@ -29,22 +29,44 @@ def test_relative_imports_are_not_used() -> None:
         assert all(node.level == 0 for node in nodes), path
 
 
-@pytest.mark.parametrize("planted", ["errors.py", "_format/keys.py", "_runs/fork.py"])
-def test_lint_imports_turns_red_on_a_planted_upward_import(planted: str, tmp_path: Path) -> None:
-    """`make check` runs the contracts of `pyproject.toml`; here they are run on a copy with one wrong line."""
+def _lint_imports(copy: Path) -> subprocess.CompletedProcess[str]:
+    program = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command as c; c()"
+    return subprocess.run(
+        [sys.executable, "-c", program, "--no-cache"], cwd=copy, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The package and the contracts of `pyproject.toml`, to be spoilt."""
     for path in FILES:
         target = tmp_path / "s3_checkpoint" / path.relative_to(PACKAGE)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(path.read_text())
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
-    wrong = tmp_path / "s3_checkpoint" / planted
-    wrong.write_text(wrong.read_text() + "\nfrom s3_checkpoint.cli import app as app\n")
+    return tmp_path
 
-    program = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command as c; c()"
-    done = subprocess.run(
-        [sys.executable, "-c", program, "--no-cache"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
 
-    assert done.returncode == 1, done.stdout
-    module = "s3_checkpoint." + planted.removesuffix(".py").replace("/", ".")
-    assert f"{module} -> s3_checkpoint.cli" in done.stdout
+def test_the_layers_hold(copy: Path) -> None:
+    """`make check` runs the same."""
+    done = _lint_imports(copy)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("errors", "from s3_checkpoint.cli import app as app"),
+        ("_format/keys", "from s3_checkpoint.checkpointer import S3Checkpointer as S3Checkpointer"),
+        ("_runs/fork", "import botocore"),
+    ],
+)
+def test_lint_imports_turns_red_on_a_planted_upward_import(copy: Path, module: str, line: str) -> None:
+    """One wrong line is named."""
+    wrong = copy / "s3_checkpoint" / f"{module}.py"
+    wrong.write_text(f"{wrong.read_text()}\n{line}\n")
+
+    done = _lint_imports(copy)
+
+    assert done.returncode == 1
+    assert f"s3_checkpoint.{module.replace('/', '.')} -> " in done.stdout

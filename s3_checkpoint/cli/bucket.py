@@ -1,66 +1,23 @@
-"""The bucket as a command uses it: open, with run ids that may be shortened, and steps read as they are stored.
-
-States are read as plain JSON: an operator looks at runs whose types, schema versions and migrations are elsewhere.
-"""
+"""The bucket as a command uses it: open, with run ids that may be shortened, and steps read as they are stored."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
-from pydantic import JsonValue, TypeAdapter
-
-from s3_checkpoint._format.codec import JsonCodec
 from s3_checkpoint._format.keys import RunKeys, parse_run_prefix, runs_prefix
-from s3_checkpoint._runs.fork import origin_of
+from s3_checkpoint._views.run_views import RunViews, StepView
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.session import CommandError
 from s3_checkpoint.connection import connect
-from s3_checkpoint.models import ActiveSnapshot, Origin
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.run_admin import RunAdmin
 from s3_checkpoint.settings import S3Settings
 
 _SHORTENED = re.compile(r"[0-9a-f]{1,8}(?:-[0-9a-f]{0,4}){0,3}(?:-[0-9a-f]{0,12})?")
-
-
-@dataclass(frozen=True, slots=True)
-class StepView:
-    """A step as it is stored, nothing migrated."""
-
-    step: int
-    last_modified: datetime
-    size: int
-    schema_version: str
-    write_id: str
-    committed: bool
-    """Whether `commit` wrote it; else `save` did."""
-    encoding: str | None
-    origin: Origin | None
-    state: JsonValue
-    active: tuple[ActiveSnapshot, ...]
-
-    def as_row(self, run_id: UUID) -> dict[str, JsonValue]:
-        """For JSON output."""
-        return {
-            "run_id": str(run_id),
-            "step": self.step,
-            "last_modified": self.last_modified.isoformat(),
-            "size": self.size,
-            "schema_version": self.schema_version,
-            "write_id": self.write_id,
-            "committed": self.committed,
-            "encoding": self.encoding,
-            "origin": {"run_id": str(self.origin.run_id), "step": self.origin.step} if self.origin else None,
-            "active": [task.model_dump(mode="json") for task in self.active],
-            "state": self.state,
-        }
 
 
 class OpenBucket:
@@ -69,9 +26,7 @@ class OpenBucket:
     def __init__(self, checkpointer: S3Checkpointer[Any], settings: S3Settings) -> None:
         self.checkpointer = checkpointer
         self.admin: RunAdmin[Any] = RunAdmin(checkpointer)
-        self._codec: JsonCodec[JsonValue] = JsonCodec(
-            lambda: TypeAdapter(Any), root="$", compression=None, max_bytes=settings.max_state_bytes
-        )
+        self.views = RunViews(checkpointer, settings.max_state_bytes)
 
     @property
     def store(self) -> ObjectStore:
@@ -109,7 +64,7 @@ class OpenBucket:
     async def view(self, run: RunKeys, step: int | None = None) -> StepView:
         """A step of the run, or the newest; `CommandError` if it is not there. 2 GETs, and finding the newest."""
         step = await self.newest(run) if step is None else step
-        found = await self.look(run, step)
+        found = await self.views.step(run, step)
         if found is None:
             if await self.checkpointer.index.latest(run) is None:
                 raise CommandError(no_steps(run), ExitCode.NOT_FOUND)
@@ -118,27 +73,6 @@ class OpenBucket:
                 ExitCode.NOT_FOUND,
             )
         return found
-
-    async def look(self, run: RunKeys, step: int) -> StepView | None:
-        """A step of the run, or None if it is not there. 1 GET; 1 more if the tasks are not inline."""
-        objects = self.checkpointer.objects
-        whole = await objects.get_step(run, step)
-        if whole is None:
-            return None
-        stored, metadata = whole.state.stored, whole.state.metadata
-        state = self._codec.decode(objects.bucket, run.state(step), stored)
-        return StepView(
-            step=step,
-            last_modified=stored.head.last_modified,
-            size=stored.head.size,
-            schema_version=metadata.schema_version,
-            write_id=metadata.write_id,
-            committed=bool(metadata.active),
-            encoding=stored.head.attributes.content_encoding,
-            origin=origin_of(metadata),
-            state=state,
-            active=tuple(whole.active),
-        )
 
 
 def no_steps(run: RunKeys) -> str:

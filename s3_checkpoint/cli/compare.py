@@ -11,9 +11,10 @@ from rich.text import Text
 
 from s3_checkpoint._concurrency.read_ahead import each
 from s3_checkpoint._printable import printable
-from s3_checkpoint.cli.bucket import StepView, opened
+from s3_checkpoint._views.json_diff import Change
+from s3_checkpoint._views.run_views import changes_between
+from s3_checkpoint.cli.bucket import opened
 from s3_checkpoint.cli.exit_codes import ExitCode
-from s3_checkpoint.cli.json_diff import Change, differences
 from s3_checkpoint.cli.look import RunArgument
 from s3_checkpoint.cli.output import (
     LINES_SHOWN,
@@ -63,16 +64,6 @@ async def diff(
     if not changes:
         session.note(f"steps {before} and {after} hold the same")
     return ExitCode.NO if exit_code and changes else None
-
-
-def changes_between(old: StepView, new: StepView) -> list[tuple[str, Change]]:
-    """What changed in the state (root `$`) and in the active tasks (root `$active`)."""
-    found = [("$", change) for change in differences(old.state, new.state)]
-    return found + [("$active", change) for change in differences(_tasks(old), _tasks(new))]
-
-
-def _tasks(view: StepView) -> list[JsonValue]:
-    return [task.model_dump(mode="json") for task in view.active]
 
 
 def _as_text(root: str, change: Change) -> Text:

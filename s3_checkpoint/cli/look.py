@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Annotated, cast
 
 import typer
 from pydantic import JsonValue
 from rich.text import Text
 
-from s3_checkpoint._concurrency.read_ahead import Budget, ReadAhead, each
+from s3_checkpoint._concurrency.read_ahead import each
 from s3_checkpoint._format.keys import RunKeys
-from s3_checkpoint._format.size_estimate import estimated_bytes
 from s3_checkpoint._runs.retention import namespaces_of
-from s3_checkpoint.cli.bucket import OpenBucket, StepView, no_steps, opened
+from s3_checkpoint._views.run_views import Damaged, StepView
+from s3_checkpoint.cli.bucket import OpenBucket, no_steps, opened
 from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.output import (
     LINES_SHOWN,
@@ -35,12 +34,8 @@ from s3_checkpoint.cli.output import (
     write_rows,
 )
 from s3_checkpoint.cli.session import CommandError, Session, command
-from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.models import RunActivity
 
-STEPS_AHEAD = 8
-BYTES_AHEAD = 4 * 1024**2
-"""JSON of the steps read ahead of what is shown; as Python values it takes some ten times that."""
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, or the beginning of one.")]
 StepOption = Annotated[
     int | None, typer.Option("--step", "-s", min=0, help="Step number.", show_default="the newest step")
@@ -253,7 +248,7 @@ async def history(
         damaged: list[Damaged] = []
 
         async def rows() -> AsyncGenerator[dict[str, JsonValue], None]:
-            async with aclosing(views_of(bucket, keys, wanted)) as views:
+            async with aclosing(bucket.views.steps(keys, wanted)) as views:
                 async for view in views:
                     if isinstance(view, Damaged):
                         damaged.append(view)
@@ -274,36 +269,8 @@ def tell_pruned(session: Session, floor: int | None) -> None:
         session.note(f"pruned up to step {floor}: what is not listed up to there was removed, not lost")
 
 
-@dataclass(frozen=True, slots=True)
-class Damaged:
-    """A step that is there and cannot be trusted."""
-
-    step: int
-    error: StateDecodingError
-
-
 def tell_damaged(session: Session, damaged: list[Damaged]) -> ExitCode | None:
     """Names the steps that were left out because they cannot be read; the exit code that says so, or None."""
     for one in damaged:
         session.note(f"left out step {one.step}: {one.error}")
     return ExitCode.UNREADABLE if damaged else None
-
-
-async def views_of(bucket: OpenBucket, keys: RunKeys, numbers: list[int]) -> AsyncGenerator[StepView | Damaged, None]:
-    """The steps `numbers` of the run, in that order; one that cannot be read says so in its place."""
-
-    async def look(step: int) -> StepView | Damaged | None:
-        try:
-            return await bucket.look(keys, step)
-        except StateDecodingError as error:
-            return Damaged(step, error)
-
-    budget = Budget(BYTES_AHEAD, _weight)
-    async with aclosing(ReadAhead(each(numbers), look, ahead=STEPS_AHEAD, budget=budget)) as views:
-        async for view in views:
-            if view is not None:
-                yield view
-
-
-def _weight(view: StepView | Damaged | None) -> int:
-    return estimated_bytes((view.state, view.active), BYTES_AHEAD) if isinstance(view, StepView) else 0

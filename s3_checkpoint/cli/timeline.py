@@ -21,14 +21,22 @@ from pydantic import JsonValue
 from rich.table import Table
 from rich.text import Text
 
-from s3_checkpoint._concurrency.read_ahead import ReadAhead, each
 from s3_checkpoint._format.keys import RunKeys
-from s3_checkpoint._runs.fork import Fork, fork_of
-from s3_checkpoint.cli.bucket import OpenBucket, StepView, no_steps, opened
-from s3_checkpoint.cli.compare import changes_between
+from s3_checkpoint._runs.fork import Fork
+from s3_checkpoint._views.run_views import (
+    RUNS_SEARCHED,
+    Damaged,
+    Pairs,
+    StepView,
+    changes_between,
+    fork_rows,
+    missing_between,
+    pause_between,
+    timeline_row,
+)
+from s3_checkpoint.cli.bucket import OpenBucket, no_steps, opened
 from s3_checkpoint.cli.exit_codes import ExitCode
-from s3_checkpoint.cli.json_diff import Change
-from s3_checkpoint.cli.look import Damaged, RunArgument, tell_damaged, tell_pruned, views_of, where
+from s3_checkpoint.cli.look import RunArgument, tell_damaged, tell_pruned, where
 from s3_checkpoint.cli.output import (
     Format,
     NamespaceOption,
@@ -43,7 +51,6 @@ from s3_checkpoint.cli.timeline_page import Page
 from s3_checkpoint.models import Origin
 
 STEPS_SHOWN = 200
-RUNS_SEARCHED = 500
 BAR = 20
 
 
@@ -93,7 +100,7 @@ async def timeline(
         numbers = await bucket.checkpointer.index.steps(keys)
         if not numbers:
             raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
-        views = _steps(bucket, keys, numbers[-limit:], damaged)
+        views = bucket.views.pairs(keys, numbers[-limit:], damaged)
         floor = await bucket.checkpointer.index.floor(keys)
 
         async def children() -> list[Fork]:
@@ -128,33 +135,13 @@ async def timeline(
 
 Children = Callable[[], Awaitable[list[Fork]]]
 """Looks for the forks of the run, when the steps have been read."""
-Views = AsyncGenerator[tuple[StepView | None, StepView], None]
-"""Each step of a timeline behind the one before it."""
 
 
-async def _steps(bucket: OpenBucket, keys: RunKeys, numbers: list[int], damaged: list[Damaged]) -> Views:
-    before: StepView | None = None
-    async with aclosing(views_of(bucket, keys, numbers)) as views:
-        async for view in views:
-            if isinstance(view, Damaged):
-                damaged.append(view)
-            else:
-                yield before, view
-                before = view
-
-
-async def _rows(keys: RunKeys, views: Views) -> AsyncGenerator[dict[str, JsonValue], None]:
-    """The steps as JSON, for programs and for the page; state and changes included."""
+async def _rows(keys: RunKeys, views: Pairs) -> AsyncGenerator[dict[str, JsonValue], None]:
+    """The steps as JSON, for programs and for the page."""
     async with aclosing(views):
         async for before, view in views:
-            changes = changes_between(before, view) if before else []
-            moment = _moment(before, view, Counter())
-            yield {
-                **view.as_row(keys.run_id),
-                "changes": [_change(root, change) for root, change in changes],
-                "missing_before": list(moment.missing) if moment.missing else None,
-                "pause_s": moment.pause.total_seconds(),
-            }
+            yield timeline_row(keys, before, view)
 
 
 def _counted(before: StepView | None, view: StepView) -> Counter[str]:
@@ -165,7 +152,6 @@ def _counted(before: StepView | None, view: StepView) -> Counter[str]:
 
 
 def _moment(before: StepView | None, view: StepView, counts: Counter[str]) -> Moment:
-    gap = before is not None and view.step > before.step + 1
     return Moment(
         step=view.step,
         size=view.size,
@@ -173,8 +159,8 @@ def _moment(before: StepView | None, view: StepView, counts: Counter[str]) -> Mo
         origin=view.origin,
         next=cut(", ".join(task.node_name for task in view.active) or "–", 40),
         counts=counts,
-        missing=(before.step + 1, view.step - 1) if before is not None and gap else None,
-        pause=view.last_modified - before.last_modified if before is not None else timedelta(0),
+        missing=missing_between(before, view),
+        pause=pause_between(before, view),
     )
 
 
@@ -183,10 +169,10 @@ def _head(keys: RunKeys, place: str, floor: int | None) -> dict[str, JsonValue]:
 
 
 async def _tail(children: Children) -> dict[str, JsonValue]:
-    return {"forks": [{"run_id": str(fork.run_id), "step": fork.step} for fork in await children()]}
+    return {"forks": [*fork_rows(await children())]}
 
 
-async def _page(head: dict[str, JsonValue], keys: RunKeys, views: Views, children: Children) -> str | None:
+async def _page(head: dict[str, JsonValue], keys: RunKeys, views: Pairs, children: Children) -> str | None:
     """The page of the run; None if none of its steps can be read."""
     page = Page(head)
     async with aclosing(_rows(keys, views)) as rows:
@@ -217,25 +203,10 @@ def _is_there(path: Path) -> CommandError:
 
 
 async def _forks(session: Session, bucket: OpenBucket, parent: UUID) -> list[Fork]:
-    runs: list[UUID] = []
-    async for run_id in bucket.admin.runs():
-        if len(runs) == RUNS_SEARCHED:
-            session.note(f"looked for forks among the first {RUNS_SEARCHED} runs only")
-            break
-        if run_id != parent:
-            runs.append(run_id)
-
-    async def one(run_id: UUID) -> Fork | None:
-        return await fork_of(bucket.store, RunKeys(bucket.checkpointer.prefix, run_id), parent)
-
-    async with aclosing(ReadAhead(each(runs), one, ahead=16)) as found:
-        return [fork async for fork in found if fork is not None]
-
-
-def _change(root: str, change: Change) -> dict[str, JsonValue]:
-    """A change; one of the state with its path as keys too, which for odd keys are surer than text."""
-    row = change.as_row(root)
-    return row | {"at": list(change.path)} if root == "$" else row
+    found, searched = await bucket.views.forks(parent)
+    if searched == RUNS_SEARCHED:
+        session.note(f"looked for forks among the first {RUNS_SEARCHED} runs only")
+    return found
 
 
 def _draw(session: Session, keys: RunKeys, moments: list[Moment], forks: list[Fork]) -> None:
