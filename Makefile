@@ -2,6 +2,7 @@
 #   make demo     workers are killed, the run finishes right
 #   make test     all tests; green or red
 #   make check    format, lint and strict types
+#   make docs     the site, in docs/_build/html/
 #   make bench    the benchmark suite, beside the peers (minutes)
 #   make package  the Lambda zip, in infra/build/
 #   make constraints  the newest versions of what the zip holds, pinned with hashes
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: bench demo test test-long test-lowest check format package constraints clean
+.PHONY: bench demo docs test test-long test-lowest check format package constraints clean
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/s3-checkpoint demo $(ARGS)
@@ -27,6 +28,10 @@ check: $(VENV)/dev.stamp
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
+
+docs: $(VENV)/docs.stamp
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html" >&2
 
 bench: $(VENV)/bench.stamp
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
@@ -68,10 +73,15 @@ $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	@$(PIP) install -e '.[dev]'
 	@touch $@ $(VENV)/demo.stamp
 
+$(VENV)/docs.stamp: pyproject.toml | $(BIN)/python
+	@echo "setting up $(VENV) for the site (once) ..." >&2
+	@$(PIP) install -e '.[docs]'
+	@touch $@
+
 $(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
 	@echo "setting up $(VENV) for benchmarks (once) ..." >&2
 	@$(PIP) install -e '.[bench]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest infra/build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest infra/build docs/_build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""IAM policies for those who use a bucket: as little as the library's calls need, and only under one prefix. Pure.
+"""IAM policies for the three roles at a bucket: as little as the library's calls need, only under one prefix. Pure:
 
     role      may call                                               grants
     worker    every call that reads and writes, `fork` too           s3:GetObject, s3:PutObject, s3:ListBucket
@@ -10,7 +10,7 @@ Object actions are granted on the families of keys (`key_families`), `<prefix>/r
 the bucket with a condition on `s3:prefix`, so that other prefixes cannot even be listed. The condition costs nothing:
 for an object that is not there, S3 answers 404 rather than 403 if `s3:ListBucket` is allowed with the key as the
 prefix. `HeadBucket` carries no prefix and is refused; the calls above never send it.
-No role may delete versions: in a bucket with versioning, whatever one of them overwrites or deletes can be recovered.
+No role may delete versions: in a bucket with versioning, what one of them overwrites or deletes can be recovered.
 """
 
 from __future__ import annotations

@@ -1,33 +1,82 @@
-"""The README is true: its quick start runs as pasted, its tables say what the code says, its links lead somewhere."""
+"""README and the site are true: their programs run, their tables say what the code says, their links lead somewhere."""
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
-from s3_checkpoint import S3Settings
+from s3_checkpoint import S3Settings, errors
+from s3_checkpoint.cli.app import build
+from s3_checkpoint.cli.exit_codes import ExitCode
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "infra" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in PAGES if "_build" not in page.parts]
+FENCE = re.compile(r"^```(?P<language>[\w{}-]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def _quick_start() -> str:
-    section = README.split("## Quick start")[1]
-    block = re.search(r"```python\n(.*?)```", section, re.DOTALL)
-    assert block is not None
-    return block[1]
+@dataclass(frozen=True)
+class Block:
+    """A fenced block; `output` is the text block right behind it, which says what the program prints."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    output: str | None
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT).as_posix()}:{self.line}"
 
 
-def test_the_quick_start_runs_as_pasted_and_goes_on_where_it_was(settings: S3Settings, tmp_path: Path) -> None:
-    """Twice, each time in a process of its own."""
-    script = tmp_path / "quickstart.py"
-    script.write_text(_quick_start())
-    environment = os.environ | {
+def _blocks() -> Iterator[Block]:
+    for page in PAGES:
+        text = page.read_text()
+        found = list(FENCE.finditer(text))
+        for index, match in enumerate(found):
+            after = found[index + 1] if index + 1 < len(found) else None
+            shows_output = after and after["language"] == "text" and not text[match.end() : after.start()].strip()
+            line = text.count("\n", 0, match.start()) + 1
+            yield Block(page, line, match["language"], match["text"], after["text"] if after and shows_output else None)
+
+
+BLOCKS = list(_blocks())
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+
+
+def _programs() -> Iterator[tuple[Block, str]]:
+    """Each program with its text; one that `# continues` has the text of those before it on the page in front."""
+    before: dict[Path, str] = {}
+    for block in PYTHON:
+        if block.text.startswith("# fragment"):
+            continue
+        text = block.text
+        if text.startswith("# continues"):
+            text = before[block.page] + text
+        before[block.page] = text
+        yield block, text
+
+
+PROGRAMS = list(_programs())
+
+
+@pytest.fixture
+def environment(settings: S3Settings) -> dict[str, str]:
+    """What a reader has set: a bucket and credentials."""
+    return os.environ | {
         "S3_CHECKPOINT_BUCKET": settings.bucket,
         "S3_CHECKPOINT_ENDPOINT_URL": settings.endpoint_url or "",
         "AWS_ACCESS_KEY_ID": "test",
@@ -36,22 +85,98 @@ def test_the_quick_start_runs_as_pasted_and_goes_on_where_it_was(settings: S3Set
         "PYTHONPATH": str(ROOT),
     }
 
-    printed = [
-        subprocess.run(
-            [sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True
-        ).stdout
-        for _ in range(2)
+
+def run(text: str, environment: dict[str, str], folder: Path, *arguments: str) -> str:
+    """What the program prints, run as a file of its own."""
+    script = folder / "program.py"
+    script.write_text(text)
+    command = [sys.executable, str(script), *arguments]
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("block", "text"), PROGRAMS, ids=[str(block) for block, _ in PROGRAMS])
+def test_programs_run_and_print_what_the_page_says(
+    block: Block, text: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Each Python block is a program, or begins with `# fragment`; a text block right behind it is what it prints."""
+    printed = run(text, environment, tmp_path)
+
+    assert block.output is None or printed == block.output
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_python_blocks_are_python(block: Block) -> None:
+    """Fragments too; `await` outside a function is for readers who have a loop."""
+    compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_quick_start_continues_where_it_was(environment: dict[str, str], tmp_path: Path) -> None:
+    """Twice, each time in a process of its own."""
+    text = next(block.text for block in PYTHON if block.page == README and "connect(Research)" in block.text)
+
+    printed = [run(text, environment, tmp_path) for _ in range(2)]
+
+    assert printed == [
+        "0 question='Why is the sky blue?' notes=['note 0']\n",
+        "1 question='Why is the sky blue?' notes=['note 0', 'note 1']\n",
     ]
 
-    assert "step=0, state=Research(question='Why is the sky blue?', notes=[])" in printed[0]
-    assert "step=1, state=Research(question='Why is the sky blue?', notes=['note 1'])" in printed[1]
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "json"], ids=str)
+def test_json_blocks_are_json(block: Block) -> None:
+    """As a reader would paste them."""
+    json.loads(block.text)
 
 
-def test_every_setting_is_in_the_table_with_its_default() -> None:
-    """And the table has no other."""
-    section = README.split("## Settings")[1].split("\n## ")[0]
-    rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
-    documented = {name: row[2] for row in rows for name in re.findall(r"`(\w+)`", row[1])}
+def _commands(name: str) -> Iterator[tuple[Block, str]]:
+    for block in BLOCKS:
+        if block.language in ("sh", "console"):
+            lines = [line for line in block.text.replace("\\\n", " ").splitlines() if line.strip()]
+            if block.language == "console":
+                lines = [line[2:] for line in lines if line.startswith("$ ")]
+            for line in lines:
+                for command in re.findall(rf"(?:^|\$\()({name} [^|)>#]*)", line.strip()):
+                    yield block, command.strip()
+
+
+COMMANDS = list(_commands("s3-checkpoint"))
+
+
+@pytest.mark.parametrize(("block", "command"), COMMANDS, ids=[f"{block} {command}" for block, command in COMMANDS])
+def test_commands_exist_with_their_options(block: Block, command: str) -> None:
+    """Each `s3-checkpoint …` of a shell block is parsed by the command itself; nothing is run."""
+    words = shlex.split(command)[1:]
+    at: Any = get_command(build())
+    while hasattr(at, "commands"):
+        assert words and words[0] in at.commands, command
+        at = at.commands[words.pop(0)]
+
+    at.make_context("s3-checkpoint", words)
+
+
+MAKE = list(_commands("make"))
+
+
+@pytest.mark.parametrize(("block", "command"), MAKE, ids=[f"{block} {command}" for block, command in MAKE])
+def test_make_targets_exist(block: Block, command: str) -> None:
+    """Each `make TARGET` of a shell block is a target of the Makefile."""
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+    assert command.split()[1] in targets
+
+
+def _table(page: str) -> Iterator[list[str]]:
+    for line in (ROOT / page).read_text().splitlines():
+        if line.startswith("| ") and not line.startswith("| ---"):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_settings_page_has_every_setting_with_its_default() -> None:
+    """And no other."""
+    rows = [row for row in _table("docs/reference/settings.md") if row[0].startswith("`")]
+    documented = {name: row[1] for row in rows for name in re.findall(r"`(\w+)`", row[0])}
 
     assert set(documented) == set(S3Settings.model_fields)
     for name, field in S3Settings.model_fields.items():
@@ -59,15 +184,45 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
             assert f"{field.default:,g}" in documented[name] or f"{field.default:,}" in documented[name], name
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", README))))
-def test_links_lead_to_files_that_are_there(target: str) -> None:
+def test_errors_page_has_every_class_with_its_code() -> None:
+    """And no other."""
+    rows = [row for row in _table("docs/reference/errors.md") if row[0].startswith("`")]
+    classes = {
+        name: kind.code
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, errors.CheckpointError) and kind is not errors.CheckpointError
+    }
+
+    assert {row[0].strip("`"): row[1].strip("`") for row in rows} == classes
+
+
+def test_exit_codes_page_has_every_code() -> None:
+    """And no other."""
+    rows = [row for row in _table("docs/reference/exit-codes.md") if row[0].isdigit()]
+
+    assert [int(row[0]) for row in rows] == sorted(ExitCode)
+
+
+LINKS = sorted(
+    {
+        (page, target)
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", FENCE.sub("", page.read_text()))
+        if not target.startswith("https://")
+    }
+)
+
+
+@pytest.mark.parametrize(("page", "target"), LINKS, ids=[f"{p.relative_to(ROOT)} → {t}" for p, t in LINKS])
+def test_links_lead_to_files_that_are_there(page: Path, target: str) -> None:
     """Relative ones; the web is not asked."""
-    assert target.startswith("https://") or (ROOT / target).exists()
+    assert (page.parent / target).exists()
 
 
-def test_anchors_lead_to_headings_that_are_there() -> None:
-    """As the forge makes them of headings."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", README, flags=re.DOTALL), re.MULTILINE)
+def test_anchors_of_readme_lead_to_headings_that_are_there() -> None:
+    """As the forge makes them of headings; those of the site are checked when it is built."""
+    text = README.read_text()
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
     anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
