@@ -1,4 +1,4 @@
-"""How the site is built: `make docs`, with warnings as errors. Pages are Markdown, the API reference is the docstrings."""
+"""How the site is built: `make docs`, warnings as errors. Pages are Markdown; the API reference is the docstrings."""
 
 from __future__ import annotations
 

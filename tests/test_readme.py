@@ -150,7 +150,8 @@ def test_commands_exist_with_their_options(block: Block, command: str) -> None:
     words = shlex.split(command)[1:]
     at: Any = get_command(build())
     while hasattr(at, "commands"):
-        assert words and words[0] in at.commands, command
+        assert words, command
+        assert words[0] in at.commands, command
         at = at.commands[words.pop(0)]
 
     at.make_context("s3-checkpoint", words)
