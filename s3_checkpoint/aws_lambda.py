@@ -65,7 +65,7 @@ def sqs_handler(
     graph: Graph[StateT],
     state_type: Any,
     *,
-    settings: S3Settings | None = None,
+    settings: S3Settings | str | None = None,
     queue_url: str | None = None,
     interrupt_before: Collection[str] = (),
     update_type: Any = Any,
@@ -82,7 +82,8 @@ def sqs_handler(
     Args:
         graph: What runs.
         state_type: What `connect` takes; a message's state is read as this type, by field name and by alias.
-        settings: Default: from the environment (`S3_CHECKPOINT_BUCKET`, …), at the first invocation.
+        settings: What `connect` takes. Default: from the environment (`S3_CHECKPOINT_BUCKET`, …), at the first
+            invocation.
         queue_url: Default: `S3_CHECKPOINT_QUEUE_URL`, at the first invocation.
         interrupt_before: Nodes to wait for a human before.
         update_type: What a human's update is read as, by field name and by alias. Default: plain JSON.
@@ -135,7 +136,7 @@ class SqsHandler(Generic[StateT]):
         graph: Graph[StateT],
         states: TypeAdapter[StateT],
         updates: TypeAdapter[Any],
-        settings: S3Settings | None,
+        settings: S3Settings | str | None,
         queue_url: str | None,
         connect_options: dict[str, Any],
         interrupt_before: Collection[str],
@@ -180,8 +181,8 @@ class SqsHandler(Generic[StateT]):
 
         Raises:
             InvalidArgumentError: This is not an SQS event. The whole batch is delivered again.
-            ConfigurationError: No client can be made of the settings. The whole batch is delivered again.
-            pydantic.ValidationError: The settings are not valid. The whole batch is delivered again.
+            ConfigurationError: The settings are not valid, or no client can be made of them. The whole batch is
+                delivered again.
 
         Source:
             AWS Lambda developer guide, "Handling errors for an SQS event source in Lambda".
@@ -197,7 +198,7 @@ class SqsHandler(Generic[StateT]):
     async def _open(self) -> AsyncIterator[None]:
         """Opens both clients, once per process."""
         started = time.monotonic()
-        settings = self._settings or S3Settings()  # type: ignore[call-arg]
+        settings = S3Settings.resolve(self._settings)
         url = self._queue_url or os.environ.get(QUEUE_URL_VARIABLE, "")
         if not url:
             raise ConfigurationError(f"no queue is named; set {QUEUE_URL_VARIABLE}, or give queue_url")

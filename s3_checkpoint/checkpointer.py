@@ -16,7 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 from uuid import UUID
 
 from s3_checkpoint._format.codec import Migration
@@ -62,10 +62,10 @@ class Checkpointer(ABC, Generic[StateT]):
 class S3Checkpointer(Checkpointer[StateT]):
     """A `Checkpointer` on an object store. Safe for any number of concurrent calls, in one event loop.
 
-    `connect` makes one on S3; construct it yourself on a `MemoryStore` for tests. `grace` is how long `prune` leaves a
-    state alone at least: one value for all workers and janitors of a bucket. `new_id` gives write ids (letters, digits,
-    `-` and `_`; unique in the world), `sleep` and `jitter` the pauses between repeats of a refused commit, `monotonic`
-    the seconds by which a commit knows how old it is.
+    `connect` makes one, on S3 or on a `MemoryStore`; it can be constructed on any store too. `grace` is how long
+    `prune` leaves a state alone at least: one value for all workers and janitors of a bucket. `new_id` gives write ids
+    (letters, digits, `-` and `_`; unique in the world), `sleep` and `jitter` the pauses between repeats of a refused
+    commit, `monotonic` the seconds by which a commit knows how old it is.
 
     Every call raises `InvalidArgumentError` for a `run_id` that is no UUID or a `step` that is no int of 0 … 2^64-1,
     before any request; and `AccessDeniedError`, `ConfigurationError`, `StoreUnavailableError`, `LifecycleError` or
@@ -153,6 +153,13 @@ class S3Checkpointer(Checkpointer[StateT]):
         other: S3Checkpointer[StateT] = object.__new__(type(self))
         other.__dict__.update(self.__dict__, _namespace=namespace)
         return other
+
+    async def __aenter__(self) -> Self:
+        """This checkpointer: it is open as long as its store is, which its owner closes."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is closed."""
 
     async def save(self, run_id: UUID, step: int, state: StateT) -> None:
         """`state` is what the step holds, whatever was there; active tasks committed with it are no longer its own.

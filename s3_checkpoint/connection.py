@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from difflib import get_close_matches
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypedDict, Unpack, overload
 
 from s3_checkpoint._concurrency.offload import collector_paused
 from s3_checkpoint._format.codec import Migration
 from s3_checkpoint.checkpointer import S3Checkpointer
-from s3_checkpoint.errors import LifecycleError
+from s3_checkpoint.errors import InvalidArgumentError, LifecycleError
 from s3_checkpoint.models import StateT
+from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import S3Settings
 
@@ -19,30 +21,46 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 
-class Connection(Generic[StateT]):
-    """What `connect` gives: enter it with `async with` to get the checkpointer. Once left, it can be entered again."""
+class CheckpointerOptions(TypedDict, total=False):
+    """The options of `SyncS3Checkpointer`, and of `connect`."""
 
-    def __init__(
-        self,
-        state_type: Any,
-        settings: S3Settings,
-        client: S3Client | None,
-        schema_version: int,
-        migrations: Mapping[int, Migration] | None,
-        on_request: OnRequest | None = None,
-    ) -> None:
+    store: ObjectStore | None
+    """A store to use instead of a bucket, and not closed: `MemoryStore()` in tests. Of the settings, what describes the
+    objects applies to it (`prefix`, `compression`, `max_state_bytes`, …); without settings, their defaults, whatever
+    the environment says."""
+    schema_version: int
+    """1 or more; written with every state."""
+    migrations: Mapping[int, Migration] | None
+    """Lead from each older version to the next: `{1: f, 2: g}`, each a function from the older JSON value to the
+    newer."""
+    on_request: OnRequest | None
+    """Called after each request, in the task that made it, with a `RequestEvent`: operation, key, bytes, duration,
+    attempts, outcome. What it raises is logged and goes no further. Not with `store`."""
+
+
+class ConnectOptions(CheckpointerOptions, total=False):
+    """The options of `connect`."""
+
+    client: S3Client | None
+    """An open aioboto3 or aiobotocore S3 client to use instead of making one; it is not closed. Not with `store`."""
+
+
+class Connection(Generic[StateT]):
+    """What `connect` returns: enter it with `async with` to get the checkpointer. Once left, it can be entered again.
+
+    Opening makes the client: once per process, not per call. Closing it ends every checkpointer made from it.
+    """
+
+    def __init__(self, state_type: Any, settings: S3Settings | None, options: ConnectOptions) -> None:
         self._state_type = state_type
         self._settings = settings
-        self._client = client
-        self._schema_version = schema_version
-        self._migrations = migrations
-        self._on_request = on_request
+        self._options = options
         self._stack: AsyncExitStack | None = None
 
     async def __aenter__(self) -> S3Checkpointer[StateT]:
         if self._stack is not None:
             raise LifecycleError("this connection is open already; call connect(...) again for another one")
-        self._stack = AsyncExitStack()  # taken at once: opening may wait, and others may come meanwhile
+        self._stack = AsyncExitStack()  # set at once: opening waits, and another task may enter in that time
         try:
             self._stack, checkpointer = await self._open()
         except BaseException:
@@ -58,80 +76,103 @@ class Connection(Generic[StateT]):
             await stack.__aexit__(kind, error, trace)
 
     async def _open(self) -> tuple[AsyncExitStack, S3Checkpointer[StateT]]:
-        settings = self._settings
         async with AsyncExitStack() as stack:
             with collector_paused():
-                # The SDK takes a quarter of a second to import; whoever only constructs does not wait for it.
-                from s3_checkpoint._s3.client import client_for
-                from s3_checkpoint._s3.store import S3ObjectStore
-
-                client = self._client
-                if client is None:
-                    client = await stack.enter_async_context(client_for(settings))
-                store = S3ObjectStore(client, settings, self._on_request)
-                stack.callback(store.close)
-                checkpointer: S3Checkpointer[StateT] = S3Checkpointer(
-                    self._state_type,
-                    store,
-                    prefix=settings.prefix,
-                    schema_version=self._schema_version,
-                    migrations=self._migrations,
-                    compression=settings.compression,
-                    max_state_bytes=settings.max_state_bytes,
-                    conditional_writes=settings.conditional_writes,
-                    inline_tasks=settings.inline_tasks,
-                    bodies_encrypted=settings.kms_key_id is not None,
-                    snapshot_objects=settings.snapshot_objects,
-                )
+                store = self._options.get("store")
+                if store is None:
+                    store = await self._open_store(stack, S3Settings.resolve(self._settings))
+                checkpointer = self._checkpointer(store)
             return stack.pop_all(), checkpointer
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if not hasattr(S3Checkpointer, name):
-            raise AttributeError(name)
-        raise LifecycleError("not open yet; write `async with connect(...) as checkpointer:` and use that")
+    async def _open_store(self, stack: AsyncExitStack, settings: S3Settings) -> ObjectStore:
+        # The SDK takes a quarter of a second to import; a caller that only constructs does not wait for it.
+        from s3_checkpoint._s3.client import client_for
+        from s3_checkpoint._s3.store import S3ObjectStore
+
+        client = self._options.get("client")
+        if client is None:
+            client = await stack.enter_async_context(client_for(settings))
+        store = S3ObjectStore(client, settings, self._options.get("on_request"))
+        stack.callback(store.close)
+        return store
+
+    def _checkpointer(self, store: ObjectStore) -> S3Checkpointer[StateT]:
+        versions: dict[str, Any] = {
+            name: self._options[name] for name in ("schema_version", "migrations") if name in self._options
+        }
+        settings = self._settings
+        if settings is None:
+            return S3Checkpointer(self._state_type, store, **versions)
+        return S3Checkpointer(
+            self._state_type,
+            store,
+            prefix=settings.prefix,
+            compression=settings.compression,
+            max_state_bytes=settings.max_state_bytes,
+            conditional_writes=settings.conditional_writes,
+            inline_tasks=settings.inline_tasks,
+            bodies_encrypted=settings.kms_key_id is not None,
+            snapshot_objects=settings.snapshot_objects,
+            **versions,
+        )
+
+    if not TYPE_CHECKING:  # a type checker says of these that they are not there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if not hasattr(S3Checkpointer, name):
+                raise AttributeError(name)
+            raise LifecycleError("not open yet; write `async with connect(...) as checkpointer:` and use that")
 
 
 @overload
 def connect(
-    state_type: type[StateT],
-    settings: S3Settings | None = None,
-    *,
-    client: S3Client | None = None,
-    schema_version: int = 1,
-    migrations: Mapping[int, Migration] | None = None,
-    on_request: OnRequest | None = None,
+    state_type: type[StateT], settings: S3Settings | str | None = None, **options: Unpack[ConnectOptions]
 ) -> Connection[StateT]: ...
 @overload
 def connect(
-    state_type: Any,
-    settings: S3Settings | None = None,
-    *,
-    client: S3Client | None = None,
-    schema_version: int = 1,
-    migrations: Mapping[int, Migration] | None = None,
-    on_request: OnRequest | None = None,
+    state_type: Any, settings: S3Settings | str | None = None, **options: Unpack[ConnectOptions]
 ) -> Connection[Any]: ...
 def connect(
-    state_type: Any,
-    settings: S3Settings | None = None,
-    *,
-    client: S3Client | None = None,
-    schema_version: int = 1,
-    migrations: Mapping[int, Migration] | None = None,
-    on_request: OnRequest | None = None,
+    state_type: Any, settings: S3Settings | str | None = None, **options: Unpack[ConnectOptions]
 ) -> Connection[Any]:
-    """A checkpointer for states of `state_type`, to be opened with `async with`. No request is made, now or on opening.
+    """A checkpointer for states of `state_type`, to be opened with `async with`.
 
-    `state_type` is anything pydantic validates: a `BaseModel`, dataclass, `TypedDict`, `dict[str, JsonValue]`.
-    `settings` left out come from the environment (`S3_CHECKPOINT_BUCKET`, …). `client` is an open aioboto3 or
-    aiobotocore S3 client to use instead of making one; it is not closed. `schema_version` (1 or more) is written with
-    every state; `migrations` lead from each older version to the next: `{1: f, 2: g}`, each a function from the older
-    JSON value to the newer. `on_request` is called after each request, in the task that made it, with a `RequestEvent`:
-    operation, key, bytes, duration, attempts, outcome. What it raises is logged and goes no further.
+    Requests:
+        None, now or on opening.
 
-    Opening makes the client: once per process, not per call. Closing it ends every checkpointer made from it.
+    Args:
+        state_type: Anything pydantic validates: a `BaseModel`, dataclass, `TypedDict`, `dict[str, JsonValue]`.
+        settings: `S3Settings`, a bucket's name, or `s3://bucket[/prefix]`. Default: from the environment
+            (`S3_CHECKPOINT_BUCKET`, …).
+        options: Those of `ConnectOptions`.
 
-    Raises `pydantic.ValidationError` for settings out of bounds; on opening, `ConfigurationError` (no such profile, a
-    missing extra) and `InvalidArgumentError` (schema version, migrations, a state type that is read lazily).
+    Returns:
+        A connection: `async with` makes the open checkpointer of it.
+
+    Raises:
+        ConfigurationError: Settings are out of bounds, or no bucket is named; on opening, no client can be made (no
+            such profile, a missing extra).
+        InvalidArgumentError: Options that exclude each other, or something else in the place of `settings`; on opening,
+            a schema version, migrations or a state type that cannot be.
     """
-    return Connection(state_type, settings or S3Settings(), client, schema_version, migrations, on_request)  # type: ignore[call-arg]
+    check_options("connect", options, ConnectOptions.__optional_keys__)
+    return Connection(state_type, settings_of(settings, options), options)
+
+
+def check_options(call: str, options: Mapping[str, object], known: frozenset[str]) -> None:
+    """Raises `TypeError` for an option that is not `known`, as any call with an unknown keyword does."""
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"{call}() got an unexpected keyword argument {name!r}{hint}")
+
+
+def settings_of(settings: S3Settings | str | None, options: CheckpointerOptions) -> S3Settings | None:
+    """The settings to follow; None where a store is given and nothing else. Raises as `connect` does."""
+    if options.get("store") is None:
+        return S3Settings.resolve(settings)
+    for name in ("client", "on_request"):
+        if options.get(name) is not None:
+            raise InvalidArgumentError(name, "given", "does not go with a store: it is for the requests to a bucket")
+    return None if settings is None else S3Settings.resolve(settings)

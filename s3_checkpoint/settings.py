@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, Unpack
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_serializer, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from s3_checkpoint.errors import ConfigurationError
+from s3_checkpoint._bucket_names import arn_in_front, bucket_name_fault, is_directory_bucket
+from s3_checkpoint.errors import ConfigurationError, InvalidArgumentError
 from s3_checkpoint.models import InlineTasks, SnapshotObjects
 
 Compression = Literal["gzip", "zstd"]
@@ -27,20 +29,49 @@ def _without_userinfo(url: str | None) -> str | None:
     return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl()
 
 
+class S3Options(TypedDict, total=False):
+    """The fields of `S3Settings` but its bucket, as keywords: what each means is said there."""
+
+    prefix: str
+    region_name: str | None
+    endpoint_url: str | None
+    addressing_style: AddressingStyle | None
+    profile_name: str | None
+    access_key_id: str | None
+    secret_access_key: SecretStr | str | None
+    session_token: SecretStr | str | None
+    expected_bucket_owner: str | None
+    object_tags: dict[str, str]
+    kms_key_id: str | None
+    compression: Compression | None
+    max_state_bytes: int
+    connect_timeout_s: float
+    read_timeout_s: float
+    max_attempts: int
+    max_connections: int
+    inline_tasks: InlineTasks
+    snapshot_objects: SnapshotObjects
+    conditional_writes: bool
+
+
 class S3Settings(BaseSettings):
     """Where checkpoints go and how requests are made. Frozen; secrets are never printed.
 
     Each field is read from `S3_CHECKPOINT_<FIELD>` where no argument gives it; an empty variable counts as unset.
     Without `access_key_id` the AWS credential chain applies (environment, profile, web identity, container, instance).
-    A value out of bounds raises `pydantic.ValidationError` here, before anything is opened.
+
+    Raises:
+        ConfigurationError: A value is out of bounds, or no bucket is named. No request was sent; no value of a field
+            but the bucket's name is in the message.
     """
 
     model_config = SettingsConfigDict(
         env_prefix="S3_CHECKPOINT_", frozen=True, extra="forbid", env_ignore_empty=True, hide_input_in_errors=True
     )
 
-    bucket: Annotated[str, Field(min_length=1, max_length=255)]
-    """Bucket name, or the ARN of an access point."""
+    bucket: str = ""
+    """A bucket's name by the rules of S3, a directory bucket's, or an access point's alias or ARN. Without a default:
+    that neither an argument nor `S3_CHECKPOINT_BUCKET` gives it is an error."""
     prefix: str = ""
     """All keys begin with this; slashes at either end do not matter."""
     region_name: str | None = None
@@ -83,18 +114,68 @@ class S3Settings(BaseSettings):
     conditional_writes: bool = True
     """False: use a store that ignores `If-None-Match`, knowingly; `commit` is then refused."""
 
-    @classmethod
-    def from_url(cls, url: str, **overrides: Any) -> S3Settings:
-        """Settings for `s3://bucket[/prefix]`; other fields by keyword or from the environment.
+    if not TYPE_CHECKING:  # type checkers read the fields
 
-        Raises `ConfigurationError` if `url` is not of that form.
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValueError as error:  # pydantic's, and that of pydantic-settings for a variable that is not JSON
+                raise _our_error(error) from None
+
+    @classmethod
+    def from_url(cls, url: str, **options: Unpack[S3Options]) -> S3Settings:
+        """Settings for `s3://bucket[/prefix]`.
+
+        Args:
+            url: The prefix may be percent-encoded. An access point's ARN may be in the place of the bucket's name.
+            options: Other fields of `S3Settings`; those left out come from the environment.
+
+        Raises:
+            ConfigurationError: The URL is not of that form, or a value is out of bounds.
         """
-        parts = urlsplit(url)
-        if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
+        scheme, mark, rest = url.partition("://")
+        arn = arn_in_front(rest)
+        bucket, prefix = (arn, rest[len(arn) :]) if arn else _split_at_slash(rest)
+        if scheme.lower() != "s3" or not mark or not bucket or "@" in bucket or "?" in rest or "#" in rest:
             raise ConfigurationError(
-                "the URL must read s3://bucket or s3://bucket/prefix", detail=parts.scheme or "no scheme"
+                "the URL must read s3://bucket or s3://bucket/prefix", detail=scheme if mark else "no scheme"
             )
-        return cls(**{"bucket": parts.netloc, "prefix": unquote(parts.path).strip("/"), **overrides})
+        return cls._of({"bucket": bucket, "prefix": unquote(prefix), **options})
+
+    @classmethod
+    def resolve(cls, where: S3Settings | str | None = None, **options: Unpack[S3Options]) -> S3Settings:
+        """What `connect` makes of its second argument.
+
+        Args:
+            where: Settings, a bucket's name, or `s3://bucket[/prefix]`. None: the environment says.
+            options: Other fields of `S3Settings`; they go before those of `where`.
+
+        Raises:
+            ConfigurationError: As when settings are made.
+            InvalidArgumentError: `where` is something else.
+        """
+        if isinstance(where, str):
+            return cls.from_url(where, **options) if "://" in where else cls._of({"bucket": where, **options})
+        if where is None:
+            return cls._of(options)
+        if isinstance(where, S3Settings):
+            return cls._of({**dict(where), **options}) if options else where
+        raise InvalidArgumentError(
+            "settings",
+            type(where).__name__,
+            "must be S3Settings, a bucket's name or an s3:// URL; a store is given by keyword: store=...",
+        )
+
+    @classmethod
+    def _of(cls, values: Mapping[str, Any]) -> S3Settings:
+        return cls(**values)
+
+    @field_validator("bucket")
+    @classmethod
+    def _is_a_bucket_name(cls, bucket: str) -> str:
+        if fault := bucket_name_fault(bucket):
+            raise ValueError(fault)
+        return bucket
 
     @field_validator("prefix")
     @classmethod
@@ -134,4 +215,33 @@ class S3Settings(BaseSettings):
     @property
     def directory_bucket(self) -> bool:
         """Whether this is an S3 Express One Zone bucket: its listings have no order."""
-        return self.bucket.endswith("--x-s3")
+        return is_directory_bucket(self.bucket)
+
+
+def _split_at_slash(text: str) -> tuple[str, str]:
+    bucket, _, prefix = text.partition("/")
+    return bucket, prefix
+
+
+def _our_error(error: ValueError) -> ConfigurationError:
+    """What pydantic found, without the values of fields: they may be secrets."""
+    if not isinstance(error, ValidationError):
+        return ConfigurationError(f"the settings cannot be read: {error}")
+    problems = error.errors(include_url=False)
+    of_bucket = next((problem["input"] for problem in problems if problem["loc"] == ("bucket",)), None)
+    if of_bucket == "":
+        return ConfigurationError(
+            "no bucket is named; give its name, an s3:// URL or S3Settings(bucket=...), or set S3_CHECKPOINT_BUCKET"
+        )
+    shown = of_bucket[:80] if isinstance(of_bucket, str) and "@" not in of_bucket else ""
+    told = "; ".join(_told(problem["loc"], problem["type"], problem["msg"]) for problem in problems)
+    return ConfigurationError(f"the settings are not valid: {told}", shown)
+
+
+def _told(loc: tuple[int | str, ...], kind: str, message: str) -> str:
+    field = ".".join(map(str, loc))
+    if kind == "extra_forbidden":
+        near = get_close_matches(field, S3Settings.model_fields, 1)
+        return f"there is no setting {field}" + (f" (did you mean {near[0]}?)" if near else "")
+    message = message.removeprefix("Value error, ")
+    return f"{field} {message[0].lower() + message[1:]}" if field else message

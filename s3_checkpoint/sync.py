@@ -14,18 +14,17 @@ It works where a loop runs already (Jupyter), and after a fork: the child opens 
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Unpack, cast
 from uuid import UUID
 
 from s3_checkpoint._concurrency.open_once import OpenOnce
-from s3_checkpoint._format.codec import Migration
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._runs.retention import GRACE
 from s3_checkpoint.checkpointer import S3Checkpointer
-from s3_checkpoint.connection import connect
+from s3_checkpoint.connection import CheckpointerOptions, Connection, ConnectOptions, check_options, settings_of
 from s3_checkpoint.models import (
     ActiveSnapshot,
     Checkpoint,
@@ -36,7 +35,6 @@ from s3_checkpoint.models import (
     RunUsage,
     StateT,
 )
-from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.run_admin import RUNS_AT_ONCE, RunAdmin
 from s3_checkpoint.settings import S3Settings
 
@@ -61,26 +59,25 @@ def _documented_by(*twins: type[Any]) -> Callable[[type[ClassT]], type[ClassT]]:
 class SyncS3Checkpointer(Generic[StateT]):
     """Every call of `S3Checkpointer` and of `RunAdmin`, blocking; from any thread, and as many threads as you like.
 
-    Arguments are those of `connect`. Nothing is opened before the first call. A call from within its own loop (an async
-    function handed to `run`, a `prune_all` callback) raises `LifecycleError`, as does every call after `close`.
+    Arguments are those of `connect`, but for `client`: a client belongs to an event loop, and this has one of its own.
+    Nothing is opened before the first call. A call from within its own loop (an async function handed to `run`, a
+    `prune_all` callback) raises `LifecycleError`, as does every call after `close`.
     """
 
     def __init__(
         self,
         state_type: type[StateT],
-        settings: S3Settings | None = None,
-        *,
-        schema_version: int = 1,
-        migrations: Mapping[int, Migration] | None = None,
-        on_request: OnRequest | None = None,
+        settings: S3Settings | str | None = None,
+        **options: Unpack[CheckpointerOptions],
     ) -> None:
-        settings = settings or S3Settings()  # type: ignore[call-arg]
-        self._prefix = settings.prefix
+        check_options(type(self).__name__, options, CheckpointerOptions.__optional_keys__)
+        resolved = settings_of(settings, options)
+        self._prefix = resolved.prefix if resolved else ""
         self._namespace = ""
+        store = options.get("store")
         self._opening: OpenOnce[S3Checkpointer[StateT]] = OpenOnce(
-            lambda: connect(
-                state_type, settings, schema_version=schema_version, migrations=migrations, on_request=on_request
-            )
+            lambda: Connection(state_type, resolved, cast("ConnectOptions", options)),
+            loop=None if store is None else store.loop,
         )
 
     def __enter__(self) -> SyncS3Checkpointer[StateT]:

@@ -244,7 +244,7 @@ async def test_use_before_opening_and_after_closing_is_a_clear_error(
     """It says what to write instead."""
     connection = connect(Counter, settings)
     with pytest.raises(LifecycleError, match="async with"):
-        connection.save  # noqa: B018
+        connection.save  # type: ignore[attr-defined]  # noqa: B018
 
     async with connection as checkpointer:
         await checkpointer.save(RUN, 0, Counter(n=0))

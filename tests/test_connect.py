@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 import aioboto3
 import pytest
@@ -13,13 +13,17 @@ from pydantic import SecretStr, ValidationError
 from s3_checkpoint import (
     CheckpointError,
     ConfigurationError,
+    InvalidArgumentError,
     LifecycleError,
+    MemoryStore,
+    S3Checkpointer,
     S3Settings,
     StoreUnavailableError,
     connect,
 )
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.store import S3ObjectStore
+from s3_checkpoint.settings import S3Options
 from tests.s3.sdk_requests import logged_client
 from tests.states import RUN, Counter
 
@@ -31,7 +35,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("S3_CHECKPOINT_MAX_ATTEMPTS", "7")
     monkeypatch.setenv("S3_CHECKPOINT_COMPRESSION", "")
 
-    settings = S3Settings(max_attempts=2)  # type: ignore[call-arg]
+    settings = S3Settings(max_attempts=2)
 
     assert (settings.bucket, settings.prefix, settings.max_attempts) == ("from-env", "team", 2)
     assert settings.compression is None
@@ -39,7 +43,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_connect_without_settings_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """And says which variable is missing."""
-    with pytest.raises(ValidationError, match="bucket"):
+    with pytest.raises(ConfigurationError, match="S3_CHECKPOINT_BUCKET"):
         connect(Counter)
     monkeypatch.setenv("S3_CHECKPOINT_BUCKET", "from-env")
     connect(Counter)
@@ -48,12 +52,15 @@ def test_connect_without_settings_reads_the_environment(monkeypatch: pytest.Monk
 def test_secrets_are_never_printed() -> None:
     """In no form, not in an error either."""
     settings = S3Settings(
-        bucket="b", access_key_id="AKIA", secret_access_key=SecretStr("hunter2"), session_token=SecretStr("hunter3")
+        bucket="bucket",
+        access_key_id="AKIA",
+        secret_access_key=SecretStr("hunter2"),
+        session_token=SecretStr("hunter3"),
     )
 
     assert "hunter" not in f"{settings!r} {settings!s} {settings.model_dump()} {settings.model_dump_json()}"
-    with pytest.raises(ValidationError) as caught:
-        S3Settings(bucket="b", secret_access_key=SecretStr("hunter2"))
+    with pytest.raises(ConfigurationError) as caught:
+        S3Settings(bucket="bucket", secret_access_key=SecretStr("hunter2"))
     assert "hunter" not in str(caught.value)
 
 
@@ -61,29 +68,181 @@ def test_secrets_are_never_printed() -> None:
     "fields",
     [
         {"bucket": ""},
-        {"bucket": "b", "unknown": 1},
-        {"bucket": "b", "endpoint_url": "localhost:9000"},
-        {"bucket": "b", "endpoint_url": "ftp://x"},
-        {"bucket": "b", "access_key_id": "a"},
-        {"bucket": "b", "session_token": "a"},
-        {"bucket": "b", "compression": "lzma"},
-        {"bucket": "b", "expected_bucket_owner": "me"},
-        {"bucket": "b", "max_attempts": 0},
-        {"bucket": "b", "read_timeout_s": 0},
-        {"bucket": "b", "max_state_bytes": 0},
-        {"bucket": "b", "max_connections": 0},
+        {"bucket": "bucket", "unknown": 1},
+        {"bucket": "bucket", "endpoint_url": "localhost:9000"},
+        {"bucket": "bucket", "endpoint_url": "ftp://x"},
+        {"bucket": "bucket", "access_key_id": "a"},
+        {"bucket": "bucket", "session_token": "a"},
+        {"bucket": "bucket", "compression": "lzma"},
+        {"bucket": "bucket", "expected_bucket_owner": "me"},
+        {"bucket": "bucket", "max_attempts": 0},
+        {"bucket": "bucket", "read_timeout_s": 0},
+        {"bucket": "bucket", "max_state_bytes": 0},
+        {"bucket": "bucket", "max_connections": 0},
     ],
 )
 def test_settings_out_of_bounds_are_refused(fields: dict[str, Any]) -> None:
-    """Before anything is opened."""
-    with pytest.raises(ValidationError):
+    """Before anything is opened, with the field's name."""
+    with pytest.raises(ConfigurationError) as caught:
         S3Settings(**fields)
+    assert [*fields][-1] in str(caught.value)
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+GENERAL_NAMES = ["abc", "my-bucket", "my.bucket.1", "0" * 63, "team-111122223333-eu-west-1-an", "a.b-c", "1.2.3.4.5"]
+ACCESS_POINTS = [
+    "reports-hrzrlukc5m36ft7okagglf3gmwluquse1b-s3alias",
+    "reports-o1a4ulcd--ol-s3",
+    "arn:aws:s3:eu-west-1:111122223333:accesspoint/reports",
+    "arn:aws-cn:s3:cn-north-1:111122223333:accesspoint:reports",
+    "arn:aws:s3::111122223333:accesspoint/mfzwi23gnjvgw.mrap",
+    "arn:aws:s3-object-lambda:eu-west-1:111122223333:accesspoint/reports",
+    "arn:aws:s3-outposts:us-west-2:111122223333:outpost/op-01ac5d28a6a232904/accesspoint/reports",
+]
+DIRECTORY_BUCKETS = ["team--use1-az4--x-s3", "team--usw2-lax1-az1--x-s3", "reports--use1-az4--xa-s3"]
+
+
+@pytest.mark.parametrize("bucket", [*GENERAL_NAMES, *ACCESS_POINTS, *DIRECTORY_BUCKETS])
+def test_what_s3_takes_for_a_bucket_is_accepted(bucket: str) -> None:
+    """Alone, in a URL, and with a prefix behind it."""
+    settings = S3Settings(bucket=bucket)
+
+    assert settings.bucket == bucket
+    assert settings.directory_bucket == (bucket in DIRECTORY_BUCKETS)
+    assert S3Settings.resolve(bucket) == S3Settings.resolve(f"s3://{bucket}") == settings
+    with_prefix = S3Settings.from_url(f"s3://{bucket}/team/a/")
+    assert (with_prefix.bucket, with_prefix.prefix) == (bucket, "team/a")
+
+
+@pytest.mark.parametrize(
+    ("bucket", "told"),
+    [
+        ("", "S3_CHECKPOINT_BUCKET"),
+        ("ab", "3 … 63 characters"),
+        ("a" * 64, "3 … 63 characters"),
+        ("MyBucket", "lower-case"),
+        ("a_b", "lower-case|3 … 63"),
+        ("my_bucket", "lower-case"),
+        ("bucket-", "both ends"),
+        (".bucket", "both ends"),
+        ("bücket", "lower-case"),
+        ("bucket\n", "lower-case"),
+        ("a..b", "two dots"),
+        ("192.168.5.4", "IP address"),
+        ("999.1.1.1", "IP address"),
+        ("xn--bucket", "xn--"),
+        ("sthree-bucket", "sthree-"),
+        ("amzn-s3-demo-bucket", "amzn-s3-demo-"),
+        ("mfzwi23gnjvgw.mrap", "ARN"),
+        ("sales--table-s3", "holds no objects"),
+        ("team--x-s3", "name--zone--x-s3"),
+        ("te.am--use1-az4--x-s3", "name--zone--x-s3"),
+        ("s3://x/y", "s3:// URL"),
+        ("https://bucket.s3.amazonaws.com", "not a URL"),
+        ("bucket/prefix", "without slashes"),
+        ("arn:aws:s3:::my-bucket", "not its ARN: my-bucket"),
+        ("arn:aws:s3:eu-west-1:1111:accesspoint/reports", "ARN of an access point"),
+        ("arn:aws:sns:eu-west-1:111122223333:topic", "ARN of an access point"),
+    ],
+)
+def test_what_s3_does_not_take_for_a_bucket_is_refused(bucket: str, told: str) -> None:
+    """When settings are made: no request says that the bucket does not exist."""
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        S3Settings(bucket=bucket)
+    assert caught.value.bucket == bucket
+
+
+def test_a_misspelt_setting_is_told_from_the_real_one() -> None:
+    """At run time; a type checker says so before (`tests/typing`)."""
+    with pytest.raises(ConfigurationError, match=r"no setting regoin_name \(did you mean region_name\?\)"):
+        S3Settings(bucket="bucket", regoin_name="x")  # type: ignore[call-arg]
+    with pytest.raises(ConfigurationError, match=r"no setting regoin_name \(did you mean region_name\?\)"):
+        S3Settings.from_url("s3://bucket", regoin_name="x")  # type: ignore[call-arg]
+    with pytest.raises(
+        TypeError, match=r"connect\(\) got an unexpected keyword argument 'schema_versoin'; did you mean"
+    ):
+        connect(Counter, "bucket", schema_versoin=2)  # type: ignore[call-overload]
+
+
+def test_a_variable_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its value, which may be a secret."""
+    monkeypatch.setenv("S3_CHECKPOINT_OBJECT_TAGS", '{"hunter2": ')
+
+    with pytest.raises(ConfigurationError, match="object_tags") as caught:
+        S3Settings(bucket="bucket")
+    assert (
+        "hunter2" not in f"{caught.value} {caught.value.__context__ if not caught.value.__suppress_context__ else ''}"
+    )
+
+
+def test_the_options_are_the_fields_of_the_settings() -> None:
+    """Two lists of one thing: that of the type checkers has the names and types of the real one."""
+    options, fields = get_type_hints(S3Options), get_type_hints(S3Settings)
+
+    assert options.keys() == S3Settings.model_fields.keys() - {"bucket"}
+    for name, option in options.items():
+        assert option in (fields[name], fields[name] | str), name  # secrets may be given as plain text
+
+
+@pytest.mark.parametrize("named", ["url", "name", "settings", "environment"])
+async def test_connect_takes_a_url_a_name_settings_or_the_environment(
+    settings: S3Settings, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bucket, however it is named."""
+    for name in ("endpoint_url", "access_key_id", "region_name"):
+        monkeypatch.setenv(f"S3_CHECKPOINT_{name.upper()}", str(getattr(settings, name)))
+    monkeypatch.setenv("S3_CHECKPOINT_SECRET_ACCESS_KEY", "testing")
+    if named == "environment":
+        monkeypatch.setenv("S3_CHECKPOINT_BUCKET", settings.bucket)
+    names: dict[str, S3Settings | str] = {
+        "url": f"s3://{settings.bucket}",
+        "name": settings.bucket,
+        "settings": settings,
+    }
+
+    async with connect(Counter, names.get(named)) as checkpointer:
+        await checkpointer.commit(RUN, 0, Counter(n=1), [])
+
+    async with connect(Counter, settings) as checkpointer:
+        assert await checkpointer.load(RUN) == Counter(n=1)
+
+
+async def test_a_memory_store_takes_the_place_of_the_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the environment is read then; settings given all the same say where the objects go."""
+    store = MemoryStore()
+    monkeypatch.setenv("S3_CHECKPOINT_PREFIX", "not-this")
+    async with connect(Counter, store=store) as checkpointer:
+        await checkpointer.commit(RUN, 0, Counter(n=1), [])
+    async with connect(Counter, "s3://my-bucket/team", store=store) as checkpointer:
+        await checkpointer.commit(RUN, 1, Counter(n=2), [])
+
+    keys = (await store.list("")).keys
+    assert [key for key in keys if "/steps/" in key] == [
+        f"runs/{RUN}/steps/{0:020}.json",
+        f"team/runs/{RUN}/steps/{1:020}.json",
+    ]
+
+
+def test_a_store_excludes_what_is_for_a_bucket() -> None:
+    """An option is never passed over in silence."""
+    with pytest.raises(InvalidArgumentError, match="on_request does not go with a store"):
+        connect(Counter, store=MemoryStore(), on_request=print)
+    with pytest.raises(InvalidArgumentError, match="a store is given by keyword: store="):
+        connect(Counter, MemoryStore())  # type: ignore[call-overload]
+
+
+async def test_a_checkpointer_can_be_entered_like_a_connection() -> None:
+    """It does nothing: the store's owner closes it."""
+    async with S3Checkpointer(Counter, MemoryStore()) as checkpointer:
+        await checkpointer.save(RUN, 0, Counter(n=1))
+
+    assert await checkpointer.load(RUN) == Counter(n=1)
 
 
 def test_settings_are_frozen() -> None:
     """Values, not switches."""
     with pytest.raises(ValidationError):
-        S3Settings(bucket="b").bucket = "c"
+        S3Settings(bucket="bucket").bucket = "c"
 
 
 def test_a_url_gives_bucket_and_prefix() -> None:
@@ -95,7 +254,7 @@ def test_a_url_gives_bucket_and_prefix() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["my-bucket", "https://my-bucket/x", "s3://", "s3:///x", "s3://k:secret@b/x", "s3://b?x=1"]
+    "url", ["my-bucket", "https://my-bucket/x", "s3://", "s3:///x", "s3://k:secret@bucket/x", "s3://bucket?x=1"]
 )
 def test_a_url_of_another_form_is_refused(url: str) -> None:
     """Without repeating what may hold a secret."""
@@ -106,7 +265,7 @@ def test_a_url_of_another_form_is_refused(url: str) -> None:
 
 def _config(**fields: Any) -> Any:
     async def read() -> Any:
-        async with client_for(S3Settings(bucket="b", region_name="eu-west-1", **fields)) as client:
+        async with client_for(S3Settings(bucket="bucket", region_name="eu-west-1", **fields)) as client:
             return client.meta.config, client.meta.endpoint_url
 
     return asyncio.run(read())
@@ -209,14 +368,14 @@ async def test_no_credentials_at_all_is_a_configuration_error(settings: S3Settin
 async def test_a_profile_that_is_not_there_is_a_configuration_error() -> None:
     """On opening."""
     with pytest.raises(ConfigurationError, match="profile"):
-        async with connect(Counter, S3Settings(bucket="b", profile_name="no-such-profile")):
+        async with connect(Counter, S3Settings(bucket="bucket", profile_name="no-such-profile")):
             pass
 
 
 async def test_nobody_listening_is_unavailability(unused_tcp_port: int) -> None:
     """Retryable; says what could not be reached."""
     settings = S3Settings(
-        bucket="b", endpoint_url=f"http://127.0.0.1:{unused_tcp_port}", access_key_id="x",
+        bucket="bucket", endpoint_url=f"http://127.0.0.1:{unused_tcp_port}", access_key_id="x",
         secret_access_key=SecretStr("y"), max_attempts=1,
     )  # fmt: skip
     async with connect(Counter, settings) as checkpointer:

@@ -38,7 +38,7 @@ def test_importing_the_package_imports_next_to_nothing() -> None:
 def test_constructing_everything_imports_no_sdk() -> None:
     """It comes when a client is opened; and the sync facade, the admin and the supersteps only when asked for."""
     modules = _imported_by(
-        "from s3_checkpoint import ActiveSnapshot, S3Settings, connect\nconnect(dict, S3Settings(bucket='b'))"
+        "from s3_checkpoint import ActiveSnapshot, S3Settings, connect\nconnect(dict, S3Settings(bucket='bucket'))"
     )
 
     assert not _packages(modules) & (SDK | NEVER_FOR_A_SAVE)
@@ -51,7 +51,7 @@ def test_a_save_imports_nothing_that_it_does_not_need() -> None:
     modules = _imported_by("""
 import asyncio, uuid
 from s3_checkpoint import S3Settings, StoreUnavailableError, connect
-settings = S3Settings(bucket='b', endpoint_url='http://127.0.0.1:1', region_name='us-east-1', max_attempts=1,
+settings = S3Settings(bucket='bucket', endpoint_url='http://127.0.0.1:1', region_name='us-east-1', max_attempts=1,
                       access_key_id='a', secret_access_key='b')
 async def main():
     async with connect(dict, settings) as checkpointer:

@@ -25,6 +25,7 @@ from s3_checkpoint import (
     Graph,
     InvalidArgumentError,
     LifecycleError,
+    MemoryStore,
     Next,
     Pruned,
     RunAdmin,
@@ -37,6 +38,7 @@ from s3_checkpoint import (
     connect,
     run_to_end,
 )
+from s3_checkpoint.connection import CheckpointerOptions, ConnectOptions
 
 
 class Count(BaseModel):
@@ -80,10 +82,23 @@ def test_each_call_has_the_arguments_the_result_and_the_docstring_of_its_async_t
 def test_it_is_made_with_the_arguments_of_connect() -> None:
     ours, theirs = inspect.signature(SyncS3Checkpointer).parameters, inspect.signature(connect).parameters
 
-    assert [*ours] == [name for name in theirs if name != "client"]  # one of another loop would be of no use
-    assert [(p.kind, p.default) for p in ours.values()] == [
-        (p.kind, p.default) for name, p in theirs.items() if name != "client"
-    ]
+    assert [*ours] == [*theirs]
+    assert [(p.kind, p.default) for p in ours.values()] == [(p.kind, p.default) for p in theirs.values()]
+    # One of another loop would be of no use.
+    assert ConnectOptions.__optional_keys__ - CheckpointerOptions.__optional_keys__ == {"client"}
+    with pytest.raises(TypeError, match=r"SyncS3Checkpointer\(\) got an unexpected keyword argument 'client'"):
+        SyncS3Checkpointer(Count, "my-bucket", client=None)  # type: ignore[call-arg]
+
+
+def test_a_memory_store_takes_the_place_of_the_bucket() -> None:
+    run_id = uuid4()
+    with SyncS3Checkpointer(Count, store=MemoryStore()) as checkpointer:
+        checkpointer.commit(run_id, 0, Count(n=1), [])
+
+        assert checkpointer.resume(run_id) == Checkpoint(run_id, 0, Count(n=1), ())
+        assert checkpointer.with_namespace("sub").list(run_id) == []
+    with pytest.raises(InvalidArgumentError, match="store="):
+        SyncS3Checkpointer(Count, MemoryStore())  # type: ignore[arg-type]
 
 
 def test_all_calls_of_the_checkpointer(checkpointer: SyncS3Checkpointer[Count]) -> None:

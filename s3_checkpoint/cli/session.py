@@ -21,14 +21,13 @@ from typing import Annotated, Any, Concatenate, ParamSpec, cast, get_type_hints
 
 import click
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
 from s3_checkpoint._printable import ESCAPING, printable
 from s3_checkpoint.cli.exit_codes import ExitCode, exit_code
 from s3_checkpoint.errors import CheckpointError
-from s3_checkpoint.settings import S3Settings
+from s3_checkpoint.settings import S3Options, S3Settings
 
 _PANEL = "Where the checkpoints are"
 
@@ -85,32 +84,17 @@ class StoreOptions:
         return StoreOptions(**{**asdict(other), **mine})
 
     def settings(self) -> S3Settings:
-        """Settings from these and the environment; `CommandError` says which option is missing or out of bounds."""
+        """Settings from these and the environment. `CommandError` if no bucket is named, else `ConfigurationError`."""
         given = {
             "prefix": self.prefix,
             "profile_name": self.profile,
             "region_name": self.region,
             "endpoint_url": self.endpoint_url,
         }
-        values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        try:
-            if self.bucket and self.bucket.startswith("s3://"):
-                return S3Settings.from_url(self.bucket, **values)
-            if self.bucket is not None:
-                values["bucket"] = self.bucket
-            return S3Settings(**values)
-        except ValidationError as invalid:
-            raise CommandError(_what_is_invalid(invalid), ExitCode.USAGE) from invalid
-
-
-def _what_is_invalid(invalid: ValidationError) -> str:
-    problems = invalid.errors(include_url=False, include_input=False)
-    if any(problem["loc"] == ("bucket",) and problem["type"] == "missing" for problem in problems):
-        return "no bucket is named; give --bucket NAME, or set S3_CHECKPOINT_BUCKET"
-    return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg'].removeprefix('Value error, ')}"
-        for problem in problems
-    )
+        if not (self.bucket or os.environ.get("S3_CHECKPOINT_BUCKET")):
+            raise CommandError("no bucket is named; give --bucket NAME, or set S3_CHECKPOINT_BUCKET", ExitCode.USAGE)
+        values = cast("S3Options", {name: value for name, value in given.items() if value is not None})
+        return S3Settings.resolve(self.bucket, **values)
 
 
 @dataclass(frozen=True, slots=True)

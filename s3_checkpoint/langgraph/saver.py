@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -34,7 +34,7 @@ from s3_checkpoint.langgraph.known_values import KnownValues
 from s3_checkpoint.langgraph.thread_store import ThreadStore
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.request_events import OnRequest
-from s3_checkpoint.settings import Compression, S3Settings
+from s3_checkpoint.settings import Compression, S3Options, S3Settings
 
 
 class S3Saver(BaseCheckpointSaver[str]):
@@ -55,7 +55,7 @@ class S3Saver(BaseCheckpointSaver[str]):
 
     def __init__(
         self,
-        source: S3Settings | ObjectStore,
+        source: S3Settings | ObjectStore | str,
         *,
         serde: SerializerProtocol | None = None,
         inline_bytes: int = 64 * 1024,
@@ -74,7 +74,8 @@ class S3Saver(BaseCheckpointSaver[str]):
         """A saver on an open store, or from settings: then it opens a client on entering, or in `setup`. No request.
 
         Args:
-            source: A store is used in the loop it belongs to (`store.loop`), and closed by its owner.
+            source: A store is used in the loop it belongs to (`store.loop`), and closed by its owner. Text is a
+                bucket's name or `s3://bucket[/prefix]`: other settings then come from the environment.
             serde: The serializer of values, writes and metadata; default: LangGraph's own.
             inline_bytes: A channel value of so many bytes or more is stored once per version, and referred to; smaller
                 ones are part of each checkpoint.
@@ -96,8 +97,11 @@ class S3Saver(BaseCheckpointSaver[str]):
 
         Raises:
             InvalidArgumentError: A prefix of over 400 bytes, a negative size, or a negative `grace`.
+            ConfigurationError: Text that is neither a bucket's name nor such a URL.
         """
         super().__init__(serde=serde)
+        if isinstance(source, str):
+            source = S3Settings.resolve(source)
         for name, size in (("inline_bytes", inline_bytes), ("max_state_bytes", max_state_bytes)):
             if size is not None and size < 0:
                 raise InvalidArgumentError(name, str(size), "must be 0 or more bytes")
@@ -143,12 +147,12 @@ class S3Saver(BaseCheckpointSaver[str]):
         inline_bytes: int = 64 * 1024,
         on_request: OnRequest | None = None,
         grace: timedelta = GRACE,
-        **settings: Any,
+        **settings: Unpack[S3Options],
     ) -> S3Saver:
         """A saver for `s3://bucket[/prefix]`, to be entered with `with` or `async with`; or call `setup` and `close`.
 
         `settings` are those of `S3Settings`; others come from the environment (`S3_CHECKPOINT_…`). No request. Raises
-        `ConfigurationError` for another form of URL, `pydantic.ValidationError` for settings out of bounds.
+        `ConfigurationError` for another form of URL, and for settings out of bounds.
         """
         return cls(
             S3Settings.from_url(conn_string, **settings),

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from pydantic import ValidationError
 
 from s3_checkpoint import ConfigurationError, InvalidArgumentError, LifecycleError, MemoryStore, S3Settings
 from s3_checkpoint._s3.store import S3ObjectStore
@@ -92,8 +91,12 @@ def test_setup_finds_out_that_the_bucket_is_not_there(shared_settings: S3Setting
 def test_what_cannot_be_is_refused_when_it_is_made() -> None:
     with pytest.raises(ConfigurationError, match="s3://bucket"):
         S3Saver.from_conn_string("postgres://host/db")
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigurationError, match="max_attempts"):
         S3Saver.from_conn_string("s3://bucket", max_attempts=0)
+    with pytest.raises(ConfigurationError, match="did you mean region_name"):
+        S3Saver.from_conn_string("s3://bucket", regoin_name="eu-west-1")  # type: ignore[call-arg]
+    with pytest.raises(ConfigurationError, match="lower-case"):
+        S3Saver("s3://My_Bucket/team")
     with pytest.raises(InvalidArgumentError, match="inline_bytes"):
         S3Saver(MemoryStore(), inline_bytes=-1)
     with pytest.raises(InvalidArgumentError, match="prefix"):

@@ -153,7 +153,7 @@ async def test_a_rehearsal_sends_nothing_even_if_many_begin_at_once(stub: StubPr
 
 async def test_a_refusal_is_the_sdks_own_error() -> None:
     """Its class, code and answer."""
-    async with client_for(S3Settings.model_validate({"bucket": "b", **LOCAL})) as client:
+    async with client_for(S3Settings.model_validate({"bucket": "bucket", **LOCAL})) as client:
         Recorder(client, MISSING, MISSING)
         errors = []
         for requests in (S3Requests(client, prepared=prepared) for prepared in (False, True)):
@@ -205,7 +205,7 @@ async def test_other_requests_are_sent_while_one_is_rehearsed() -> None:
             waiting.set()
             await go_on.wait()
 
-    async with client_for(S3Settings.model_validate({"bucket": "b", **LOCAL})) as client:
+    async with client_for(S3Settings.model_validate({"bucket": "bucket", **LOCAL})) as client:
         recorder = Recorder(client)
         client.meta.events.register("before-parameter-build.s3.HeadObject", hold)
         rehearsed = asyncio.ensure_future(S3Requests(client, prepared=True).send("HeadObject", {"Bucket": "b"}, "mine"))
@@ -219,7 +219,7 @@ async def test_other_requests_are_sent_while_one_is_rehearsed() -> None:
 
 async def test_a_repeated_attempt_is_signed_and_sent_whole() -> None:
     """After a 503 the same body and metadata go out again."""
-    async with client_for(S3Settings.model_validate({"bucket": "b", **LOCAL})) as client:
+    async with client_for(S3Settings.model_validate({"bucket": "bucket", **LOCAL})) as client:
         recorder = Recorder(client, (503, {}, b""))
         await S3Requests(client, prepared=True).send(
             "PutObject", {"Bucket": "b"}, "k", body=b"body", metadata={"a": "b"}
@@ -233,7 +233,7 @@ async def test_a_repeated_attempt_is_signed_and_sent_whole() -> None:
 
 async def test_metadata_that_is_not_ascii_is_refused_as_the_sdk_refuses_it() -> None:
     """Before any request."""
-    async with client_for(S3Settings.model_validate({"bucket": "b", **LOCAL})) as client:
+    async with client_for(S3Settings.model_validate({"bucket": "bucket", **LOCAL})) as client:
         recorder = Recorder(client)
         with pytest.raises(ParamValidationError, match="ASCII"):
             await S3Requests(client, prepared=True).send(
@@ -245,7 +245,7 @@ async def test_metadata_that_is_not_ascii_is_refused_as_the_sdk_refuses_it() -> 
 
 async def test_no_kind_is_remembered_for_an_etag() -> None:
     """There would be as many as there are objects."""
-    async with client_for(S3Settings.model_validate({"bucket": "b", **LOCAL})) as client:
+    async with client_for(S3Settings.model_validate({"bucket": "bucket", **LOCAL})) as client:
         recorder, requests = Recorder(client), S3Requests(client, prepared=True)
         for n in range(3):
             await requests.send("PutObject", {"Bucket": "b", "IfMatch": f'"{n}"'}, "k", body=b"")
@@ -275,7 +275,7 @@ async def test_a_client_handed_in_is_used_by_its_methods_alone(stub: StubProcess
 
 async def test_an_error_of_the_rehearsal_is_that_of_the_call() -> None:
     """A bucket name that cannot be one is refused before any request, each time."""
-    async with client_for(S3Settings.model_validate({"bucket": "b", **LOCAL})) as client:
+    async with client_for(S3Settings.model_validate({"bucket": "bucket", **LOCAL})) as client:
         recorder, requests = Recorder(client), S3Requests(client, prepared=True)
         for _ in range(2):
             with pytest.raises((ParamValidationError, ClientError)):

@@ -55,7 +55,7 @@ class _Raising:
 @pytest.mark.parametrize("name", ["_request_signer", "_make_request", "meta.events"])
 async def test_a_request_that_cannot_be_prepared_goes_by_the_method(name: str) -> None:
     """Once, and with the same on the wire; and no further request is prepared."""
-    async with client_for(S3Settings.model_validate({"bucket": "b", **LOCAL})) as client:
+    async with client_for(S3Settings.model_validate({"bucket": "bucket", **LOCAL})) as client:
         recorder = Recorder(client)
         without: Any = Without(client, name)
         if name == "meta.events":
@@ -124,7 +124,7 @@ async def test_an_endpoint_cache_that_does_not_fit_is_left_out() -> None:
 
         def resolve_endpoint(self, **_: Any) -> None: ...
 
-    async with client_for(S3Settings.model_validate({"bucket": "b", **LOCAL})) as client:
+    async with client_for(S3Settings.model_validate({"bucket": "bucket", **LOCAL})) as client:
         rules: dict[str, list[object]] = {"rules": []}
         meta = Without(client.meta)
         tune(Without(client, "_ruleset_resolver", meta=meta), rules)

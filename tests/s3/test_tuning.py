@@ -183,8 +183,8 @@ async def test_credentials_and_region_come_from_the_aws_chain(
         "[profile team]\nregion = eu-north-1\naws_access_key_id = FROMPROFILE\naws_secret_access_key = s\n"
     )
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
-    profile = S3Settings(bucket="b", endpoint_url=stub.url, profile_name="team")
-    chain = S3Settings(bucket="b", endpoint_url=stub.url)
+    profile = S3Settings(bucket="bucket", endpoint_url=stub.url, profile_name="team")
+    chain = S3Settings(bucket="bucket", endpoint_url=stub.url)
 
     async def authorization(settings: S3Settings) -> str:
         async with logged_client(settings) as log:

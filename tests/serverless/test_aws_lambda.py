@@ -863,7 +863,7 @@ def test_missing_settings_raise_for_the_whole_batch_and_name_the_variable(
         sqs_handler(graph, Count, settings=settings)(event, Context.of(30))
     with pytest.raises(ConfigurationError, match="must begin with https"):
         sqs_handler(graph, Count, settings=settings, queue_url="my-queue")(event, Context.of(30))
-    with pytest.raises(ValidationError, match="bucket"):
+    with pytest.raises(ConfigurationError, match="S3_CHECKPOINT_BUCKET"):
         sqs_handler(graph, Count)(event, Context.of(30))
     with pytest.raises(InvalidArgumentError, match="resend_delay_s"):
         sqs_handler(graph, Count, resend_delay_s=0)
