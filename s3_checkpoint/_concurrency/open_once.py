@@ -61,7 +61,8 @@ class OpenOnce(Generic[T]):
             new: Gives what is entered to open the value, and left to close it; both in the value's loop. An opening
                 that fails is tried anew by the next call.
             name: Of the loop's thread.
-            loop: The loop to use, which its owner runs. Default: one of its own, in a daemon thread.
+            loop: The loop to use, which its owner runs; what is opened there is closed by `close` alone. Default: one
+                of its own, in a daemon thread.
             unless_opened: What calls before `open` are told, as the text of a `LifecycleError`. Default: the first call
                 opens.
         """
@@ -70,7 +71,7 @@ class OpenOnce(Generic[T]):
         self._unless_opened = unless_opened
         self._gate: tuple[int, asyncio.Lock] | None = None
         self._opened: _Opened[T] | None = None
-        self._at_end: weakref.finalize[[LoopThread | BorrowedLoop, _Opened[T]], OpenOnce[T]] | None = None
+        self._at_end: weakref.finalize[[LoopThread, _Opened[T]], OpenOnce[T]] | None = None
 
     def call(self, function: Callable[[T], Coroutine[Any, Any, R]]) -> R:
         """What `function(value)` returns or raises, having run in the value's loop; blocks the calling thread."""
@@ -153,13 +154,15 @@ class OpenOnce(Generic[T]):
                         value = await stack.enter_async_context(self._new())
                         opened = _Opened(value, stack.pop_all(), pid, set())
                     self._opened = opened
-                    self._at_end = weakref.finalize(self, _close_forgotten, self._lane, opened)
+                    if isinstance(self._lane, LoopThread):
+                        self._at_end = weakref.finalize(self, _close_forgotten, self._lane, opened)
         return self._opened.value
 
     async def _close(self) -> None:
         opened, self._opened = self._opened, None
-        if opened is not None and self._at_end is not None:
+        if self._at_end is not None:
             self._at_end.detach()
+        if opened is not None:
             await _close(opened)
 
 
@@ -174,7 +177,7 @@ async def _close(opened: _Opened[Any]) -> None:
     await opened.stack.aclose()
 
 
-def _close_forgotten(lane: LoopThread | BorrowedLoop, opened: _Opened[Any]) -> None:
+def _close_forgotten(lane: LoopThread, opened: _Opened[Any]) -> None:
     """Closes what is still open when it is collected, or when the interpreter exits."""
     if opened.pid != os.getpid():
         return

@@ -228,6 +228,19 @@ async def test_a_borrowed_loop_is_used_and_left_running(client: Client) -> None:
         await opening.acall(where)
 
 
+async def test_what_is_dropped_in_a_borrowed_loop_is_left_to_the_loops_owner(client: Client) -> None:
+    """Waiting for a loop that may be waiting for this very thread is no way out of the collector."""
+    opening = OpenOnce(client.new, loop=asyncio.get_running_loop())
+    await asyncio.to_thread(opening.open)
+
+    await asyncio.to_thread(opening.__dict__.clear)
+    del opening
+    gc.collect()
+    await asyncio.sleep(0)
+
+    assert client.closed_in == []
+
+
 def test_a_borrowed_loop_that_has_ended_is_a_clear_error(client: Client) -> None:
     async def make() -> OpenOnce[Client]:
         return OpenOnce(client.new, loop=asyncio.get_running_loop())
