@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypedDict, Unpack, overload
 
-from s3_checkpoint._concurrency.offload import collector_paused
+from s3_checkpoint._concurrency.gc_pause import collector_paused
 from s3_checkpoint._format.codec import Migration
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.errors import InvalidArgumentError, LifecycleError

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic
 from uuid import UUID, uuid4
 
-from s3_checkpoint._concurrency.read_ahead import Budget, ReadAhead, each
+from s3_checkpoint._concurrency.gather import Budget, ordered_map
 from s3_checkpoint._format.keys import RunKeys, check_run_id, check_step, parse_run_prefix, run_keys, runs_prefix
 from s3_checkpoint._format.size_estimate import estimated_bytes
 from s3_checkpoint._runs.fork import FIRST_STEP, is_same_fork, origin_of
@@ -93,7 +92,7 @@ class RunAdmin(Generic[StateT]):
 
         Per run, what finding the latest step takes (1 LIST up to 1,000 steps), and 1 HEAD; 16 runs at a time.
         """
-        async with aclosing(ReadAhead(self.runs(), self._activity, ahead=16)) as found:
+        async with ordered_map(self._activity, self.runs(), ahead=16) as found:
             async for activity in found:
                 yield activity
 
@@ -119,7 +118,7 @@ class RunAdmin(Generic[StateT]):
 
         steps = await self._checkpointer.list(run_id)
         budget: Budget[HistoryEntry[StateT] | None] = Budget(HISTORY_BYTES, _json_bytes)
-        async with aclosing(ReadAhead(each(reversed(steps)), entry, ahead=ENTRIES_AHEAD, budget=budget)) as entries:
+        async with ordered_map(entry, reversed(steps), ahead=ENTRIES_AHEAD, budget=budget) as entries:
             async for found in entries:
                 if found is not None:
                     yield found
@@ -279,7 +278,7 @@ class RunAdmin(Generic[StateT]):
             return await self.prune(run_id, keep_last=keep_last, older_than=older_than, dry_run=dry_run, grace=grace)
 
         total = PrunedRuns(0, 0, 0, 0, 0, dry_run)
-        async with aclosing(ReadAhead(self.runs(), one, ahead=runs_at_once)) as done:
+        async with ordered_map(one, self.runs(), ahead=runs_at_once) as done:
             async for pruned in done:
                 total = total.plus(pruned)
                 if on_run is not None:

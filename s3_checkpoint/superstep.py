@@ -14,7 +14,6 @@ has the one active task `__end__`, so that "finished" is never mistaken for "not
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import copy
 from collections.abc import Collection, Sequence
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, runtime_checkable
 from uuid import UUID
 
+from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._format.keys import check_run_id
 from s3_checkpoint.checkpointer import Checkpointer
 from s3_checkpoint.errors import ConfigurationError, InvalidArgumentError, StepConflictError
@@ -336,16 +336,11 @@ async def _run_tasks(graph: Graph[StateT], newest: Checkpoint[StateT], state: St
             raise ConfigurationError(f"node `{task.node_name}` must return Next, and returned {type(result).__name__}")
         return result
 
-    running = [
-        asyncio.ensure_future(run(Task(newest.run_id, newest.step + 1, index, task.node_name, task.payload)))
+    tasks = (
+        Task(newest.run_id, newest.step + 1, index, task.node_name, task.payload)
         for index, task in enumerate(newest.active)
-    ]
-    try:
-        return await asyncio.gather(*running)
-    finally:
-        for future in running:
-            future.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+    )
+    return await gather_bounded((run(task) for task in tasks), limit=len(newest.active))
 
 
 async def _newest(checkpointer: Checkpointer[StateT], graph: Graph[StateT], run_id: UUID) -> Checkpoint[StateT] | None:

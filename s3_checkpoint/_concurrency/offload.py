@@ -1,52 +1,21 @@
-"""Work on large states, in a thread, so that the event loop goes on meanwhile.
+"""Work on large states, in a thread, so that the event loop continues.
 
 Encoding is calls into C code that keep the interpreter to themselves while they last, thread or not; hashing and
-compressing let it go. Large values are therefore written and read in chunks (`chunked_json`), as far as their type
-allows: 20 MB hold the loop up for 5 to 30 ms at a time. Other types take a value whole: one that is mostly text holds
-it up for as long, small parts for 5 to 10 ms for each MB. The collector running would make that up to ten times as
-much: it walks through all that has been made so far, again and again.
+compressing release it. Large values are therefore written and read in chunks (`chunked_json`), as far as their type
+allows: 20 MB hold the loop for 5 to 30 ms at a time. Other types take a value whole: one that is mostly text holds it
+for as long, small parts for 5 to 10 ms for each MB.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import ParamSpec, TypeVar
+
+from s3_checkpoint._concurrency.gc_pause import collector_paused
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_pauses = 0
-_enabled_before = False
-_lock = threading.Lock()
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Keeps the garbage collector from running while much is made and next to nothing becomes garbage.
-
-    For the whole process, until the last of those who paused it is done; then it is as it was, and what was made
-    meanwhile counts as old: looking through a million new objects at once would take 50 ms.
-    """
-    global _pauses, _enabled_before  # noqa: PLW0603 - the collector is one for the process
-    with _lock:
-        if not _pauses:
-            _enabled_before = gc.isenabled()
-            gc.disable()
-        _pauses += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _pauses -= 1
-            if not _pauses and _enabled_before:
-                if not gc.get_freeze_count():  # else somebody keeps objects frozen, which this would undo
-                    gc.freeze()
-                    gc.unfreeze()
-                gc.enable()
 
 
 async def off_loop(large: bool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -30,11 +30,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Generic
 
+from s3_checkpoint._concurrency.gather import both
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._runs.step_objects import StateObject, StepDraft, StepObjects
 from s3_checkpoint._runs.step_search import StepIndex
@@ -92,8 +92,11 @@ class CommitProtocol(Generic[StateT]):
             # Its key is this attempt's own, so writing over it can only repeat it: a lost answer needs no thought.
             await self._objects.put_snapshot(run, step, ours)
             return await self._create_state(run, step, ours, until)
-        async with self._copy_sent_beside(run, step, ours):
-            return await self._create_state(run, step, ours, until)
+        theirs, failure = await both(self._create_state(run, step, ours, until), self._put_copy(run, step, ours))
+        if failure is not None:
+            metadata = {"run_id": str(run.run_id), "step": step, "code": failure.code}
+            logger.warning("the step is committed; the copy of its active tasks was not written", extra=metadata)
+        return theirs
 
     async def _free_until(self, run: RunKeys, step: int, began: float) -> float | None:
         """Until when the state of `step` may be sent; None if the step is there already.
@@ -136,25 +139,13 @@ class CommitProtocol(Generic[StateT]):
             await self._sleep(0.05 * 2**attempt * (0.5 + self._jitter()))
         raise self._not_created(run, step, "refused, yet nothing is there", outcome_unknown=True)
 
-    @asynccontextmanager
-    async def _copy_sent_beside(self, run: RunKeys, step: int, ours: StepDraft) -> AsyncIterator[None]:
-        """Sends the snapshot copy while the block creates the state.
-
-        No promise hangs on the copy: if it alone fails, that is logged.
-        """
-        copy = asyncio.ensure_future(self._objects.put_snapshot(run, step, ours))
+    async def _put_copy(self, run: RunKeys, step: int, ours: StepDraft) -> CheckpointError | None:
+        """Writes the snapshot object that no promise depends on; its failure is returned, and stops nothing."""
         try:
-            yield
-            await copy
+            await self._objects.put_snapshot(run, step, ours)
         except CheckpointError as error:
-            if not copy.done() or copy.cancelled() or copy.exception() is not error:
-                raise
-            facts = {"run_id": str(run.run_id), "step": step, "code": error.code}
-            logger.warning("the step is committed; the copy of its active tasks was not written", extra=facts)
-        finally:
-            copy.cancel()
-            # Waited for, so that nothing continues behind a call that has ended.
-            await asyncio.gather(copy, return_exceptions=True)
+            return error
+        return None
 
     async def _read_back(self, run: RunKeys, step: int) -> StateObject | None:
         """What is at the step after a refused PUT. 1 GET."""

@@ -23,11 +23,10 @@ more to refuse it. It would bring the run back without its tasks.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from s3_checkpoint._concurrency.read_ahead import ReadAhead, each
+from s3_checkpoint._concurrency.gather import ordered_map
 from s3_checkpoint._format.keys import RunKeys, decode_segment
 from s3_checkpoint._format.metadata import ObjectMetadata
 from s3_checkpoint.errors import InvalidArgumentError
@@ -238,7 +237,7 @@ async def plan_removal(
         head = await store.head(keys.state(step))
         return step, ObjectMetadata.parse(head.attributes.metadata) if head else None
 
-    async with aclosing(ReadAhead(each(unsure), head_of, ahead=HEADS_AT_ONCE)) as heads:
+    async with ordered_map(head_of, unsure, ahead=HEADS_AT_ONCE) as heads:
         async for step, metadata in heads:
             if (metadata is None) == (step in states):
                 continue  # it has come or gone since the listing: the next call tells
@@ -294,7 +293,7 @@ async def plan_deletion(store: ObjectStore, listing: RunListing, *, now: datetim
         return key, head is None or bool(ObjectMetadata.parse(head.attributes.metadata).copy)
 
     left = 0
-    async with aclosing(ReadAhead(each(young), removable, ahead=HEADS_AT_ONCE)) as answers:
+    async with ordered_map(removable, young, ahead=HEADS_AT_ONCE) as answers:
         async for key, goes in answers:
             left += not goes
             if goes:

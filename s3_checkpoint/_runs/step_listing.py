@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from s3_checkpoint._concurrency.gather import task_group
 from s3_checkpoint._format.keys import MAX_STEP, STEP_DIGITS, RunKeys
 from s3_checkpoint.errors import StoreError
 from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore, Page, pages
@@ -111,17 +112,6 @@ async def all_pages(
     return found
 
 
-async def together(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Their answers in order; the first failure is raised, and nothing goes on behind it."""
-    tasks = [asyncio.ensure_future(call) for call in calls]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 def _next_step(name: str) -> int:
     """The least step whose name is greater than `name`; `END` or more if there is none."""
     digits = _DIGITS.match(name)[0]  # type: ignore[index]  # matches any text, if only with nothing
@@ -138,7 +128,7 @@ def span(page: StepPage) -> int:
     return max(1, page.reached - page.steps[0])
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Range:
     """What one reader has still to list: `[next, end)`."""
 
@@ -168,24 +158,26 @@ class _RangeListing:
         self._store, self._run, self._take, self._parallel = store, run, take, parallel
         self._origin = 0
         self._waiting: list[_Range] = []
-        self._reading: dict[asyncio.Task[StepPage], _Range] = {}
+        self._reading: list[_Range] = []
 
     async def read(self, whole: _Range) -> None:
         """Lists `whole` to its end."""
         self._origin = whole.next
         self._waiting = [whole]
-        try:
-            while self._waiting or self._reading:
-                while len(self._reading) < self._parallel and (part := self._next_range()) is not None:
-                    page = asyncio.ensure_future(page_from(self._store, self._run, part.next, stop=part.end))
-                    self._reading[page] = part
-                answered, _ = await asyncio.wait(self._reading, return_when=asyncio.FIRST_COMPLETED)
-                for page in answered:
-                    self._take_in(self._reading.pop(page), page.result())
-        finally:
-            for page in self._reading:
-                page.cancel()
-            await asyncio.gather(*self._reading, return_exceptions=True)
+        async with task_group() as readers:
+            self._start(readers)
+
+    def _start(self, readers: asyncio.TaskGroup) -> None:
+        """As many readers as there are ranges for, and `parallel` at most."""
+        while len(self._reading) < self._parallel and (part := self._next_range()) is not None:
+            self._reading.append(part)
+            readers.create_task(self._read_page(readers, part))
+
+    async def _read_page(self, readers: asyncio.TaskGroup, part: _Range) -> None:
+        page = await page_from(self._store, self._run, part.next, stop=part.end)
+        self._reading.remove(part)
+        self._take_in(part, page)
+        self._start(readers)
 
     def _take_in(self, part: _Range, page: StepPage) -> None:
         count = bisect_left(page.steps, part.end)  # it may have been cut since this page was asked for
@@ -199,8 +191,8 @@ class _RangeListing:
         """A range to read: one that waits, or the far part of one that is being read."""
         if self._waiting:
             return self._waiting.pop()
-        unanswered = sum(part.next > self._origin and not part.proven for part in self._reading.values())
-        for part in sorted(self._reading.values(), key=lambda part: part.pages_behind, reverse=True):
+        unanswered = sum(part.next > self._origin and not part.proven for part in self._reading)
+        for part in sorted(self._reading, key=lambda part: part.pages_behind, reverse=True):
             if part.end == END and unanswered < _CUTS:
                 cut = self._origin + (part.next - self._origin + part.unit) * _CUT_GROWTH
             elif part.proven and part.pages_behind >= 1:

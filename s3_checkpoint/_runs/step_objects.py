@@ -7,11 +7,11 @@ its write id, and that object was there before the state. A state that was `save
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic
 
+from s3_checkpoint._concurrency.gather import both
 from s3_checkpoint._concurrency.offload import off_loop
 from s3_checkpoint._format.codec import ActiveCodec, Body, Migration, StateCodec
 from s3_checkpoint._format.keys import RunKeys, is_write_id
@@ -281,16 +281,7 @@ class StepObjects(Generic[StateT]):
         return await off_loop(_is_large(stored), self._active.decode, self.bucket, key, stored, digest=digest or None)
 
     async def _saved_and_head(self, run: RunKeys, step: int) -> tuple[list[ActiveSnapshot] | None, ObjectHead | None]:
-        # Not a TaskGroup: callers are to see our errors, not a group of them.
-        saved = asyncio.ensure_future(self._get_snapshot(run.active(step)))
-        head = asyncio.ensure_future(self._store.head(run.state(step)))
-        try:
-            return await saved, await head
-        finally:
-            saved.cancel()
-            head.cancel()
-            # Waited for, so that nothing goes on behind a call that has ended.
-            await asyncio.gather(saved, head, return_exceptions=True)
+        return await both(self._get_snapshot(run.active(step)), self._store.head(run.state(step)))
 
     def _snapshot_key(self, run: RunKeys, step: int, metadata: ObjectMetadata) -> str | None:
         """The key of the snapshot that the state names; None where it names none.

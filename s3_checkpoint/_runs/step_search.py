@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._format.keys import RunKeys
-from s3_checkpoint._runs.step_listing import END, StepPage, all_pages, page_from, span, steps_among, together
+from s3_checkpoint._runs.step_listing import END, StepPage, all_pages, page_from, span, steps_among
 from s3_checkpoint.models import StepInfo
 from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore, pages
 
@@ -138,10 +139,10 @@ class StepIndex:
         bracket = _Bracket(page)
         while bracket.low < bracket.high:
             starts = bracket.next_round()
-            pages = await together(
-                [page_from(self._store, run, start, stop=bracket.high, limit=limit) for start, limit in starts]
+            answers = await gather_bounded(
+                page_from(self._store, run, start, stop=bracket.high, limit=limit) for start, limit in starts
             )
-            bracket.narrow(starts, pages)
+            bracket.narrow(starts, answers)
         return bracket.best
 
     async def _unordered(self, run: RunKeys) -> tuple[list[int], list[ListedObject]]:

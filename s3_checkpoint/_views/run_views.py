@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import JsonValue, TypeAdapter
 
-from s3_checkpoint._concurrency.read_ahead import Budget, ReadAhead, each
+from s3_checkpoint._concurrency.gather import Budget, ordered_map
 from s3_checkpoint._format.codec import JsonCodec
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._format.size_estimate import estimated_bytes
@@ -125,7 +125,7 @@ class RunViews:
                 return Damaged(step, error)
 
         budget = Budget(BYTES_AHEAD, _weight)
-        async with aclosing(ReadAhead(each(numbers), look, ahead=STEPS_AHEAD, budget=budget)) as views:
+        async with ordered_map(look, numbers, ahead=STEPS_AHEAD, budget=budget) as views:
             async for view in views:
                 if view is not None:
                     yield view
@@ -157,7 +157,7 @@ class RunViews:
         async def one(run_id: UUID) -> Fork | None:
             return await fork_of(self._checkpointer.objects.store, RunKeys(self._checkpointer.prefix, run_id), parent)
 
-        async with aclosing(ReadAhead(each(runs), one, ahead=16)) as found:
+        async with ordered_map(one, runs, ahead=16) as found:
             return [fork async for fork in found if fork is not None], len(runs)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
 from pydantic import JsonValue
 from rich.text import Text
 
-from s3_checkpoint._concurrency.read_ahead import each
+from s3_checkpoint._concurrency.gather import both, each
 from s3_checkpoint._printable import printable
 from s3_checkpoint._views.json_diff import Change
 from s3_checkpoint._views.run_views import changes_between
@@ -51,7 +50,7 @@ async def diff(
     """Compare two steps of a run by JSON path: state under `$`, the tasks that run next under `$active`."""
     async with opened(session.settings) as bucket:
         keys = await bucket.run(run, namespace)
-        old, new = await asyncio.gather(bucket.view(keys, before), bucket.view(keys, after))
+        old, new = await both(bucket.view(keys, before), bucket.view(keys, after))
     changes = changes_between(old, new)
     if chosen(session, output) == Format.TABLE:
         shown = changes if full else changes[:LINES_SHOWN]

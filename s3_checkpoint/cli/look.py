@@ -10,7 +10,7 @@ import typer
 from pydantic import JsonValue
 from rich.text import Text
 
-from s3_checkpoint._concurrency.read_ahead import each
+from s3_checkpoint._concurrency.gather import each
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._runs.retention import namespaces_of
 from s3_checkpoint._views.run_views import Damaged, StepView

@@ -18,6 +18,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 
+from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._concurrency.offload import off_loop
 from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.size_estimate import LARGE_BYTES, estimated_bytes
@@ -31,7 +32,6 @@ from s3_checkpoint.langgraph.grace import Grace
 from s3_checkpoint.langgraph.history import History
 from s3_checkpoint.langgraph.known_values import KnownValue, KnownValues, Place
 from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, PutOutcome, StoredCheckpoint, ThreadStore
-from s3_checkpoint.langgraph.together import together
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -278,7 +278,7 @@ class Calls:
             )
 
         async def run(threads: ThreadStore) -> None:
-            await together((one(threads, thread_id) for thread_id in threads_ids), at_once=8)
+            await gather_bounded((one(threads, thread_id) for thread_id in threads_ids), limit=8)
 
         return self._removal(run)
 

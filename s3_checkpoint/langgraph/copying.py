@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._format.thread_keys import (
     NO_RUN,
     Head,
@@ -24,7 +25,6 @@ from s3_checkpoint.langgraph.grace import Seen
 from s3_checkpoint.langgraph.remnants import is_remnant
 from s3_checkpoint.langgraph.thread_listing import ListedCheckpoint, thread_checkpoints
 from s3_checkpoint.langgraph.thread_store import GoneError, ThreadStore
-from s3_checkpoint.langgraph.together import together
 from s3_checkpoint.object_store import ObjectAttributes
 
 _AT_ONCE = 64
@@ -96,7 +96,7 @@ async def _put_finders(
     if is_hashed(target.segment):
         finders[target.id] = target_id.encode()
     plain = ObjectAttributes("text/plain; charset=utf-8")
-    await together(threads.objects.put(key, text, plain, mode="overwrite") for key, text in finders.items())
+    await gather_bounded(threads.objects.put(key, text, plain, mode="overwrite") for key, text in finders.items())
 
 
 class _Copy:
@@ -116,7 +116,7 @@ class _Copy:
             batch = ascending[start : start + _AT_ONCE]
             heads = [(one, await self._head(one)) for one in batch if one.heads]
             new = [(one, head) for one, head in heads if one.directory + head.name not in self._heads]
-            await together(
+            await gather_bounded(
                 self._copy_object(one.directory + name, self._keys(one.keys).directory(one.id) + name)
                 for one in batch
                 for name in one.names
@@ -151,7 +151,7 @@ class _Copy:
             await self._copy_object(keys.value(value), self._keys(keys).value(name))
             self._values[keys, value] = name, seen
 
-        await together(copy(*one) for one in missing)
+        await gather_bounded(copy(*one) for one in missing)
 
     async def _copy_object(self, source: str, target: str) -> None:
         if not await self._threads.objects.copy(source, target):

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from s3_checkpoint._concurrency.gather import both, gather_bounded
 from s3_checkpoint._format.thread_keys import NamespaceKeys, ThreadKeys
 from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.langgraph.envelope import CheckpointRecord, WritesRecord
@@ -19,7 +20,6 @@ from s3_checkpoint.langgraph.thread_listing import (
     thread_checkpoints,
 )
 from s3_checkpoint.langgraph.thread_store import GoneError, StoredCheckpoint, ThreadStore
-from s3_checkpoint.langgraph.together import both, together
 
 logger = logging.getLogger("s3_checkpoint.langgraph")
 
@@ -69,7 +69,7 @@ class History:
                 chunk = await self._next_listed()
                 if not chunk:
                     break
-                self._read_ahead.extend(await together(self._read_unless_broken(listed) for listed in chunk))
+                self._read_ahead.extend(await gather_bounded(self._read_unless_broken(listed) for listed in chunk))
             found: list[tuple[str, StoredCheckpoint]] = []
             while self._read_ahead and (self._left is None or self._left > 0):
                 if (stored := self._read_ahead.popleft()) is not None:
@@ -209,7 +209,7 @@ class Ancestors:
         chunk = [listed async for listed in _take(self._listing, self._size)]
         self._more = len(chunk) == self._size
         self._size = min(self._size * 2, LARGEST_CHUNK)
-        for ancestor in await together(self._read(listed) for listed in chunk if listed.heads):
+        for ancestor in await gather_bounded(self._read(listed) for listed in chunk if listed.heads):
             if ancestor is not None:
                 self._known[ancestor.record.id] = ancestor
         if chunk:

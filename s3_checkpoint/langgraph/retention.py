@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
+from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._format.thread_keys import (
     NO_RUN,
     NamespaceKeys,
@@ -27,7 +28,6 @@ from s3_checkpoint.langgraph.thread_listing import (
     values_among,
 )
 from s3_checkpoint.langgraph.thread_store import GoneError, ThreadStore
-from s3_checkpoint.langgraph.together import together
 from s3_checkpoint.langgraph.values import in_flight, sweep
 from s3_checkpoint.object_store import ListedObject, pages
 
@@ -96,8 +96,8 @@ async def delete_for_runs(threads: ThreadStore, runs: Sequence[str]) -> None:
         return bool(doomed)
 
     for _ in range(DELETE_ROUNDS):
-        entries = [entry for of_run in await together(find(run) for run in runs) for entry in of_run]
-        cleared = await together(clear(keys) for keys in list(namespaces))
+        entries = [entry for of_run in await gather_bounded(find(run) for run in runs) for entry in of_run]
+        cleared = await gather_bounded(clear(keys) for keys in list(namespaces))
         await _delete(threads, entries)
         if not entries and not any(cleared):
             return
@@ -131,7 +131,7 @@ async def prune_thread(threads: ThreadStore, thread_id: str, unseeded: Unseeded)
             doomed = [checkpoint for checkpoint in listed if checkpoint.id not in kept]
         await _remove(threads, namespace, listed, doomed, values, listed_at)
 
-    await together(prune(*namespace) for namespace in by_namespace(threads.prefix, found).items())
+    await gather_bounded(prune(*namespace) for namespace in by_namespace(threads.prefix, found).items())
 
 
 def _is_whole(checkpoint: ListedCheckpoint, values: Iterable[str]) -> bool:

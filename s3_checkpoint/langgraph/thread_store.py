@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from s3_checkpoint._concurrency.gather import both, gather_bounded
 from s3_checkpoint._format.compression import compress, decompress
 from s3_checkpoint._format.thread_keys import (
     NO_RUN,
@@ -30,7 +31,6 @@ from s3_checkpoint.langgraph.envelope import CheckpointRecord, ValueRef, WriteRo
 from s3_checkpoint.langgraph.grace import Grace, Seen
 from s3_checkpoint.langgraph.remnants import is_remnant
 from s3_checkpoint.langgraph.thread_listing import FIRST_PAGE_KEYS, ListedCheckpoint, checkpoints, one_checkpoint
-from s3_checkpoint.langgraph.together import both, together
 from s3_checkpoint.langgraph.values import is_unused
 from s3_checkpoint.object_store import ObjectAttributes, ObjectStore, PutMode, Refused, StoredObject, Written
 
@@ -166,7 +166,7 @@ class ThreadStore:
         if is_hashed(keys.thread):
             finders[ThreadKeys(self.prefix, keys.thread).id] = checkpoint.thread_id.encode()
         new = {key: text for key, text in finders.items() if key not in self._found_by}
-        await together(
+        await gather_bounded(
             [
                 *(self._write(keys.value(value), payload) for value, payload in checkpoint.values.items()),
                 *(self._write(key, text, "text/plain; charset=utf-8") for key, text in new.items()),
@@ -183,7 +183,7 @@ class ThreadStore:
         """HEADs of the values whose evidence does not hold, at once; of what is there, the new evidence."""
         doubtful = [name for name, when in seen.items() if not holds(when)]
         began = self.grace.look()
-        heads = await together(self.objects.head(keys.value(name)) for name in doubtful)
+        heads = await gather_bounded(self.objects.head(keys.value(name)) for name in doubtful)
         lost = {name for name, head in zip(doubtful, heads, strict=True) if head is None or is_unused(head)}
         held = {name: began if name in doubtful else when for name, when in seen.items() if name not in lost}
         return PutOutcome(frozenset(lost), {name: when for name, when in held.items() if when is not None})
@@ -209,7 +209,7 @@ class ThreadStore:
         kinds: list[tuple[WritesKind, list[WriteRow]]] = [("r", regular), ("s", special)]
         for _, of_kind in kinds:
             self._encode_writes(WritesRecord(task_id, ()).merged(of_kind))
-        await together(
+        await gather_bounded(
             self._append(keys, checkpoint_id, WritesName.first(task_id, kind), task_id, of_kind)
             for kind, of_kind in kinds
             if of_kind
@@ -325,13 +325,13 @@ class ThreadStore:
 
     async def read_head(self, listed: ListedCheckpoint) -> tuple[str, CheckpointRecord]:
         """Key and record of a listed checkpoint, without what belongs to it. 1 GET. Raises `GoneError`."""
-        heads = await together(self._head(listed, head.name) for head in listed.last_heads)
+        heads = await gather_bounded(self._head(listed, head.name) for head in listed.last_heads)
         return max(heads, key=lambda head: head[0])[1:]
 
     async def read_writes(self, listed: ListedCheckpoint) -> tuple[WritesRecord, ...]:
         """The pending writes of a listed checkpoint. 1 GET per task and kind, at once. Raises `GoneError`."""
         directory = listed.directory
-        found = await together(self._writes(f"{directory}{name}") for name in listed.writes.values())
+        found = await gather_bounded(self._writes(f"{directory}{name}") for name in listed.writes.values())
         return tuple(_there(record, directory) for record in found)
 
     async def read_values(self, listed: ListedCheckpoint, names: Sequence[str]) -> dict[str, bytes]:
@@ -342,7 +342,7 @@ class ThreadStore:
         self, listed: ListedCheckpoint, names: Sequence[str]
     ) -> tuple[dict[str, bytes], frozenset[str]]:
         """Large values by name, and which of them were marked as unused."""
-        found = await together(self._open(listed.keys.value(name)) for name in names)
+        found = await gather_bounded(self._open(listed.keys.value(name)) for name in names)
         there = {name: _there(one, listed.keys.value(name)) for name, one in zip(names, found, strict=True)}
         unused = frozenset(name for name, (stored, _) in there.items() if is_unused(stored.head))
         return {name: bytes(body) for name, (_, body) in there.items()}, unused

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from s3_checkpoint.langgraph.together import together
+from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint.object_store import ListedObject, ObjectHead
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ async def sweep(
         return False
 
     keys = [line.key for line in unused if line.key in orphaned or grace.is_over(line.last_modified, listed_at)]
-    verdicts = await together(may_go(key) for key in keys)
+    verdicts = await gather_bounded(may_go(key) for key in keys)
     return [key for key, goes in zip(keys, verdicts, strict=True) if goes]
 
 
@@ -75,5 +75,5 @@ async def in_flight(
         for line in values
         if line.key not in named and not threads.grace.is_over(line.last_modified, listed_at)
     ]
-    heads = await together(threads.objects.head(key) for key in young)
+    heads = await gather_bounded(threads.objects.head(key) for key in young)
     return [key for key, head in zip(young, heads, strict=True) if head is not None and not is_unused(head)]

@@ -16,7 +16,8 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from s3_checkpoint import ActiveSnapshot, MemoryStore, S3Checkpointer, StateEncodingError
-from s3_checkpoint._concurrency.offload import collector_paused, off_loop
+from s3_checkpoint._concurrency.gc_pause import collector_paused
+from s3_checkpoint._concurrency.offload import off_loop
 from s3_checkpoint._format.size_estimate import CHUNK_BYTES, LARGE_BYTES
 
 RUN = UUID(int=3)
@@ -130,7 +131,7 @@ def test_what_is_made_meanwhile_counts_as_old() -> None:
         pytest.skip("this Python freezes objects of its own, and what is frozen stays so")
     program = (
         "import gc\n"
-        "from s3_checkpoint._concurrency.offload import collector_paused\n"
+        "from s3_checkpoint._concurrency.gc_pause import collector_paused\n"
         "with collector_paused():\n"
         "    made = [[n] for n in range(100)]\n"
         "old = {id(thing) for thing in gc.get_objects(generation=2)}\n"
