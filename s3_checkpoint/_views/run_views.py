@@ -13,10 +13,10 @@ from pydantic import JsonValue, TypeAdapter
 
 from s3_checkpoint._concurrency.gather import Budget, ordered_map
 from s3_checkpoint._format.codec import JsonCodec
+from s3_checkpoint._format.json_diff import Change, differences
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._format.size_estimate import estimated_bytes
 from s3_checkpoint._runs.fork import Fork, fork_of, origin_of
-from s3_checkpoint._views.json_diff import Change, differences
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.models import ActiveSnapshot, Origin

@@ -1,29 +1,36 @@
-"""The command tree. Each command module has `register(app)`, which adds its commands; `build` calls them in order.
+"""The command tree: which commands there are, and in which module each is.
 
-A command that talks to the bucket is an async function decorated with `session.command`, which gives it the options all
-of them share, an open `Session`, and the mapping of errors to exit codes.
+A module of a command has a function `command`. One that talks to the bucket is an async function decorated with
+`session.command`, which gives it the options all of them share, an open `Session`, and the mapping of errors to exit
+codes.
 """
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import typer
 
-from s3_checkpoint.cli import compare, demo, examine, look, manage, policy, session, timeline
+from s3_checkpoint.cli import store_options
+from s3_checkpoint.cli.lazy_group import Commands, Lazy, LazyGroup, add
 
-
-class CommandModule(Protocol):
-    """A module with commands."""
-
-    def register(self, app: typer.Typer) -> None:
-        """Adds the module's commands to `app`."""
-        ...
-
-
-COMMANDS: tuple[CommandModule, ...] = (look, compare, timeline, manage, examine, policy, demo)
-"""The command modules, in the order in which `--help` shows their commands."""
+COMMANDS: Commands = {
+    "runs": Lazy("s3_checkpoint.cli.runs", "List the runs in the bucket."),
+    "steps": Lazy("s3_checkpoint.cli.steps", "List the steps of a run: when each was stored, and how large it is."),
+    "show": Lazy("s3_checkpoint.cli.show", "Show a step of a run: its state, and the tasks that run next."),
+    "active": Lazy("s3_checkpoint.cli.active", "List the tasks that run next after a step: node and payload."),
+    "history": Lazy("s3_checkpoint.cli.history", "Go back through a run, newest step first."),
+    "diff": Lazy("s3_checkpoint.cli.diff", "Compare two steps of a run by JSON path."),
+    "timeline": Lazy("s3_checkpoint.cli.timeline", "Draw a run: its steps over time, what changed, gaps and forks."),
+    "fork": Lazy("s3_checkpoint.cli.fork", "Start a new run from a step of another."),
+    "prune": Lazy("s3_checkpoint.cli.prune", "Remove old steps of a run, or of every run with --all."),
+    "delete": Lazy("s3_checkpoint.cli.delete", "Delete a whole run. Asks first."),
+    "usage": Lazy("s3_checkpoint.cli.usage", "Show what runs and threads take in the bucket, and cost a month."),
+    "doctor": Lazy("s3_checkpoint.cli.doctor", "Probe a bucket for each thing the library relies on."),
+    "policy": Lazy("s3_checkpoint.cli.policy", "Print the least IAM policy a worker, a reader or a janitor needs."),
+    "demo": Lazy("s3_checkpoint.cli.demo", "Play a run whose workers are killed, and prove the result right."),
+}
+"""In the order in which `--help` shows them."""
 
 _HELP = (
     "See, compare, fork, prune and check the checkpoints in an S3 bucket.\n\n"
@@ -36,38 +43,37 @@ _HELP = (
 
 
 def build() -> typer.Typer:
-    """The whole command, ready to be called."""
+    """The whole command, ready to be called. Imports none of its commands."""
     app = typer.Typer(
+        cls=LazyGroup,
         help=_HELP,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_shared_options)
-    for module in COMMANDS:
-        module.register(app)
+    add(app, COMMANDS)
     return app
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        try:
-            typer.echo(f"s3-checkpoint {version('s3-checkpoint')}")
-        except PackageNotFoundError:
-            typer.echo("s3-checkpoint (not installed as a package)")
+        from s3_checkpoint import __version__
+
+        typer.echo(f"s3-checkpoint {__version__}")
         raise typer.Exit
 
 
 def _shared_options(
     *,
     context: typer.Context,
-    bucket: session.BucketOption = None,
-    prefix: session.PrefixOption = None,
-    profile: session.ProfileOption = None,
-    region: session.RegionOption = None,
-    endpoint_url: session.EndpointOption = None,
+    bucket: store_options.BucketOption = None,
+    prefix: store_options.PrefixOption = None,
+    profile: store_options.ProfileOption = None,
+    region: store_options.RegionOption = None,
+    endpoint_url: store_options.EndpointOption = None,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    context.obj = session.StoreOptions(bucket, prefix, profile, region, endpoint_url)
+    context.obj = store_options.StoreOptions(bucket, prefix, profile, region, endpoint_url)

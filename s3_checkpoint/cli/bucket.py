@@ -10,8 +10,7 @@ from typing import Any
 from s3_checkpoint._format.keys import RunKeys, parse_run_prefix, runs_prefix
 from s3_checkpoint._views.run_views import RunViews, StepView
 from s3_checkpoint.checkpointer import S3Checkpointer
-from s3_checkpoint.cli.exit_codes import ExitCode
-from s3_checkpoint.cli.session import CommandError
+from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
 from s3_checkpoint.connection import connect
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.run_admin import RunAdmin

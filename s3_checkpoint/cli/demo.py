@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import random
 import sys
@@ -22,10 +21,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from s3_checkpoint.cli import session
-from s3_checkpoint.cli.exit_codes import ExitCode
-from s3_checkpoint.cli.output import Format, as_json, foreign, size
-from s3_checkpoint.cli.session import CommandError
+from s3_checkpoint.cli import session, store_options
+from s3_checkpoint.cli.arguments import Format
+from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
+from s3_checkpoint.cli.output import as_json, foreign, size
 from s3_checkpoint.models import ActiveSnapshot
 
 if TYPE_CHECKING:
@@ -37,13 +36,7 @@ _NEEDED = ("moto", "flask", "flask_cors")
 OutputOption = Annotated[Format, typer.Option("--output", "-o", help="table, json, or jsonl: json on one line.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Adds `demo` to `app`."""
-    paragraphs = inspect.cleandoc(demo.__doc__ or "").split("\n\n")
-    app.command("demo", help="\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs))(demo)
-
-
-def demo(
+def command(
     *,
     context: typer.Context,
     files: Annotated[
@@ -62,11 +55,11 @@ def demo(
         int | None, typer.Option("--seed", help="Draws which supersteps are hit; else another one each time.")
     ] = None,
     output: OutputOption = Format.TABLE,
-    bucket: session.BucketOption = None,
-    prefix: session.PrefixOption = None,
-    profile: session.ProfileOption = None,
-    region: session.RegionOption = None,
-    endpoint_url: session.EndpointOption = None,
+    bucket: store_options.BucketOption = None,
+    prefix: store_options.PrefixOption = None,
+    profile: store_options.ProfileOption = None,
+    region: store_options.RegionOption = None,
+    endpoint_url: store_options.EndpointOption = None,
 ) -> None:
     """Count the identifiers of real source files with workers that are killed, and prove the result right.
 
@@ -76,7 +69,7 @@ def demo(
     With a bucket configured, the run is stored there, and stays; without, in a local one that is gone afterwards. The
     queue is always a local one.
     """
-    own = session.StoreOptions(bucket, prefix, profile, region, endpoint_url)
+    own = store_options.StoreOptions(bucket, prefix, profile, region, endpoint_url)
     options = own.over(context.find_root().obj)
     paths = [str(path.resolve()) for path in files or ()]
     drawn = random.randrange(1_000_000) if seed is None else seed  # noqa: S311
@@ -84,7 +77,7 @@ def demo(
 
 
 def _demo(
-    options: session.StoreOptions, files: Sequence[str], workers: int, kills: int, seed: int, output: Format
+    options: store_options.StoreOptions, files: Sequence[str], workers: int, kills: int, seed: int, output: Format
 ) -> int:
     if any(find_spec(name) is None for name in _NEEDED):
         raise CommandError(

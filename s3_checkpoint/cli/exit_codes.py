@@ -48,6 +48,14 @@ class ExitCode(IntEnum):
     """The reader of stdout went away (`s3-checkpoint runs | head`)."""
 
 
+class CommandError(Exception):
+    """Ends the command with a message on stderr and an exit code; for a wrong question, not a wrong store."""
+
+    def __init__(self, message: str, code: ExitCode) -> None:
+        super().__init__(message, code)
+        self.message, self.code = message, code
+
+
 _CODES: tuple[tuple[type[CheckpointError], ExitCode], ...] = (
     (InvalidArgumentError, ExitCode.USAGE),
     (StateEncodingError, ExitCode.USAGE),

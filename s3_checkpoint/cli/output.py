@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime
+from typing import Any, Literal
 
-import typer
 from pydantic import JsonValue
 from pydantic_core import to_json
 from rich.highlighter import JSONHighlighter
@@ -24,26 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 from s3_checkpoint._printable import printable
+from s3_checkpoint.cli.arguments import LINES_SHOWN, Format
 from s3_checkpoint.cli.session import Session
-
-
-class Format(StrEnum):
-    """What rows are written as."""
-
-    TABLE = "table"
-    JSON = "json"
-    JSONL = "jsonl"
-
-
-OutputOption = Annotated[
-    Format | None,
-    typer.Option("--output", "-o", help="table (on a terminal), json, or jsonl: one object a line (in a pipe)."),
-]
-NamespaceOption = Annotated[
-    str, typer.Option("--namespace", help="A subgraph's namespace, instead of the graph itself.")
-]
-LINES_SHOWN = 200
-"""A state longer than this is cut on a terminal, with a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +180,35 @@ def cut(text: str, width: int = 60) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
-def duration(text: str | timedelta) -> timedelta:
-    """A time span as people write it: 45s, 90m, 12h, 30d, 2w. `typer.BadParameter` for anything else."""
-    if isinstance(text, timedelta):
-        return text  # a default value comes through here too
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-    number, unit = text[:-1], text[-1:]
-    try:
-        return timedelta(**{units[unit]: float(number)})
-    except (KeyError, ValueError, OverflowError):
-        raise typer.BadParameter(f"{text!r} is not a time span such as 45s, 90m, 12h, 30d or 2w") from None
+def show_json(session: Session, value: JsonValue, *, full: bool) -> None:
+    """A state on a terminal: in the pager when all of it is asked for, else cut, with a note that says so."""
+    lines = as_json(value, indent=True).split("\n")
+    if full and len(lines) > session.out.height:
+        with session.out.pager(styles=True):
+            session.out.print(styled_json("\n".join(lines)))
+        return
+    shown = [line if full or len(line) <= 2000 else f"{line[:2000]}…" for line in lines]
+    if not full and len(shown) > LINES_SHOWN:
+        shown = shown[:LINES_SHOWN]
+    text = "\n".join(shown)
+    session.out.print(styled_json(text) if shown == lines else Text(text), soft_wrap=True)
+    if shown != lines:
+        session.note(f"cut: {len(shown):,} of {len(lines):,} lines; --full shows all, --output json writes all")
+
+
+def one_line(value: JsonValue) -> str:
+    """JSON for a cell of a table."""
+    return cut(as_json(value))
+
+
+def show_fields(session: Session, fields: Iterable[tuple[str, str]]) -> None:
+    """Names and values, one a line, and an empty line after them."""
+    for name, value in fields:
+        session.out.print(Text.assemble((f"{name:<9}", "bold"), foreign(value)), soft_wrap=True)
+    session.out.print()
+
+
+STEP = Column("step", "STEP", justify="right", style="bold")
+STORED = Column("last_modified", "STORED", when)
+SIZE = Column("size", "SIZE", size, justify="right")
+"""Columns of steps."""

@@ -7,19 +7,14 @@ from typing import Annotated
 import typer
 
 from s3_checkpoint.cli.output import write_document
-from s3_checkpoint.cli.session import Session, command
+from s3_checkpoint.cli.session import Session, session_command
 from s3_checkpoint.policy import Role, iam_policy
 
 _ACCOUNT = "Account of 12 digits that must own the bucket. [S3_CHECKPOINT_EXPECTED_BUCKET_OWNER]"
 
 
-def register(app: typer.Typer) -> None:
-    """Adds `policy` to `app`."""
-    app.command("policy")(policy)
-
-
-@command
-async def policy(
+@session_command
+async def command(
     session: Session,
     role: Annotated[
         Role,

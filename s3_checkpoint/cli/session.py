@@ -1,7 +1,8 @@
 """What every command that talks to a bucket shares: its options, its settings, and how it ends.
 
-`command` turns an async function `f(session, …)` into one that typer can register: it adds the shared options, runs it
-on an event loop, and turns this library's errors, Ctrl-C and a closed pipe into a message on stderr and an exit code.
+`session_command` turns an async function `f(session, …)` into one that typer can register: it adds the shared options,
+runs it on an event loop, and turns this library's errors, Ctrl-C and a closed pipe into a message on stderr and an exit
+code.
 """
 
 from __future__ import annotations
@@ -16,85 +17,21 @@ import sys
 import traceback
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Concatenate, ParamSpec, cast, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, cast, get_type_hints
 
-import click
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from s3_checkpoint._printable import ESCAPING, printable
-from s3_checkpoint.cli.exit_codes import ExitCode, exit_code
+from s3_checkpoint.cli.exit_codes import CommandError, ExitCode, exit_code
+from s3_checkpoint.cli.store_options import SHARED, StoreOptions
 from s3_checkpoint.errors import CheckpointError
-from s3_checkpoint.settings import S3Options, S3Settings
-
-_PANEL = "Where the checkpoints are"
-
-BucketOption = Annotated[
-    str | None,
-    typer.Option(
-        "--bucket", "-b", help="Bucket, or s3://bucket/prefix. [S3_CHECKPOINT_BUCKET]", rich_help_panel=_PANEL
-    ),
-]
-PrefixOption = Annotated[
-    str | None,
-    typer.Option("--prefix", help="All keys begin with this. [S3_CHECKPOINT_PREFIX]", rich_help_panel=_PANEL),
-]
-ProfileOption = Annotated[
-    str | None,
-    typer.Option("--profile", help="Profile of the AWS configuration. [AWS_PROFILE]", rich_help_panel=_PANEL),
-]
-RegionOption = Annotated[
-    str | None,
-    typer.Option("--region", help="AWS region. [S3_CHECKPOINT_REGION_NAME, AWS_REGION]", rich_help_panel=_PANEL),
-]
-EndpointOption = Annotated[
-    str | None,
-    typer.Option("--endpoint-url", help="An S3-compatible store. [S3_CHECKPOINT_ENDPOINT_URL]", rich_help_panel=_PANEL),
-]
+from s3_checkpoint.settings import S3Settings
 
 _P = ParamSpec("_P")
 PIPE_WIDTH = 240
-
-
-class CommandError(Exception):
-    """Ends the command with a message on stderr and an exit code; for a wrong question, not a wrong store."""
-
-    def __init__(self, message: str, code: ExitCode) -> None:
-        super().__init__(message, code)
-        self.message, self.code = message, code
-
-
-@dataclass(frozen=True, slots=True)
-class StoreOptions:
-    """The shared options as given; None where not given."""
-
-    bucket: str | None = None
-    prefix: str | None = None
-    profile: str | None = None
-    region: str | None = None
-    endpoint_url: str | None = None
-
-    def over(self, other: StoreOptions | None) -> StoreOptions:
-        """These, and what `other` says where they say nothing."""
-        if other is None:
-            return self
-        mine = {name: value for name, value in asdict(self).items() if value is not None}
-        return StoreOptions(**{**asdict(other), **mine})
-
-    def settings(self) -> S3Settings:
-        """Settings from these and the environment. `CommandError` if no bucket is named, else `ConfigurationError`."""
-        given = {
-            "prefix": self.prefix,
-            "profile_name": self.profile,
-            "region_name": self.region,
-            "endpoint_url": self.endpoint_url,
-        }
-        if not (self.bucket or os.environ.get("S3_CHECKPOINT_BUCKET")):
-            raise CommandError("no bucket is named; give --bucket NAME, or set S3_CHECKPOINT_BUCKET", ExitCode.USAGE)
-        values = cast("S3Options", {name: value for name, value in given.items() if value is not None})
-        return S3Settings.resolve(self.bucket, **values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +43,11 @@ class Session:
     """Data."""
     err: Console
     """Messages and progress."""
+
+    @property
+    def where(self) -> str:
+        """The bucket and prefix, for messages."""
+        return f"s3://{self.settings.bucket}/{self.settings.prefix}".rstrip("/")
 
     def working(self, text: str) -> AbstractContextManager[object]:
         """A sign of life on stderr while the block runs, if that is a terminal."""
@@ -120,14 +62,14 @@ class Session:
         self.out.print(Text(printable(text)), soft_wrap=True)
 
 
-def command(
+def session_command(
     function: Callable[Concatenate[Session, _P], Coroutine[Any, Any, ExitCode | None]],
 ) -> Callable[..., None]:
     """`function` as a command: with the shared options, run to its end, its errors turned into exit codes."""
 
     @functools.wraps(function)
     def run(*, context: typer.Context, **arguments: object) -> None:
-        own = StoreOptions(**cast("dict[str, str | None]", {name: arguments.pop(name) for name in _SHARED}))
+        own = StoreOptions(**cast("dict[str, str | None]", {name: arguments.pop(name) for name in SHARED}))
         options = own.over(context.find_root().obj)
         raise typer.Exit(guard(lambda: _run(function, options, arguments)))
 
@@ -140,22 +82,13 @@ def command(
             *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in parameters),
             *(
                 inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-                for name, annotation in _SHARED.items()
+                for name, annotation in SHARED.items()
             ),
         ]
     )
     run.__signature__ = signature  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
     return run
-
-
-_SHARED = {
-    "bucket": BucketOption,
-    "prefix": PrefixOption,
-    "profile": ProfileOption,
-    "region": RegionOption,
-    "endpoint_url": EndpointOption,
-}
 
 
 def _run(
@@ -199,7 +132,7 @@ def guard(work: Callable[[], int]) -> int:
         # The interpreter flushes stdout once more at exit; there must be something that takes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.PIPE_CLOSED
-    except (click.ClickException, typer.Exit, typer.Abort):
+    except (typer.BadParameter, typer.Exit, typer.Abort):
         raise
     except Exception as error:  # noqa: BLE001 - a fault of ours: told with where it is, and without values or words
         where = "".join(traceback.format_tb(error.__traceback__))

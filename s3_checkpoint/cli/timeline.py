@@ -1,25 +1,19 @@
-"""`timeline`: a run as a picture, in the terminal or as a page of its own.
-
-Of the states, two are held at a time: what a step changed is counted, or written, before the next one is read.
-"""
+"""`timeline`: a run as a picture, in the terminal or as a page of its own."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median
 from typing import Annotated
-from uuid import UUID
 
 import typer
 from pydantic import JsonValue
-from rich.table import Table
-from rich.text import Text
 
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._runs.fork import Fork
@@ -34,29 +28,22 @@ from s3_checkpoint._views.run_views import (
     pause_between,
     timeline_row,
 )
-from s3_checkpoint.cli.bucket import OpenBucket, no_steps, opened
-from s3_checkpoint.cli.exit_codes import ExitCode
-from s3_checkpoint.cli.look import RunArgument, tell_damaged, tell_pruned, where
-from s3_checkpoint.cli.output import (
-    Format,
-    NamespaceOption,
-    OutputOption,
-    chosen,
-    cut,
-    size,
-    write_long_document,
-)
-from s3_checkpoint.cli.session import CommandError, Session, command
+from s3_checkpoint.cli.arguments import Format, NamespaceOption, OutputOption, RunArgument
+from s3_checkpoint.cli.bucket import no_steps, opened
+from s3_checkpoint.cli.drawing import Aside, Entry, change_counts, draw, span
+from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
+from s3_checkpoint.cli.output import chosen, cut, size, write_long_document
+from s3_checkpoint.cli.session import Session, session_command
+from s3_checkpoint.cli.step_notes import tell_damaged, tell_pruned
 from s3_checkpoint.cli.timeline_page import Page
 from s3_checkpoint.models import Origin
 
 STEPS_SHOWN = 200
-BAR = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A step of the timeline and what led to it, without the state itself."""
+    """A step of the timeline and what led to it, without the state: that and its changes are let go step by step."""
 
     step: int
     size: int
@@ -67,18 +54,11 @@ class Moment:
     counts: Counter[str]
     """How many values of the state were added, changed and removed since the step before."""
     missing: tuple[int, int] | None
-    """First and last of the steps that lie between this and the step before, and are not there."""
     pause: timedelta
-    """Since the step before."""
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to `app`."""
-    app.command("timeline")(timeline)
-
-
-@command
-async def timeline(
+@session_command
+async def command(
     session: Session,
     *,
     run: RunArgument,
@@ -102,39 +82,38 @@ async def timeline(
             raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
         views = bucket.views.pairs(keys, numbers[-limit:], damaged)
         floor = await bucket.checkpointer.index.floor(keys)
+        head = _head(keys, session.where, floor)
 
         async def children() -> list[Fork]:
-            return await _forks(session, bucket, keys.run_id) if forks else []
+            if not forks:
+                return []
+            found, searched = await bucket.views.forks(keys.run_id)
+            if searched == RUNS_SEARCHED:
+                session.note(f"looked for forks among the first {RUNS_SEARCHED} runs only")
+            return found
+
+        async def tail() -> dict[str, JsonValue]:
+            return {"forks": [*fork_rows(await children())]}
 
         if html is not None:
             with session.working("reading"):
-                text = await _page(_head(keys, where(session), floor), keys, views, children)
+                page = await _page(head, keys, views)
+                text = page.text(await tail()) if len(page) else None
             if text is not None:
                 _write_page(session, html, text, force=force)
         elif chosen(session, output, in_pipe=Format.TABLE) == Format.TABLE:
             with session.working("reading"):
-                async with aclosing(views):
-                    moments = [_moment(before, view, _counted(before, view)) async for before, view in views]
-                found = await children() if moments else []
-            if moments:
-                _draw(session, keys, moments, found)
+                drawn = await _moments(views)
+                found = await children() if drawn else []
+            if drawn:
+                _say(session, keys, drawn, len(numbers), limit)
+                draw(session, "STEP", list(_lines(drawn, found)))
         else:
-            await write_long_document(
-                session,
-                _head(keys, where(session), floor),
-                "steps",
-                _rows(keys, views),
-                lambda: _tail(children),
-                output,
-            )
+            await write_long_document(session, head, "steps", _rows(keys, views), tail, output)
     if limit < len(numbers):
         session.note(f"the last {limit} of {len(numbers):,} steps; --limit N shows more")
     tell_pruned(session, floor)
     return tell_damaged(session, damaged)
-
-
-Children = Callable[[], Awaitable[list[Fork]]]
-"""Looks for the forks of the run, when the steps have been read."""
 
 
 async def _rows(keys: RunKeys, views: Pairs) -> AsyncGenerator[dict[str, JsonValue], None]:
@@ -144,21 +123,20 @@ async def _rows(keys: RunKeys, views: Pairs) -> AsyncGenerator[dict[str, JsonVal
             yield timeline_row(keys, before, view)
 
 
-def _counted(before: StepView | None, view: StepView) -> Counter[str]:
-    """How many values of the state changed, by kind; the changes hold the values and are let go."""
-    return (
-        Counter(change.kind for root, change in changes_between(before, view) if root == "$") if before else Counter()
-    )
+async def _moments(views: Pairs) -> list[Moment]:
+    async with aclosing(views):
+        return [_moment(before, view) async for before, view in views]
 
 
-def _moment(before: StepView | None, view: StepView, counts: Counter[str]) -> Moment:
+def _moment(before: StepView | None, view: StepView) -> Moment:
+    changes = changes_between(before, view) if before else []
     return Moment(
         step=view.step,
         size=view.size,
         last_modified=view.last_modified,
         origin=view.origin,
-        next=cut(", ".join(task.node_name for task in view.active) or "–", 40),
-        counts=counts,
+        next=cut(", ".join(task.node_name for task in view.active) or "–", 400),
+        counts=Counter(change.kind for root, change in changes if root == "$"),
         missing=missing_between(before, view),
         pause=pause_between(before, view),
     )
@@ -168,17 +146,13 @@ def _head(keys: RunKeys, place: str, floor: int | None) -> dict[str, JsonValue]:
     return {"run_id": str(keys.run_id), "namespace": keys.namespace, "bucket": place, "pruned_up_to": floor}
 
 
-async def _tail(children: Children) -> dict[str, JsonValue]:
-    return {"forks": [*fork_rows(await children())]}
-
-
-async def _page(head: dict[str, JsonValue], keys: RunKeys, views: Pairs, children: Children) -> str | None:
-    """The page of the run; None if none of its steps can be read."""
+async def _page(head: dict[str, JsonValue], keys: RunKeys, views: Pairs) -> Page:
+    """The page of the run, but for what comes last; empty if none of its steps can be read."""
     page = Page(head)
-    async with aclosing(_rows(keys, views)) as rows:
-        async for row in rows:
+    async with aclosing(_rows(keys, views)) as steps:
+        async for row in steps:
             page.add(row)
-    return page.text(await _tail(children)) if len(page) else None
+    return page
 
 
 def _refuse_what_is_there(path: Path) -> None:
@@ -188,7 +162,7 @@ def _refuse_what_is_there(path: Path) -> None:
 
 def _write_page(session: Session, path: Path, text: str, *, force: bool) -> None:
     try:
-        # "x" creates: a file or a link that has appeared in the meantime is not written through either.
+        # "x" creates: a file or a link that has appeared since then is not written through either.
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
@@ -202,64 +176,34 @@ def _is_there(path: Path) -> CommandError:
     return CommandError(f"{path} is there already; --force writes over it", ExitCode.CONFLICT)
 
 
-async def _forks(session: Session, bucket: OpenBucket, parent: UUID) -> list[Fork]:
-    found, searched = await bucket.views.forks(parent)
-    if searched == RUNS_SEARCHED:
-        session.note(f"looked for forks among the first {RUNS_SEARCHED} runs only")
-    return found
+def _say(session: Session, keys: RunKeys, drawn: list[Moment], steps: int, limit: int) -> None:
+    first, last = drawn[0].last_modified, drawn[-1].last_modified
+    count = f"{len(drawn):,} steps" if steps <= limit else f"last {limit:,} of {steps:,} steps"
+    session.say(f"run {keys.run_id}: {count}, {first.astimezone():%Y-%m-%d %H:%M:%S}, {span(last - first)} long")
 
 
-def _draw(session: Session, keys: RunKeys, moments: list[Moment], forks: list[Fork]) -> None:
-    first, last = moments[0], moments[-1]
-    span = last.last_modified - first.last_modified
-    session.say(
-        f"run {keys.run_id}: {len(moments):,} steps, {first.last_modified.astimezone():%Y-%m-%d %H:%M:%S}, "
-        f"{_span(span)} long"
-    )
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in ("STEP", "AFTER", "SIZE", "", "CHANGES", "NEXT"):
-        table.add_column(header, justify="right" if header in ("STEP", "AFTER", "SIZE") else "left", no_wrap=True)
-    largest = max(1, *(moment.size for moment in moments))
-    usual = median([moment.pause.total_seconds() for moment in moments[1:]] or [0.0])
-    for moment in moments:
+def _lines(drawn: list[Moment], forks: list[Fork]) -> Iterator[Entry | Aside]:
+    largest = max(1, *(moment.size for moment in drawn))
+    usual = median([moment.pause.total_seconds() for moment in drawn[1:]] or [0.0])
+    for moment in drawn:
         if moment.origin is not None:
-            _aside(table, "↳", Text(f"fork of {moment.origin.run_id}, step {moment.origin.step}", "cyan"))
+            yield Aside("↳", f"fork of {moment.origin.run_id}, step {moment.origin.step}", "cyan")
         if moment.missing:
             one, other = moment.missing
-            _aside(table, "⋮", Text(f"steps {one}–{other} missing" if other > one else f"step {one} missing", "yellow"))
-        seconds = moment.pause.total_seconds()
-        long_pause = seconds > 60 and seconds > 10 * usual
-        table.add_row(
-            Text(str(moment.step), "bold"),
-            Text(f"+{_span(moment.pause)}", "yellow" if long_pause else ""),
-            size(moment.size),
-            Text("█" * max(1, round(BAR * moment.size / largest)), "blue"),
-            _counts(moment.counts),
-            Text(moment.next),
+            yield Aside("⋮", f"steps {one}–{other} missing" if other > one else f"step {one} missing", "yellow")
+        yield Entry(
+            name=str(moment.step),
+            after=f"+{span(moment.pause)}",
+            after_style="yellow" if _is_long(moment.pause, usual) else "",
+            size=size(moment.size),
+            share=moment.size / largest,
+            counts=change_counts(moment.counts),
+            next=moment.next,
         )
         for fork in forks:
             if fork.step == moment.step:
-                _aside(table, "↳", Text(f"forked as {fork.run_id}", "cyan"))
-    session.out.print(table)
+                yield Aside("↳", f"forked as {fork.run_id}", "cyan")
 
 
-def _aside(table: Table, sign: str, text: Text) -> None:
-    """A line that is no step."""
-    table.add_row(sign, "", "", "", "", text)
-
-
-def _counts(counts: Counter[str]) -> Text:
-    """How many values of the state were added, changed and removed."""
-    text = Text()
-    for kind, sign, style in (("added", "+", "green"), ("changed", "~", "yellow"), ("removed", "-", "red")):
-        if counts[kind]:
-            text.append(f"{sign}{counts[kind]} ", style)
-    return text
-
-
-def _span(span: timedelta) -> str:
-    seconds = span.total_seconds()
-    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"
+def _is_long(pause: timedelta, usual: float) -> bool:
+    return pause.total_seconds() > max(60, 10 * usual)

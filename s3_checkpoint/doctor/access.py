@@ -6,7 +6,17 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from s3_checkpoint.doctor.bucket import answer_of
-from s3_checkpoint.doctor.findings import Patient, Probe, Status, Verdict, failed, passed, skipped, unclear, warned
+from s3_checkpoint.doctor.findings import (
+    Patient,
+    Status,
+    Verdict,
+    failed,
+    passed,
+    probe,
+    skipped,
+    unclear,
+    warned,
+)
 from s3_checkpoint.errors import ConfigurationError, StoreError, StoreUnavailableError
 from s3_checkpoint.object_store import ObjectAttributes
 
@@ -15,6 +25,11 @@ _NOT_S3 = "not S3's"
 """What the store's errors say of an answer that means success elsewhere, an empty one for instance."""
 
 
+@probe(
+    "transport",
+    means="states and active tasks can be read and changed on the way",
+    fix="use an https:// endpoint_url",
+)
 async def transport(patient: Patient) -> Verdict:
     """Whether states travel encrypted."""
     if patient.client is None:
@@ -36,6 +51,11 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+@probe(
+    "list",
+    means="load() and resume() cannot find the newest step, list() and every operator's call fail",
+    fix="check bucket, region and credentials; grant s3:ListBucket on the bucket (`s3-checkpoint policy reader`)",
+)
 async def listing(patient: Patient) -> Verdict:
     """Whether the bucket is there and can be listed."""
     await patient.store.list(patient.keys.run, limit=1)
@@ -43,12 +63,22 @@ async def listing(patient: Patient) -> Verdict:
     return passed(f"bucket {patient.store.bucket}" + (f", region {region}" if region else ""))
 
 
+@probe(
+    "put",
+    means="save and commit fail; nothing else can be probed",
+    fix="grant s3:PutObject on the prefix (`s3-checkpoint policy worker`)",
+)
 async def writing(patient: Patient) -> Verdict:
     """Whether an object can be written."""
     await patient.put("permission")
     return passed("an object was written")
 
 
+@probe(
+    "get",
+    means="load and resume fail",
+    fix="grant s3:GetObject on the prefix (`s3-checkpoint policy reader`)",
+)
 async def reading(patient: Patient) -> Verdict:
     """Whether an object reads back as it was written."""
     body = b'{"written": "a moment ago"}'
@@ -59,6 +89,11 @@ async def reading(patient: Patient) -> Verdict:
     return passed("an object just written reads back")
 
 
+@probe(
+    "absence",
+    means="a step that was never saved raises AccessDeniedError instead of giving None",
+    fix="grant s3:ListBucket on the bucket: without it S3 answers 403 for a key that is not there",
+)
 async def absence(patient: Patient) -> Verdict:
     """Whether a key that is not there is answered with 404 and not with 403."""
     missing = patient.key("nothing-is-here")
@@ -66,6 +101,12 @@ async def absence(patient: Patient) -> Verdict:
     return passed("404 for a key that is not there") if found == (None, None) else failed("something is there")
 
 
+@probe(
+    "delete",
+    means="prune and delete fail; workers do not need it. What this examination wrote stays, under its run id",
+    fix="grant s3:DeleteObject to those who prune (`s3-checkpoint policy janitor`); a worker can do without",
+    when_denied=Status.WARN,
+)
 async def deleting(patient: Patient) -> Verdict:
     """Whether objects can be removed, several in one request."""
     names = [f"deleted-{number}" for number in range(3)]
@@ -114,6 +155,12 @@ def _why_not_deleted(detail: str) -> tuple[str, str] | None:
     return None
 
 
+@probe(
+    "delete-etag",
+    means="none of the library's calls rests on it",
+    fix="nothing needs to be done",
+    when_denied=Status.SKIP,
+)
 async def deleting_by_etag(patient: Patient) -> Verdict:
     """Whether a batch delete spares an object that is not the one named by its ETag. Nothing rests on it."""
     if patient.client is None:
@@ -140,6 +187,11 @@ async def deleting_by_etag(patient: Patient) -> Verdict:
     )
 
 
+@probe(
+    "copy",
+    means="pruning and copying threads of the LangGraph saver fails; runs do not need it",
+    fix="upgrade the store; until then delete threads whole",
+)
 async def copying(patient: Patient) -> Verdict:
     """Whether a copy inside the store has the body, and the attributes it was given."""
     await patient.put("copied-from", b'{"copied": true}')
@@ -156,54 +208,12 @@ async def copying(patient: Patient) -> Verdict:
 
 
 ACCESS = (
-    Probe(
-        "transport",
-        transport,
-        "states and active tasks can be read and changed on the way",
-        "use an https:// endpoint_url",
-    ),
-    Probe(
-        "list",
-        listing,
-        "load() and resume() cannot find the newest step, list() and every operator's call fail",
-        "check bucket, region and credentials; grant s3:ListBucket on the bucket (`s3-checkpoint policy reader`)",
-    ),
-    Probe(
-        "put",
-        writing,
-        "save and commit fail; nothing else can be probed",
-        "grant s3:PutObject on the prefix (`s3-checkpoint policy worker`)",
-    ),
-    Probe(
-        "get",
-        reading,
-        "load and resume fail",
-        "grant s3:GetObject on the prefix (`s3-checkpoint policy reader`)",
-    ),
-    Probe(
-        "absence",
-        absence,
-        "a step that was never saved raises AccessDeniedError instead of giving None",
-        "grant s3:ListBucket on the bucket: without it S3 answers 403 for a key that is not there",
-    ),
-    Probe(
-        "delete",
-        deleting,
-        "prune and delete fail; workers do not need it. What this examination wrote stays, under its run id",
-        "grant s3:DeleteObject to those who prune (`s3-checkpoint policy janitor`); a worker can do without",
-        when_denied=Status.WARN,
-    ),
-    Probe(
-        "delete-etag",
-        deleting_by_etag,
-        "none of the library's calls rests on it",
-        "nothing needs to be done",
-        when_denied=Status.SKIP,
-    ),
-    Probe(
-        "copy",
-        copying,
-        "pruning and copying threads of the LangGraph saver fails; runs do not need it",
-        "upgrade the store; until then delete threads whole",
-    ),
+    transport,
+    listing,
+    writing,
+    reading,
+    absence,
+    deleting,
+    deleting_by_etag,
+    copying,
 )

@@ -8,7 +8,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from s3_checkpoint._format.keys import runs_prefix
-from s3_checkpoint.doctor.findings import Patient, Probe, Status, Verdict, failed, passed, skipped, unclear, warned
+from s3_checkpoint.doctor.findings import (
+    Patient,
+    Status,
+    Verdict,
+    failed,
+    passed,
+    probe,
+    skipped,
+    unclear,
+    warned,
+)
 
 _FROZEN = {"GLACIER", "DEEP_ARCHIVE"}
 _NOT_THERE = {
@@ -82,6 +92,11 @@ async def is_versioned(patient: Patient) -> bool:
     return bool(_part(answer, "Status") == "Enabled")
 
 
+@probe(
+    "credentials",
+    means="no request can be made",
+    fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile (--profile), or a role",
+)
 async def credentials(patient: Patient) -> Verdict:
     """Who the store takes us for."""
     if patient.client is None:
@@ -129,6 +144,12 @@ async def _caller(profile: str | None, patient: Patient) -> str:
         return f", identity unknown ({type(error).__name__})"
 
 
+@probe(
+    "checksums",
+    means="a body damaged on the way is stored; the library notices when it reads, by the digest, but the step is lost",
+    fix="use https, which notices damage by itself, or a store that checks x-amz-checksum-sha256",
+    when_denied=Status.SKIP,
+)
 async def checksums(patient: Patient) -> Verdict:
     """Whether a body that does not match its checksum is refused."""
     if patient.client is None:
@@ -146,6 +167,11 @@ async def checksums(patient: Patient) -> Verdict:
     return warned("a body with a wrong SHA-256 was stored")
 
 
+@probe(
+    "versioning",
+    means="removed steps are kept as old versions, and paid for",
+    fix="add a lifecycle rule with NoncurrentVersionExpiration to the bucket",
+)
 async def versioning(patient: Patient) -> Verdict:
     """Whether what is overwritten or deleted can be recovered, and whether that is cleaned up."""
     answer, unseen = await _ask(patient, "get_bucket_versioning")
@@ -162,6 +188,11 @@ async def versioning(patient: Patient) -> Verdict:
     return warned("on, and old versions never expire: what prune removes is still paid for")
 
 
+@probe(
+    "lifecycle",
+    means="runs that pause longer than the rule cannot be resumed",
+    fix="limit the rule to other prefixes, and use `s3-checkpoint prune`, which never removes a run's newest step",
+)
 async def lifecycle(patient: Patient) -> Verdict:
     """Whether a lifecycle rule removes steps, or puts them where they cannot be read."""
     answer, unseen = await _ask(patient, "get_bucket_lifecycle_configuration")
@@ -190,6 +221,12 @@ def _touches(rule: Mapping[str, Any], ours: str) -> bool:
     return ours.startswith(prefix) or prefix.startswith(ours)
 
 
+@probe(
+    "encryption",
+    means="the payloads of a step's tasks are in the metadata of its state object if they are small, and S3 encrypts "
+    "no metadata with KMS: a HEAD request shows them without the key",
+    fix='set inline_tasks="never" (S3_CHECKPOINT_INLINE_TASKS=never), or kms_key_id to the bucket\'s key',
+)
 async def encryption(patient: Patient) -> Verdict:
     """Whether the bucket encrypts with KMS by default, which leaves out what is in metadata."""
     answer, unseen = await _ask(patient, "get_bucket_encryption")
@@ -209,6 +246,12 @@ async def encryption(patient: Patient) -> Verdict:
     return warned(f"by default {kms[0]}, which does not encrypt metadata: payloads of small tasks are stored there")
 
 
+@probe(
+    "public-access",
+    means="a policy or ACL can make states readable to everybody",
+    fix="aws s3api put-public-access-block --bucket {bucket} --public-access-block-configuration "
+    "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true",
+)
 async def public_access(patient: Patient) -> Verdict:
     """Whether nobody can make the bucket public."""
     answer, unseen = await _ask(patient, "get_public_access_block")
@@ -220,46 +263,11 @@ async def public_access(patient: Patient) -> Verdict:
     return warned(f"not blocked: {', '.join(off)}") if off else passed("all public access is blocked")
 
 
-IDENTITY = (
-    Probe(
-        "credentials",
-        credentials,
-        "no request can be made",
-        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile (--profile), or a role",
-    ),
-)
+IDENTITY = (credentials,)
 BUCKET = (
-    Probe(
-        "checksums",
-        checksums,
-        "a body damaged on the way is stored; the library notices when it reads, by the digest, but the step is lost",
-        "use https, which notices damage by itself, or a store that checks x-amz-checksum-sha256",
-        when_denied=Status.SKIP,
-    ),
-    Probe(
-        "versioning",
-        versioning,
-        "removed steps are kept as old versions, and paid for",
-        "add a lifecycle rule with NoncurrentVersionExpiration to the bucket",
-    ),
-    Probe(
-        "lifecycle",
-        lifecycle,
-        "runs that pause longer than the rule cannot be resumed",
-        "limit the rule to other prefixes, and use `s3-checkpoint prune`, which never removes a run's newest step",
-    ),
-    Probe(
-        "encryption",
-        encryption,
-        "the payloads of a step's tasks are in the metadata of its state object if they are small, and S3 encrypts no "
-        "metadata with KMS: a HEAD request shows them without the key",
-        'set inline_tasks="never" (S3_CHECKPOINT_INLINE_TASKS=never), or kms_key_id to the bucket\'s key',
-    ),
-    Probe(
-        "public-access",
-        public_access,
-        "a policy or ACL can make states readable to everybody",
-        "aws s3api put-public-access-block --bucket {bucket} --public-access-block-configuration "
-        "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true",
-    ),
+    checksums,
+    versioning,
+    lifecycle,
+    encryption,
+    public_access,
 )

@@ -10,13 +10,18 @@ from statistics import quantiles
 
 from s3_checkpoint._format.keys import MAX_STEP, parse_run_prefix, runs_prefix
 from s3_checkpoint._format.metadata import MAX_METADATA_BYTES, ObjectMetadata
-from s3_checkpoint.doctor.findings import Patient, Probe, Status, Verdict, failed, passed, skipped, warned
+from s3_checkpoint.doctor.findings import Patient, Status, Verdict, failed, passed, probe, skipped, warned
 from s3_checkpoint.object_store import ObjectAttributes
 
 LATENCY_REQUESTS = 20
 MAX_BYTES = 1 << 20
 
 
+@probe(
+    "list-after-write",
+    means="resume can miss the step committed last and run a superstep again, whose commit then conflicts",
+    fix="use a strongly consistent store or replica; turn off a listing cache in front of it",
+)
 async def list_after_write(patient: Patient) -> Verdict:
     """Whether a listing right after a write or a delete shows it."""
     for number in range(8):
@@ -37,6 +42,11 @@ _STEPS = (10, 9, 2, 1, 100, MAX_STEP, 0)
 _NAMES = ("a", "Z", "b", "A", "0", "~", "é", "%2F")
 
 
+@probe(
+    "byte-order",
+    means="the newest step of a long run is not found, so resume continues from an older one",
+    fix="use a store that lists in the byte order of keys, as S3 does",
+)
 async def byte_order(patient: Patient) -> Verdict:
     """Whether listings come in the byte order of keys."""
     if not patient.store.ordered:
@@ -55,6 +65,11 @@ async def byte_order(patient: Patient) -> Verdict:
     return passed(f"{len(_STEPS)} steps and {len(_NAMES)} names ascending by byte")
 
 
+@probe(
+    "start-after",
+    means="the newest step of a run longer than 1,000 steps is not found, or listings have gaps",
+    fix="upgrade the store, or remove the proxy in front of it, until ListObjectsV2 is served as S3 serves it",
+)
 async def start_after(patient: Patient) -> Verdict:
     """Whether a listing starts behind a key, comes in pages without gaps, and groups by delimiter."""
     names = [f"{number:02d}" for number in range(7)]
@@ -78,6 +93,11 @@ async def start_after(patient: Patient) -> Verdict:
     return passed("starts behind a key; pages of 2 without gap or repeat")
 
 
+@probe(
+    "delimiter",
+    means="runs are not found: runs, prune --all and usage see nothing",
+    fix="upgrade the store",
+)
 async def delimiter(patient: Patient) -> Verdict:
     """Whether a listing by delimiter shows the runs."""
     await patient.put("grouped/one")
@@ -87,21 +107,26 @@ async def delimiter(patient: Patient) -> Verdict:
     return passed("one group per run") if runs == [patient.keys.run_id] else failed(f"groups under {head} are missing")
 
 
+@probe(
+    "metadata",
+    means="steps cannot be read back: digest, write id and the active tasks are in its metadata",
+    fix="remove the proxy or gateway that drops x-amz-meta-… headers or unpacks bodies",
+)
 async def metadata(patient: Patient) -> Verdict:
     """Whether metadata, content headers and a compressed body come back as they were written."""
     body = gzip.compress(b'{"compressed": true}', mtime=0)
     least = ObjectMetadata("a-B_9", "0f" * 32, "a-B_9", "f0" * 32, active_inline="/", origin="x/18446744")
     room = MAX_METADATA_BYTES - least.size
-    facts = replace(least, active_inline=("/+9=" * MAX_METADATA_BYTES)[: room + 1]).build()
-    written = ObjectAttributes(content_encoding="gzip", metadata=facts)
+    entries = replace(least, active_inline=("/+9=" * MAX_METADATA_BYTES)[: room + 1]).build()
+    written = ObjectAttributes(content_encoding="gzip", metadata=entries)
     await patient.store.put(patient.key("metadata"), body, written, mode="overwrite")
     head = await patient.store.head(patient.key("metadata"))
     stored = await patient.store.get(patient.key("metadata"), max_bytes=MAX_BYTES)
     if head is None or stored is None:
         return failed("an object just written is not there")
     for found in (head.attributes, stored.head.attributes):
-        if dict(found.metadata) != facts:
-            lost = sorted(name for name in facts if found.metadata.get(name) != facts[name])
+        if dict(found.metadata) != entries:
+            lost = sorted(name for name in entries if found.metadata.get(name) != entries[name])
             return failed(
                 f"metadata does not come back as it was written: {', '.join(lost) or 'more than was written'}"
             )
@@ -112,6 +137,12 @@ async def metadata(patient: Patient) -> Verdict:
     return passed(f"{MAX_METADATA_BYTES:,} bytes of metadata, Content-Type, Content-Encoding, compressed body kept")
 
 
+@probe(
+    "clock",
+    means="prune --older-than and --grace measure ages wrongly by that much",
+    fix="set this machine's clock (NTP)",
+    when_denied=Status.SKIP,
+)
 async def clock(patient: Patient) -> Verdict:
     """Whether the store's clock and ours agree: ages of steps are measured between the two."""
     await patient.put("clock")
@@ -122,6 +153,12 @@ async def clock(patient: Patient) -> Verdict:
     return passed("clocks agree within a minute") if apart < 60 else warned(f"the clocks are {apart:.0f} s apart")
 
 
+@probe(
+    "latency",
+    means="supersteps wait for the store",
+    fix="come nearer to the bucket",
+    when_denied=Status.SKIP,
+)
 async def latency(patient: Patient) -> Verdict:
     """How long 20 requests take, one after another: 10 writes of 2 KB, 10 reads."""
     body = b" " * 2048
@@ -140,37 +177,11 @@ async def latency(patient: Patient) -> Verdict:
 
 
 CONSISTENCY = (
-    Probe(
-        "list-after-write",
-        list_after_write,
-        "resume can miss the step committed last and run a superstep again, whose commit then conflicts",
-        "use a strongly consistent store or replica; turn off a listing cache in front of it",
-    ),
-    Probe(
-        "byte-order",
-        byte_order,
-        "the newest step of a long run is not found, so resume goes on from an older one",
-        "use a store that lists in the byte order of keys, as S3 does",
-    ),
-    Probe(
-        "start-after",
-        start_after,
-        "the newest step of a run longer than 1,000 steps is not found, or listings have gaps",
-        "upgrade the store, or remove the proxy in front of it, until ListObjectsV2 is served as S3 serves it",
-    ),
-    Probe("delimiter", delimiter, "runs are not found: runs, prune --all and usage see nothing", "upgrade the store"),
-    Probe(
-        "metadata",
-        metadata,
-        "steps cannot be read back: digest, write id and the active tasks are in its metadata",
-        "remove the proxy or gateway that drops x-amz-meta-… headers or unpacks bodies",
-    ),
-    Probe(
-        "clock",
-        clock,
-        "prune --older-than and --grace measure ages wrongly by that much",
-        "set this machine's clock (NTP)",
-        when_denied=Status.SKIP,
-    ),
-    Probe("latency", latency, "supersteps wait for the store", "come nearer to the bucket", when_denied=Status.SKIP),
+    list_after_write,
+    byte_order,
+    start_after,
+    delimiter,
+    metadata,
+    clock,
+    latency,
 )

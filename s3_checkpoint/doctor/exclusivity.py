@@ -11,7 +11,7 @@ import asyncio
 from typing import NamedTuple
 
 from s3_checkpoint.doctor.bucket import is_versioned
-from s3_checkpoint.doctor.findings import Patient, Probe, Status, Verdict, failed, passed, unclear, warned
+from s3_checkpoint.doctor.findings import Patient, Status, Verdict, failed, passed, probe, unclear, warned
 from s3_checkpoint.errors import (
     AccessDeniedError,
     CheckpointError,
@@ -55,6 +55,11 @@ class Round(NamedTuple):
     """Of `broken`: seen in what is stored, or told by two answers; else one answer alone says so."""
 
 
+@probe(
+    "create-exclusive",
+    means="two workers can both believe they committed the same step, and one of them is lost without a word",
+    fix="grant s3:PutObject and s3:GetObject on the prefix (`s3-checkpoint policy worker`)",
+)
 async def create_exclusive(patient: Patient) -> Verdict:
     """Whether of many who create one key at the same moment, one wins, and the others are told."""
     # Ceph 20.2 lets several win where versioning is on, and not in every race: there it is asked more often.
@@ -167,6 +172,11 @@ async def _no_conditions(patient: Patient, found: str, *, certain: bool) -> Verd
     return Verdict(Status.FAIL, found, _SUSPEND if versioned else _UNSAFE, unsafe=True, sure=certain)
 
 
+@probe(
+    "if-match",
+    means="none of the library's calls rests on it today",
+    fix="nothing needs to be done",
+)
 async def if_match(patient: Patient) -> Verdict:
     """Whether a write over a version that is no longer there is refused."""
     key = patient.key("if-match")
@@ -194,11 +204,6 @@ async def if_match(patient: Patient) -> Verdict:
 
 
 EXCLUSIVITY = (
-    Probe(
-        "create-exclusive",
-        create_exclusive,
-        "two workers can both believe they committed the same step, and one of them is lost without a word",
-        "grant s3:PutObject and s3:GetObject on the prefix (`s3-checkpoint policy worker`)",
-    ),
-    Probe("if-match", if_match, "none of the library's calls rests on it today", "nothing needs to be done"),
+    create_exclusive,
+    if_match,
 )

@@ -74,17 +74,25 @@ class Patient:
         await self.store.put(self.key(name), body, ObjectAttributes(), mode="overwrite")
 
 
+Check = Callable[[Patient], Awaitable[Verdict]]
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """One thing the library relies on, how to see whether it holds, what it means if not, and how to fix it."""
 
     name: str
-    check: Callable[[Patient], Awaitable[Verdict]]
+    check: Check
     means: str
     fix: str
     """`{bucket}` in it is replaced by the bucket's name."""
     when_denied: Status = Status.FAIL
     """How bad it is if the credentials may not even try."""
+
+
+def probe(name: str, *, means: str, fix: str, when_denied: Status = Status.FAIL) -> Callable[[Check], Probe]:
+    """Makes the check below it a probe: what a failure means, and how to fix it, beside what is checked."""
+    return lambda check: Probe(name, check, means, fix, when_denied)
 
 
 def passed(found: str) -> Verdict:

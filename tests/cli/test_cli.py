@@ -12,11 +12,22 @@ import pytest
 from moto.backends import get_backend
 
 from s3_checkpoint._format.keys import RunKeys
-from s3_checkpoint.cli.app import build
+from s3_checkpoint.cli.app import COMMANDS
 from s3_checkpoint.cli.exit_codes import ExitCode
+from s3_checkpoint.cli.lazy_group import Group, load
 from tests.command_line import FIRST, FORK, SAVED, Cli
 
 STEPS = [*range(7), *range(11, 16)]
+
+
+MODULES: dict[tuple[str, ...], str] = {}
+"""The words that call each command, and its module."""
+for name, entry in COMMANDS.items():
+    if isinstance(entry, Group):
+        MODULES |= {(name, inner): lazy.module for inner, lazy in entry.commands.items()}
+    else:
+        MODULES[name,] = entry.module
+EVERY_COMMAND = list(MODULES)
 
 
 def lines(text: str) -> list[Any]:
@@ -53,7 +64,7 @@ def test_show_gives_the_newest_step_whole(three_runs: Cli) -> None:
 
 
 def test_show_names_the_origin_of_a_fork(three_runs: Cli) -> None:
-    """Where it came from stands in the first step of it."""
+    """Where it came from is in its first step."""
     assert three_runs.json("show", str(FORK), "--step", "0")["origin"] == {"run_id": str(FIRST), "step": 3}
 
 
@@ -90,7 +101,7 @@ def test_diff_names_what_changed_by_path(three_runs: Cli) -> None:
 
 
 def test_fork_prints_the_new_run(own_runs: Cli) -> None:
-    """On stdout, so that a script can go on with it."""
+    """On stdout, so that a script can use it."""
     new = own_runs("fork", "aaaa0", "--step", "5").stdout.strip()
 
     row = own_runs.json("show", new)
@@ -268,7 +279,7 @@ def test_without_credentials_it_says_what_to_give(cli: Cli) -> None:
 
 
 def test_a_damaged_step_is_named(own_runs: Cli) -> None:
-    """Exit code 7, with the object's key; the steps beside it are shown."""
+    """Exit code 7, with the object's key; the other steps are shown."""
     key = RunKeys("", FIRST).state(15)
     bucket = get_backend("s3")["123456789012"]["aws"].get_bucket(own_runs.bucket)
     bucket.keys[key].value = b"{}"
@@ -295,7 +306,7 @@ def test_a_run_of_5000_steps_is_listed_and_pruned(cli: Cli) -> None:
     assert [row["step"] for row in cli.json("steps", str(FIRST))] == list(range(4990, 5000))
 
 
-def test_options_stand_before_or_after_the_command(three_runs: Cli) -> None:
+def test_options_are_given_before_or_after_the_command(three_runs: Cli) -> None:
     """As with the AWS command line; after it wins."""
     env = {"S3_CHECKPOINT_BUCKET": ""}
 
@@ -308,12 +319,22 @@ def test_options_stand_before_or_after_the_command(three_runs: Cli) -> None:
     assert "--bucket" in missing.stderr
 
 
-def test_every_command_explains_itself() -> None:
-    """Help for each, and an exit code for every kind of error."""
-    names = [command.name for command in build().registered_commands]
+@pytest.mark.parametrize("words", EVERY_COMMAND, ids=" ".join)
+def test_help_of_a_command_explains_it_and_gives_flags_no_type(cli: Cli, words: tuple[str, ...]) -> None:
+    """A sentence, its options, and nothing of `<bool>`."""
+    shown = cli(*words, "--help", COLUMNS="120").stdout
 
-    assert {"runs", "steps", "show", "active", "history", "diff", "fork", "prune", "delete", "usage"} <= {*names}
-    assert all(command.callback and command.callback.__doc__ for command in build().registered_commands)
+    assert len(load(words[-1], MODULES[words]).help or "") > 20
+    assert "--help" in shown
+    assert "<bool>" not in shown
+
+
+def test_help_lists_every_command_with_its_summary(cli: Cli) -> None:
+    """In the order of the table, groups as one."""
+    shown = cli("--help", COLUMNS="200").stdout
+
+    assert "<bool>" not in shown
+    assert all(f" {name} " in shown and one.summary in shown for name, one in COMMANDS.items())
 
 
 def test_what_was_pruned_is_told_from_what_is_missing(own_runs: Cli) -> None:

@@ -32,6 +32,42 @@ def test_help_names_the_exit_codes() -> None:
     assert "6 store unavailable" in " ".join(ended.stdout.split())
 
 
+def test_help_imports_no_command_and_no_sdk() -> None:
+    """What it shows are names and summaries; `--version` needs even less."""
+    program = """
+import sys
+from s3_checkpoint.cli import main
+try:
+    main()
+finally:
+    ours = ("s3_checkpoint.", "aiobotocore", "botocore", "langgraph")
+    print(*(name for name in sys.modules if name.startswith(ours)), file=sys.stderr)
+"""
+
+    loaded = run("-c", program, "--help").stderr.split()
+
+    assert "s3_checkpoint.cli.app" in loaded
+    assert {name for name in loaded if not name.startswith("s3_checkpoint.cli.")} == {
+        "s3_checkpoint.cli",
+        "s3_checkpoint.errors",
+        "s3_checkpoint._printable",
+    }
+    assert {name for name in loaded if name.startswith("s3_checkpoint.cli.")} == {
+        "s3_checkpoint.cli.app",
+        "s3_checkpoint.cli.exit_codes",
+        "s3_checkpoint.cli.lazy_group",
+        "s3_checkpoint.cli.store_options",
+    }
+
+
+def test_the_command_line_needs_no_click_of_its_own() -> None:
+    """typer has brought its own since 0.26; the extra installs no other."""
+    ended = run("-c", "import sys; sys.modules['click'] = None; from s3_checkpoint.cli import main; main()", "runs")
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "no bucket is named" in ended.stderr
+
+
 def test_an_unknown_command_is_wrong_usage() -> None:
     ended = run("-m", "s3_checkpoint.cli", "no-such-command")
 

@@ -168,7 +168,7 @@ def test_ctrl_c_leaves_no_traceback(cli: Cli, silent_url: tuple[str, socket.sock
     """Exit code 130, and one line."""
     url, server = silent_url
     child = on_terminal(cli, "usage", "--endpoint-url", url)
-    connection, _ = server.accept()  # the request is under way now
+    connection, _ = server.accept()  # the request is in flight now
     connection.recv(1)
 
     child.sendintr()
@@ -218,7 +218,7 @@ def test_prune_all_shows_progress_on_stderr_only(own_runs: Cli) -> None:
     assert "removed" not in text
 
 
-def test_doctor_shows_a_table_and_how_to_mend(three_runs: Cli) -> None:
+def test_doctor_shows_a_table_and_how_to_fix(three_runs: Cli) -> None:
     """A line for each probe, then what each warning means."""
     text, code = shown(on_terminal(three_runs, "doctor"))
 

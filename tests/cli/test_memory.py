@@ -20,6 +20,7 @@ MIB = 1024**2
 MEASURED = """
 import re, sys
 from s3_checkpoint.cli.app import build
+import s3_checkpoint.cli.history, s3_checkpoint.cli.timeline, s3_checkpoint.cli.diff, s3_checkpoint.cli.show
 import s3_checkpoint.checkpointer, s3_checkpoint._s3.store, rich.table, aioboto3  # what every command loads
 def peak():
     return 1024 * int(re.search(r"VmHWM:\\s+([0-9]+) kB", open("/proc/self/status").read())[1])
@@ -36,8 +37,8 @@ def put_states(cli: Cli, states: list[bytes]) -> None:
     for step, body in enumerate(states):
         written = backend.put_object(cli.bucket, keys.state(step), body)
         digest = hashlib.sha256(body).hexdigest()
-        facts = {"format": "1", "schema-version": "1", "digest": digest, "write-id": "w"}
-        written.set_metadata({f"x-amz-meta-{name}": value for name, value in facts.items()})
+        entries = {"format": "1", "schema-version": "1", "digest": digest, "write-id": "w"}
+        written.set_metadata({f"x-amz-meta-{name}": value for name, value in entries.items()})
 
 
 def taken(cli: Cli, *arguments: str) -> int:

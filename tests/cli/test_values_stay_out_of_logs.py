@@ -95,8 +95,8 @@ async def failure(call: Callable[[], Awaitable[object]]) -> str:
 
 async def put(store: MemoryStore, key: str, body: Any, **metadata: str) -> None:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    facts = {"format": "1", "schema-version": "1", "write-id": "w", "digest": compact_digest(data), **metadata}
-    await store.put(key, data, ObjectAttributes(metadata=facts), mode="overwrite")
+    entries = {"format": "1", "schema-version": "1", "write-id": "w", "digest": compact_digest(data), **metadata}
+    await store.put(key, data, ObjectAttributes(metadata=entries), mode="overwrite")
 
 
 def misfits(secret: str) -> list[Any]:
@@ -228,11 +228,11 @@ def test_no_value_is_in_what_a_command_says_of_an_unreadable_step(cli: Cli) -> N
             await checkpointer.save(RUN, 0, {"a": 1})
             objects = checkpointer.objects.store
             for step, body in enumerate([f'{{"a": "{secret}'.encode(), f'{{"a": {secret}}}'.encode()], start=1):
-                facts = {"format": "1", "schema-version": "1", "write-id": "w", "digest": compact_digest(body)}
-                await objects.put(KEYS.state(step), body, ObjectAttributes(metadata=facts), mode="overwrite")
+                entries = {"format": "1", "schema-version": "1", "write-id": "w", "digest": compact_digest(body)}
+                await objects.put(KEYS.state(step), body, ObjectAttributes(metadata=entries), mode="overwrite")
             active = json.dumps([{"node_name": {"a": secret}}]).encode()
-            facts = {"format": "1", "write-id": "w", "digest": compact_digest(active)}
-            await objects.put(KEYS.active(0), active, ObjectAttributes(metadata=facts), mode="overwrite")
+            entries = {"format": "1", "write-id": "w", "digest": compact_digest(active)}
+            await objects.put(KEYS.active(0), active, ObjectAttributes(metadata=entries), mode="overwrite")
 
     asyncio.run(store_it())
     run = str(RUN)

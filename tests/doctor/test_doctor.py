@@ -66,7 +66,7 @@ class RefusesConditions(Wrapper):
 
 
 class ReordersListings(Wrapper):
-    """Lists as a dictionary sorts: capitals beside small letters."""
+    """Lists as a dictionary sorts: capitals among small letters."""
 
     async def list(self, prefix: str, **options: Any) -> Page:
         page = await self.store.list(prefix, **options)
@@ -366,7 +366,7 @@ async def test_the_bucket_probes_see_how_it_is_set_up(settings: S3Settings) -> N
 
 
 async def test_a_fix_names_the_bucket_it_is_for(settings: S3Settings) -> None:
-    """It can be pasted as it stands."""
+    """It can be pasted as it is."""
     async with client_for(settings) as client:
         patient = Patient(S3ObjectStore(client, settings), RunKeys("", UUID(int=9)), settings, client)
         [public_access] = [probe for probe in BUCKET if probe.name == "public-access"]

@@ -9,34 +9,20 @@ from pydantic import JsonValue
 from rich.text import Text
 
 from s3_checkpoint._concurrency.gather import both, each
+from s3_checkpoint._format.json_diff import Change
 from s3_checkpoint._printable import printable
-from s3_checkpoint._views.json_diff import Change
 from s3_checkpoint._views.run_views import changes_between
+from s3_checkpoint.cli.arguments import LINES_SHOWN, Format, NamespaceOption, OutputOption, RunArgument
 from s3_checkpoint.cli.bucket import opened
 from s3_checkpoint.cli.exit_codes import ExitCode
-from s3_checkpoint.cli.look import RunArgument
-from s3_checkpoint.cli.output import (
-    LINES_SHOWN,
-    Format,
-    NamespaceOption,
-    OutputOption,
-    as_json,
-    chosen,
-    cut,
-    write_rows,
-)
-from s3_checkpoint.cli.session import Session, command
+from s3_checkpoint.cli.output import as_json, chosen, cut, write_rows
+from s3_checkpoint.cli.session import Session, session_command
 
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to `app`."""
-    app.command("diff")(diff)
-
-
-@command
-async def diff(
+@session_command
+async def command(
     session: Session,
     *,
     run: RunArgument,

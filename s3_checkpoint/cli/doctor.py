@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-import typer
 from pydantic import JsonValue
 from rich.table import Table
 from rich.text import Text
 
+from s3_checkpoint.cli.arguments import Format, OutputOption
 from s3_checkpoint.cli.exit_codes import ExitCode
-from s3_checkpoint.cli.look import where
-from s3_checkpoint.cli.output import Format, OutputOption, chosen, foreign, write_rows
-from s3_checkpoint.cli.session import Session, command
+from s3_checkpoint.cli.output import chosen, foreign, write_rows
+from s3_checkpoint.cli.session import Session, session_command
 from s3_checkpoint.doctor import Finding, Status, examine
 
 _SHOWN = {
@@ -25,13 +24,8 @@ _SHOWN = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to `app`."""
-    app.command("doctor")(doctor)
-
-
-@command
-async def doctor(session: Session, *, output: OutputOption = None) -> ExitCode | None:
+@session_command
+async def command(session: Session, *, output: OutputOption = None) -> ExitCode | None:
     """Probe a bucket for each thing the library relies on, and say what to do where it does not hold.
 
     Writes some 50 small objects under a run id of its own, and removes them. Exit codes: 0 every promise holds; 1 one
@@ -67,12 +61,12 @@ async def doctor(session: Session, *, output: OutputOption = None) -> ExitCode |
     unclear = [finding.probe for finding in findings if finding.status == Status.INCONCLUSIVE]
     if broken:
         unsafe = "; UNSAFE FOR COMMIT" if any(finding.unsafe for finding in findings) else ""
-        session.note(f"{where(session)}: not every promise holds ({', '.join(broken)}){unsafe}")
+        session.note(f"{session.where}: not every promise holds ({', '.join(broken)}){unsafe}")
         return ExitCode.NO
     if unclear:
-        session.note(f"{where(session)}: inconclusive, answers were lost or made no sense ({', '.join(unclear)})")
+        session.note(f"{session.where}: inconclusive, answers were lost or made no sense ({', '.join(unclear)})")
         return ExitCode.UNAVAILABLE
-    session.note(f"{where(session)}: every promise holds")
+    session.note(f"{session.where}: every promise holds")
     return None
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_checkpoint._views.json_diff import Change, differences, same
+from s3_checkpoint._format.json_diff import Change, differences, same
 
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.0, 1.0, 0.5]) | st.text("ab", max_size=2)
 VALUES = st.recursive(

@@ -1,0 +1,48 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+LINES_SHOWN = 200
+"""A state, a list of changes or of steps longer than this is cut on a terminal, with a note."""
+
+
+class Format(StrEnum):
+    """What rows are written as."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+def duration(text: str | timedelta) -> timedelta:
+    """A time span as people write it: 45s, 90m, 12h, 30d, 2w. `typer.BadParameter` for anything else."""
+    if isinstance(text, timedelta):
+        return text  # a default value comes through here too
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+    number, unit = text[:-1], text[-1:]
+    try:
+        return timedelta(**{units[unit]: float(number)})
+    except (KeyError, ValueError, OverflowError):
+        raise typer.BadParameter(f"{text!r} is not a time span such as 45s, 90m, 12h, 30d or 2w") from None
+
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, or the beginning of one.")]
+StepOption = Annotated[
+    int | None, typer.Option("--step", "-s", min=0, help="Step number.", show_default="the newest step")
+]
+FullOption = Annotated[bool, typer.Option("--full", help="On a terminal, show all of a long state, in the pager.")]
+OutputOption = Annotated[
+    Format | None,
+    typer.Option("--output", "-o", help="table (on a terminal), json, or jsonl: one object a line (in a pipe)."),
+]
+NamespaceOption = Annotated[
+    str, typer.Option("--namespace", help="A subgraph's namespace, instead of the graph itself.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

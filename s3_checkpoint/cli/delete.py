@@ -1,0 +1,69 @@
+"""`delete`: a whole run removed."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from s3_checkpoint._runs.retention import GRACE
+from s3_checkpoint.cli.arguments import DryRunOption, Format, OutputOption, RunArgument, YesOption, duration
+from s3_checkpoint.cli.bucket import no_steps, opened
+from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
+from s3_checkpoint.cli.output import chosen, size
+from s3_checkpoint.cli.removed import report_removed
+from s3_checkpoint.cli.session import Session, ask, session_command
+
+
+@session_command
+async def command(
+    session: Session,
+    *,
+    run: RunArgument,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+    grace: Annotated[
+        timedelta,
+        typer.Option(
+            "--grace",
+            parser=duration,
+            metavar="SPAN",
+            help="Leave active snapshots younger than this that a commit in progress may need; 0s if no worker runs.",
+            show_default="1h",
+        ),
+    ] = GRACE,
+    output: OutputOption = None,
+) -> ExitCode | None:
+    """Delete a whole run: all steps, snapshots and namespaces. Asks first. Stop the run's workers before."""
+    async with opened(session.settings) as bucket:
+        keys = await bucket.run(run)
+        with session.working("listing"):
+            planned = await bucket.admin.delete(keys.run_id, dry_run=True, grace=grace)
+        if not planned.states + planned.snapshots + planned.left:
+            raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
+        if not (yes or dry_run):
+            if not sys.stdin.isatty():
+                raise CommandError("there is nobody to ask; give --yes to delete without asking", ExitCode.USAGE)
+            objects = planned.states + planned.snapshots
+            question = (
+                f"Delete run {keys.run_id}: {planned.states:,} steps, {objects:,} objects, {size(planned.bytes)}?"
+            )
+            if not ask(question):
+                session.note("nothing was deleted")
+                return ExitCode.NO
+        with session.working("deleting"):
+            deleted = planned if dry_run else await bucket.admin.delete(keys.run_id, grace=grace)
+    if chosen(session, output) == Format.TABLE:
+        verb = "would delete" if dry_run else "deleted"
+        objects = deleted.states + deleted.snapshots
+        session.say(f"{verb} run {keys.run_id}: {objects:,} objects, {size(deleted.bytes)}")
+    else:
+        report_removed(session, deleted, output, "", {"run_id": str(keys.run_id)})
+    if deleted.left:
+        session.note(
+            f"{deleted.left:,} active snapshots are left: a commit in progress may need them. "
+            "Delete again in an hour, or with --grace 0s once no worker runs"
+        )
+    return None

@@ -1,0 +1,97 @@
+"""`prune`: old steps removed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from s3_checkpoint._runs.retention import GRACE
+from s3_checkpoint.cli.arguments import DryRunOption, OutputOption, duration
+from s3_checkpoint.cli.bucket import no_steps, opened
+from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
+from s3_checkpoint.cli.removed import report_removed
+from s3_checkpoint.cli.session import Session, session_command
+
+
+@session_command
+async def command(
+    session: Session,
+    *,
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="Run id, or the beginning of one.", show_default=False)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every run in the bucket.")] = False,
+    keep_last: Annotated[int | None, typer.Option("--keep-last", min=1, help="Keep this many newest steps.")] = None,
+    older_than: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--older-than",
+            parser=duration,
+            metavar="SPAN",
+            help="Remove only steps older than this: 45s, 90m, 12h, 30d.",
+        ),
+    ] = None,
+    grace: Annotated[
+        timedelta,
+        typer.Option(
+            "--grace",
+            parser=duration,
+            metavar="SPAN",
+            help="Keep whatever is younger. 0s is for runs whose workers are stopped: beside a worker, "
+            "a pruned step could be committed again.",
+            show_default="1h",
+        ),
+    ] = GRACE,
+    dry_run: DryRunOption = False,
+    output: OutputOption = None,
+) -> None:
+    """Remove old steps of a run, or of every run with --all. The newest step of a run is never removed.
+
+    Say what to keep with --keep-last, --older-than, or both: then a step goes only if both let it go. Safe while
+    workers are committing. Namespaces of subgraphs are pruned by the same rule, each by itself.
+    """
+    if (run is None) != every:
+        raise CommandError("name a run, or give --all for every run", ExitCode.USAGE)
+    if keep_last is None and older_than is None:
+        raise CommandError("say what to keep: --keep-last N, --older-than SPAN, or both", ExitCode.USAGE)
+    async with opened(session.settings) as bucket:
+        if run is not None:
+            keys = await bucket.run(run)
+            with session.working("pruning"):
+                one = await bucket.admin.prune(
+                    keys.run_id, keep_last=keep_last, older_than=older_than, grace=grace, dry_run=dry_run
+                )
+            if not one.kept + one.states:
+                raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
+            report_removed(
+                session, one, output, f"run {one.run_id}", {"run_id": str(one.run_id), "steps": list(one.steps)}
+            )
+            return
+        with _progress(session) as bar:
+            task = bar.add_task("listing runs", total=None)
+            total = len([None async for _ in bucket.admin.runs()])
+            bar.update(task, description="pruning", total=total)
+            removed = await bucket.admin.prune_all(
+                keep_last=keep_last,
+                older_than=older_than,
+                grace=grace,
+                dry_run=dry_run,
+                on_run=lambda _: bar.advance(task),
+            )
+    report_removed(session, removed, output, f"{removed.runs:,} runs in {session.where}", {"runs": removed.runs})
+
+
+def _progress(session: Session) -> Progress:
+    """A bar on stderr, if that is a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=session.err,
+        transient=True,
+        disable=not session.err.is_terminal,
+    )
