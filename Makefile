@@ -1,9 +1,10 @@
 # Every target sets up what it needs, on a machine with only Python 3.11+ and make.
 #   make demo     workers are killed, the run finishes right
-#   make test     all tests; green or red
+#   make test     all tests, with the SDK that aioboto3 pins; green or red
+#   make test-newest, make test-lowest  the same with the newest SDK, and with the lowest bounds
 #   make check    format, lint and strict types
 #   make docs     the site, in docs/_build/html/
-#   make bench    the benchmark suite, this library and its peers (minutes)
+#   make bench    the benchmark suite, beside the peers (minutes)
 #   make package  the Lambda zip, in infra/build/
 #   make constraints  the newest versions of what the zip holds, pinned with hashes
 
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: bench demo docs test test-long test-lowest check format package constraints clean
+.PHONY: bench demo docs test test-long test-newest test-lowest check format package constraints clean
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/s3-checkpoint demo $(ARGS)
@@ -51,6 +52,13 @@ constraints: | $(BIN)/python
 		--custom-compile-command 'make constraints' --output-file infra/worker/constraints.txt \
 		pyproject.toml infra/worker/requirements.txt
 
+# Tests the newest SDK, without aioboto3, in an environment of its own.
+test-newest: | $(BIN)/python
+	@$(PIP) install uv
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-newest
+	@$(BIN)/uv pip install --quiet --python $(VENV)-newest/bin/python -e '.[dev]' 'aiobotocore>=3'
+	@$(VENV)-newest/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+
 # Tests the lower bounds of pyproject.toml, in an environment of its own.
 test-lowest: $(VENV)/dev.stamp
 	@$(BIN)/python -m pip install --quiet uv
@@ -61,34 +69,28 @@ test-lowest: $(VENV)/dev.stamp
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@echo "making a virtual environment in $(VENV)" >&2
 	@$(PYTHON) -m venv $(VENV)
 
-# $(call install,purpose,extra): says which packages are collected, then that they are installed; errors as pip words them.
-define install
-	@echo "setting up $(VENV) for $(1) (once)" >&2
-	@{ $(BIN)/python -m pip --disable-pip-version-check install --progress-bar off -e '.[$(2)]' 2>&1; echo "exit $$?"; } | \
-	awk '/^Collecting / { sub(/[^A-Za-z0-9._-].*/, "", $$2); printf "%s%s", n++ ? " " : "  collecting ", $$2; fflush() } \
-	/^Installing collected/ { printf "%s  installing %d packages ...\n", n ? "\n" : "", split($$0, names, ","); fflush() } \
-	/^ *(ERROR|error|WARNING: .*(fail|Retry))/ { print "\n" $$0 } \
-	/^exit / { code = $$2 } END { print code ? "  pip failed" : "  done"; exit code }' >&2
-endef
-
 $(VENV)/demo.stamp: pyproject.toml | $(BIN)/python
-	$(call install,the demo,demo)
+	@echo "setting up $(VENV) (once) ..." >&2
+	@$(PIP) install -e '.[demo]'
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
-	$(call install,development,dev)
+	@echo "setting up $(VENV) for development (once) ..." >&2
+	@$(PIP) install -e '.[aioboto3,dev]'
 	@touch $@ $(VENV)/demo.stamp
 
 $(VENV)/docs.stamp: pyproject.toml | $(BIN)/python
-	$(call install,the site,docs)
+	@echo "setting up $(VENV) for the site (once) ..." >&2
+	@$(PIP) install -e '.[docs]'
 	@touch $@
 
 $(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
-	$(call install,benchmarks,bench)
+	@echo "setting up $(VENV) for benchmarks (once) ..." >&2
+	@$(PIP) install -e '.[bench]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest infra/build docs/_build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest infra/build docs/_build dist .mypy_cache .pytest_cache .ruff_cache \
+		.hypothesis

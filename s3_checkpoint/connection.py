@@ -36,13 +36,16 @@ class CheckpointerOptions(TypedDict, total=False):
     on_request: OnRequest | None
     """Called after each request, in the task that made it, with a `RequestEvent`: operation, key, bytes, duration,
     attempts, outcome. What it raises is logged and goes no further. Not with `store`."""
+    session: object | None
+    """An `aioboto3.Session` or a session of aiobotocore, to make the client from: its profile, role, region and
+    credentials hold. It stays as it is. Not with `store` or `client`."""
 
 
 class ConnectOptions(CheckpointerOptions, total=False):
     """The options of `connect`."""
 
     client: S3Client | None
-    """An open aioboto3 or aiobotocore S3 client to use instead of making one; it is not closed. Not with `store`."""
+    """An open aiobotocore or aioboto3 S3 client to use instead of making one; it is not closed. Not with `store`."""
 
 
 class Connection(Generic[StateT]):
@@ -91,7 +94,7 @@ class Connection(Generic[StateT]):
 
         client = self._options.get("client")
         if client is None:
-            client = await stack.enter_async_context(client_for(settings))
+            client = await stack.enter_async_context(client_for(settings, self._options.get("session")))
         store = S3ObjectStore(client, settings, self._options.get("on_request"))
         stack.callback(store.close)
         return store
@@ -151,7 +154,7 @@ def connect(
 
     Raises:
         ConfigurationError: Settings are out of bounds, or no bucket is named; on opening, no client can be made (no
-            such profile, a missing extra).
+            such profile, a session of another kind, a missing extra).
         InvalidArgumentError: Options that exclude each other, or something else in the place of `settings`; on opening,
             a schema version, migrations or a state type that cannot be.
     """
@@ -170,9 +173,13 @@ def check_options(call: str, options: Mapping[str, object], known: frozenset[str
 
 def settings_of(settings: S3Settings | str | None, options: CheckpointerOptions) -> S3Settings | None:
     """The settings to follow; None where a store is given and nothing else. Raises as `connect` does."""
+    if options.get("session") is not None and options.get("client") is not None:
+        raise InvalidArgumentError(
+            "session", "given", "does not go with `client`: it is for a client that is made here"
+        )
     if options.get("store") is None:
         return S3Settings.resolve(settings)
-    for name in ("client", "on_request"):
+    for name in ("client", "session", "on_request"):
         if options.get(name) is not None:
             raise InvalidArgumentError(name, "given", "does not go with a store: it is for the requests to a bucket")
     return None if settings is None else S3Settings.resolve(settings)

@@ -5,7 +5,6 @@
     ├── StateEncodingError      change the state: it would not come back as it is
     ├── StateDecodingError      look at the object: what is stored there cannot be trusted
     ├── StepConflictError       resume: another worker committed this step
-    ├── LeaseHeldError          call again later: another worker is at it
     ├── AccessDeniedError       grant the action that is named
     ├── ConfigurationError      mend the settings or the bucket
     ├── StoreUnavailableError   call again with the same arguments
@@ -48,10 +47,6 @@ class InvalidArgumentError(CheckpointError, ValueError):
 
     code = "invalid-argument"
 
-    argument: str
-    value: str
-    reason: str
-
     def __init__(self, argument: str, value: str, reason: str) -> None:
         super().__init__(argument, value, reason)
         self.argument, self.value, self.reason = argument, value, reason
@@ -67,9 +62,6 @@ class StateEncodingError(CheckpointError):
     """
 
     code = "state-encoding"
-
-    path: str
-    reason: str
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
@@ -88,10 +80,6 @@ class StateDecodingError(CheckpointError):
 
     code = "state-decoding"
 
-    bucket: str
-    key: str
-    reason: str
-
     def __init__(self, bucket: str, key: str, reason: str) -> None:
         super().__init__(bucket, key, reason)
         self.bucket, self.key, self.reason = bucket, key, reason
@@ -109,11 +97,6 @@ class StepConflictError(CheckpointError):
 
     code = "step-conflict"
 
-    run_id: UUID
-    step: int
-    winner: str
-    detail: str
-
     def __init__(self, run_id: UUID, step: int, winner: str, detail: str = "") -> None:
         super().__init__(run_id, step, winner, detail)
         self.run_id, self.step, self.winner, self.detail = run_id, step, winner, detail
@@ -124,43 +107,10 @@ class StepConflictError(CheckpointError):
         )
 
 
-class LeaseHeldError(CheckpointError):
-    """Another worker holds the lease, or this one has lost it. Call again later, after `seconds_left` at the latest.
-
-    `holder` and `purpose` are what that worker said of itself: empty where none is known to hold it. `detail` says how
-    a lease that was held has been lost; it is empty for one that was never had.
-    """
-
-    code = "lease-held"
-    retryable = True
-
-    def __init__(self, bucket: str, key: str, holder: str, purpose: str, seconds_left: float, detail: str = "") -> None:
-        super().__init__(bucket, key, holder, purpose, seconds_left, detail)
-        self.bucket, self.key, self.holder, self.purpose = bucket, key, holder, purpose
-        self.seconds_left, self.detail = seconds_left, detail
-
-    def _sentence(self) -> str:
-        what = "this worker does not hold the lease any more" if self.detail else "another worker holds the lease"
-        left = f"{self.seconds_left:.0f}" if self.seconds_left else ""
-        return f"{what}; call again later. " + _facts(
-            holder=self.holder,
-            purpose=self.purpose,
-            seconds_left=left,
-            detail=self.detail,
-            bucket=self.bucket,
-            key=self.key,
-        )
-
-
 class AccessDeniedError(CheckpointError):
     """The credentials may not do this; grant `action`. A denied write wrote nothing."""
 
     code = "access-denied"
-
-    bucket: str
-    key: str
-    action: str
-    detail: str
 
     def __init__(self, bucket: str, key: str, action: str, detail: str = "") -> None:
         super().__init__(bucket, key, action, detail)
@@ -182,10 +132,6 @@ class ConfigurationError(CheckpointError):
 
     code = "configuration"
 
-    problem: str
-    bucket: str
-    detail: str
-
     def __init__(self, problem: str, bucket: str = "", detail: str = "") -> None:
         super().__init__(problem, bucket, detail)
         self.problem, self.bucket, self.detail = problem, bucket, detail
@@ -203,12 +149,6 @@ class StoreUnavailableError(CheckpointError):
 
     code = "store-unavailable"
     retryable = True
-
-    operation: str
-    bucket: str
-    key: str
-    outcome_unknown: bool
-    detail: str
 
     def __init__(self, operation: str, bucket: str, key: str, *, outcome_unknown: bool, detail: str = "") -> None:
         super().__init__(operation, bucket, key)
@@ -243,8 +183,6 @@ class LifecycleError(CheckpointError):
 
     code = "lifecycle"
 
-    problem: str
-
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
         self.problem = problem
@@ -261,12 +199,6 @@ class StoreError(CheckpointError):
     """
 
     code = "store"
-
-    operation: str
-    bucket: str
-    key: str
-    detail: str
-    outcome_unknown: bool
 
     def __init__(self, operation: str, bucket: str, key: str, detail: str, *, outcome_unknown: bool = False) -> None:
         super().__init__(operation, bucket, key, detail)

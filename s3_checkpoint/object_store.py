@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias, overload
+from typing import Literal, NamedTuple, Protocol, TypeAlias, overload
 
 from s3_checkpoint.errors import StoreError
 
@@ -113,8 +113,7 @@ class ListedLines(Sequence[ListedObject]):
     __slots__ = ("_sizes", "_times", "keys")
 
     def __init__(self, keys: Sequence[str], sizes: Sequence[int], times: Sequence[datetime]) -> None:
-        self.keys: Sequence[str] = keys
-        self._sizes, self._times = sizes, times
+        self.keys, self._sizes, self._times = keys, sizes, times
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -134,7 +133,7 @@ class ListedLines(Sequence[ListedObject]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
-    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as of a list
+    __hash__ = None  # type: ignore[assignment]  # as of a list
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
-import aioboto3
 import pytest
 from pydantic import SecretStr, ValidationError
 
@@ -24,7 +23,7 @@ from s3_checkpoint import (
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.settings import S3Options
-from tests.s3.sdk_requests import logged_client
+from tests.s3.sdk_requests import logged_client, new_session
 from tests.states import RUN, Counter
 
 
@@ -320,9 +319,8 @@ async def test_owner_and_key_are_sent_with_every_request(new_settings: Callable[
 
 
 async def test_an_injected_client_is_used_and_not_closed(settings: S3Settings, moto_url: str) -> None:
-    """It belongs to whoever made it."""
-    session = aioboto3.Session(aws_access_key_id="x", aws_secret_access_key="y", region_name="us-east-1")
-    async with session.client("s3", endpoint_url=moto_url) as client:
+    """It belongs to the caller."""
+    async with new_session("x").create_client("s3", endpoint_url=moto_url, region_name="us-east-1") as client:
         async with connect(Counter, settings, client=client) as checkpointer:
             await checkpointer.save(RUN, 0, Counter(n=0))
 

@@ -1,8 +1,8 @@
 """An open S3 client from settings: one for the life of a checkpointer.
 
-The session is aiobotocore's own, the one inside aioboto3's: the same credential chain, profiles and configuration
-files, without importing boto3's resources. A cold start feels the difference. The AWS configuration holds wherever the
-settings say nothing: endpoint, addressing style, checksums, FIPS and dual-stack endpoints, proxies, CA bundle.
+The session is aiobotocore's, or one that the caller gives: aiobotocore's too, or aioboto3's, which holds one of those.
+The AWS configuration holds wherever the settings say nothing: endpoint, addressing style, checksums, FIPS and
+dual-stack endpoints, proxies, CA bundle.
 """
 
 from __future__ import annotations
@@ -35,19 +35,34 @@ _COMPATIBLE_REGION = "us-east-1"
 
 
 @asynccontextmanager
-async def client_for(settings: S3Settings) -> AsyncIterator[S3Client]:
-    """A client made as the settings say, open inside the block. No request is made but what the credential chain needs.
+async def client_for(settings: S3Settings, session: object | None = None) -> AsyncIterator[S3Client]:
+    """An S3 client made from the settings, open inside the block.
 
-    Raises `ConfigurationError` for a profile that is not there and the like.
+    Requests: none to S3; those of the credential chain.
+
+    Args:
+        settings: Where to, and how.
+        session: An `aioboto3.Session` or an aiobotocore `AioSession`, used for credentials and configuration and
+            otherwise left as it is. Default: a new one, with the credentials or profile of the settings.
+
+    Yields:
+        The client; it is closed on leaving.
+
+    Raises:
+        ConfigurationError: No such profile, a session of another kind, settings that contradict the session, or
+            anything else on this machine that keeps a client from being made.
     """
     async with AsyncExitStack() as stack:
         try:
-            try:
-                client, rules = await _open(stack, settings, faster=True)
-            except (AttributeError, TypeError, LookupError) as error:
-                # Reading faster reaches into the SDK; where that is not as expected, it is left as it is.
-                logger.warning("descriptions are not read faster: %s", type(error).__name__)
-                client, rules = await _open(stack, settings, faster=False)
+            if session is not None:
+                client, rules = await _open_with(stack, settings, session)
+            else:
+                try:
+                    client, rules = await _open(stack, settings, faster=True)
+                except (AttributeError, TypeError, LookupError) as error:
+                    # Reading faster reaches into the SDK; where that is not as expected, it is left as it is.
+                    logger.warning("descriptions are not read faster: %s", type(error).__name__)
+                    client, rules = await _open(stack, settings, faster=False)
         except ConfigurationError as error:
             raise ConfigurationError(error.problem, settings.bucket, error.detail) from error.__cause__
         except Exception as error:
@@ -62,7 +77,8 @@ async def client_for(settings: S3Settings) -> AsyncIterator[S3Client]:
             raise ConfigurationError(
                 f"no S3 client can be made: {described(error)}; {problem}", settings.bucket
             ) from error
-        tune(client, rules)
+        # A session that was given may have handlers of its own for the events that prepared requests leave out.
+        tune(client, rules, prepared=session is None)
         yield client
 
 
@@ -79,37 +95,67 @@ async def _open(stack: AsyncExitStack, settings: S3Settings, *, faster: bool) ->
             secret.get_secret_value() if secret else None,
             token.get_secret_value() if token else None,
         )
-    configured = _aws_endpoint_url(session)
-    compatible = settings.endpoint_url is not None or configured is not None
-    for url in (settings.endpoint_url, configured):
-        if url is not None and "@" in urlsplit(url).netloc:
-            raise ConfigurationError(
-                "the endpoint's URL holds a user or a password, and S3 has none: requests are signed with keys; "
-                "take them out of `endpoint_url`, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL"
-            )
-    client: S3Client = await stack.enter_async_context(
-        session.create_client(
-            "s3",
-            region_name=settings.region_name
-            or session.get_config_variable("region")
-            or (_COMPATIBLE_REGION if compatible else None),
-            endpoint_url=settings.endpoint_url,
-            config=AioConfig(
-                http_session_cls=OneHostSession,
-                connect_timeout=settings.connect_timeout_s,
-                read_timeout=settings.read_timeout_s,
-                max_pool_connections=settings.max_connections,
-                retries={"mode": "standard", "total_max_attempts": settings.max_attempts},
-                user_agent=_user_agent(session),
-                **_for_compatible(session) if compatible else {},
-                s3=_addressing(session, settings, compatible=compatible),
-            ),
-        )
+    user_agent = _user_agent(session)
+    client = await stack.enter_async_context(
+        session.create_client("s3", **_options(session, settings), config=_config(session, settings, user_agent))
     )
     rules = None
     if faster:
         rules = loader.load_service_model("s3", "endpoint-rule-set-1").get("rules")
     return client, rules
+
+
+async def _open_with(stack: AsyncExitStack, settings: S3Settings, session: object) -> tuple[S3Client, object]:
+    """The same through a session that the caller made and may use for other things."""
+    if settings.access_key_id is not None or settings.profile_name is not None:
+        raise ConfigurationError(
+            "credentials come from the session or from the settings, not from both; leave out `session`, or "
+            "`access_key_id` and `profile_name` (S3_CHECKPOINT_ACCESS_KEY_ID, S3_CHECKPOINT_PROFILE_NAME)"
+        )
+    inside = getattr(session, "_session", session)  # aioboto3's holds one of aiobotocore's
+    if not isinstance(inside, AioSession):
+        raise ConfigurationError(
+            "`session` must be an aioboto3.Session, or a session of aiobotocore (aiobotocore.session.get_session())",
+            detail=f"{type(session).__module__}.{type(session).__qualname__}",
+        )
+    client = await stack.enter_async_context(
+        inside.create_client("s3", **_options(inside, settings), config=_config(inside, settings, None))
+    )
+    rules = inside.get_component("data_loader").load_service_model("s3", "endpoint-rule-set-1").get("rules")
+    return client, rules
+
+
+def _is_compatible(session: AioSession, settings: S3Settings) -> bool:
+    """Whether the client is one for an S3-compatible store, named by the settings or by the AWS configuration."""
+    return settings.endpoint_url is not None or _aws_endpoint_url(session) is not None
+
+
+def _options(session: AioSession, settings: S3Settings) -> dict[str, str | None]:
+    for url in (settings.endpoint_url, _aws_endpoint_url(session)):
+        if url is not None and "@" in urlsplit(url).netloc:
+            raise ConfigurationError(
+                "the endpoint's URL holds a user or a password, and S3 has none: requests are signed with keys; "
+                "take them out of `endpoint_url`, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL"
+            )
+    region = settings.region_name or session.get_config_variable("region")
+    if not region and _is_compatible(session, settings):
+        region = _COMPATIBLE_REGION
+    return {"region_name": region, "endpoint_url": settings.endpoint_url}
+
+
+def _config(session: AioSession, settings: S3Settings, user_agent: str | None) -> AioConfig:
+    compatible = _is_compatible(session, settings)
+    addressing = _addressing(session, settings, compatible=compatible)
+    return AioConfig(
+        http_session_cls=OneHostSession,
+        connect_timeout=settings.connect_timeout_s,
+        read_timeout=settings.read_timeout_s,
+        max_pool_connections=settings.max_connections,
+        retries={"mode": "standard", "total_max_attempts": settings.max_attempts},
+        **{"user_agent": user_agent} if user_agent else {},
+        **_for_compatible(session) if compatible else {},
+        **{"s3": addressing} if addressing else {},  # one without a style would hide the session's own
+    )
 
 
 def _aws_endpoint_url(session: AioSession) -> str | None:
@@ -158,5 +204,5 @@ def _user_agent(session: AioSession) -> str:
     """What the session says of itself, put together once; the SDK would put more together twice for every request."""
     application = session.get_config_variable("user_agent_appid")
     text = f"s3-checkpoint {session.user_agent()}" + (f" app/{application}" if application else "")
-    session.user_agent_extra = ""  # stands in `text`; the SDK would put it behind that once more
+    session.user_agent_extra = ""  # is in `text`; the SDK would append it once more
     return text

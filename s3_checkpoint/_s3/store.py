@@ -19,7 +19,7 @@ from s3_checkpoint._s3.http_session import DRIP, SLOWEST
 from s3_checkpoint._s3.list_parser import LINES
 from s3_checkpoint._s3.prepared_requests import S3Requests
 from s3_checkpoint._s3.request_scope import EXCHANGE_ERRORS, S3Door, code_of, status_of
-from s3_checkpoint._s3.tuning import is_tuned
+from s3_checkpoint._s3.tuning import may_prepare
 from s3_checkpoint.errors import CheckpointError, StateDecodingError, StoreError, StoreUnavailableError
 from s3_checkpoint.object_store import (
     PAGE_KEYS,
@@ -66,7 +66,7 @@ class S3ObjectStore:
         self._asked = one_host(client)
         events.register_first(_EACH_ANSWER, vet_region, unique_id=_REGIONS, unique_id_uses_count=True)
         self._settings = settings
-        self._requests = S3Requests(self._asked, prepared=is_tuned(client))
+        self._requests = S3Requests(self._asked, prepared=may_prepare(client))
         self._common: dict[str, Any] = {"Bucket": settings.bucket}
         if settings.expected_bucket_owner:
             self._common["ExpectedBucketOwner"] = settings.expected_bucket_owner

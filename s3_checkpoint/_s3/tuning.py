@@ -27,11 +27,14 @@ KEY_PARAMETERS = frozenset({"Key", "Prefix", "CopySource"})
 """Parameters of the endpoint rules that differ from request to request."""
 
 _NAMES_KEY = re.compile(rb'"ref":"(?:%b)"|\{(?:%b)[}#]' % ((b"|".join(map(str.encode, sorted(KEY_PARAMETERS))),) * 2))
-_tuned: WeakSet[Any] = WeakSet()
+_preparable: WeakSet[Any] = WeakSet()
 
 
-def tune(client: Any, endpoint_rules: object) -> None:
-    """Lowers the CPU and the round trips of every request of this client, whose endpoints follow these rules."""
+def tune(client: Any, endpoint_rules: object, *, prepared: bool = True) -> None:
+    """Lowers the CPU and the round trips of every request of this client, whose endpoints follow these rules.
+
+    `prepared`: its requests may be prepared too (`prepared_requests`).
+    """
     events = client.meta.events
     # With the service left open it comes before the SDK's own handler, which parses the answer in search of an error.
     events.register("before-parse.*.ListObjectsV2", take_lines_out)
@@ -39,12 +42,13 @@ def tune(client: Any, endpoint_rules: object) -> None:
         events.unregister("before-call.s3", add_expect_header)
         events.register("before-call.s3", _ask_first_when_large)
     _share_endpoints(client, endpoint_rules)
-    _tuned.add(client)
+    if prepared:
+        _preparable.add(client)
 
 
-def is_tuned(client: Any) -> bool:
-    """Whether it has been made here, and nobody else counts on how it works inside."""
-    return client in _tuned
+def may_prepare(client: Any) -> bool:
+    """Whether requests of this client may be prepared: it was made here, of a session that was made here."""
+    return client in _preparable
 
 
 def rules_name_keys(rules: object) -> bool:

@@ -101,7 +101,7 @@ async def credentials(patient: Patient) -> Verdict:
     """Who the store takes us for."""
     if patient.client is None:
         return skipped("no network")
-    import aioboto3
+    from aiobotocore.session import AioSession
     from botocore.exceptions import BotoCoreError, ClientError
 
     settings = patient.settings
@@ -109,8 +109,7 @@ async def credentials(patient: Patient) -> Verdict:
         source, key = "settings", settings.access_key_id
     else:
         try:
-            session = aioboto3.Session(profile_name=settings.profile_name)
-            found = await session.get_credentials()
+            found = await AioSession(profile=settings.profile_name).get_credentials()
             frozen = await found.get_frozen_credentials() if found is not None else None
         except (BotoCoreError, ClientError) as error:
             return failed(f"{type(error).__name__}: {error}"[:200])
@@ -125,20 +124,19 @@ async def credentials(patient: Patient) -> Verdict:
 
 async def _caller(profile: str | None, patient: Patient) -> str:
     """The ARN the credentials belong to, as AWS STS tells it; empty if it does not."""
-    import aioboto3
+    from aiobotocore.session import AioSession
     from botocore.exceptions import BotoCoreError, ClientError
 
     settings = patient.settings
     secret, token = settings.secret_access_key, settings.session_token
-    session = aioboto3.Session(
-        profile_name=profile,
-        region_name=patient.client.meta.region_name if patient.client is not None else None,
-        aws_access_key_id=settings.access_key_id,
-        aws_secret_access_key=secret.get_secret_value() if secret else None,
-        aws_session_token=token.get_secret_value() if token else None,
-    )
+    options = {
+        "region_name": patient.client.meta.region_name if patient.client is not None else None,
+        "aws_access_key_id": settings.access_key_id,
+        "aws_secret_access_key": secret.get_secret_value() if secret else None,
+        "aws_session_token": token.get_secret_value() if token else None,
+    }
     try:
-        async with session.client("sts") as sts:
+        async with AioSession(profile=profile).create_client("sts", **options) as sts:
             return f", {(await sts.get_caller_identity())['Arn']}"
     except (BotoCoreError, ClientError) as error:
         return f", identity unknown ({type(error).__name__})"

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import aioboto3
 from aiobotocore.config import AioConfig
 from botocore.handlers import add_expect_header
 
@@ -33,6 +32,8 @@ class BareClient:
 @asynccontextmanager
 async def default_client(url: str, **config: Any) -> AsyncIterator[Any]:
     """aioboto3's client as it comes, but for 64 connections."""
+    import aioboto3
+
     settings = AioConfig(max_pool_connections=64, **config)
     async with aioboto3.Session().client("s3", endpoint_url=url, region_name="us-east-1", config=settings) as client:
         yield client

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import aioboto3
 import pytest
+from aiobotocore.session import AioSession
 
 from tests.benchmarks import report, side_by_side
 from tests.benchmarks.cold_start import ColdStart
@@ -61,7 +61,7 @@ async def test_a_long_history_takes_few_requests_on_the_wire(stub: StubProcess, 
 
 async def test_the_stub_answers_as_s3_does(stub: StubProcess) -> None:
     """Pages, prefixes, conditions, absence, batch deletes."""
-    async with aioboto3.Session().client("s3", endpoint_url=stub.url, region_name="us-east-1") as client:
+    async with AioSession().create_client("s3", endpoint_url=stub.url, region_name="us-east-1") as client:
         for key in ("a/1", "a/2", "b c", "d"):
             await client.put_object(Bucket="x", Key=key, Body=key.encode(), Metadata={"name": "value"})
         page = await client.list_objects_v2(Bucket="x", MaxKeys=2, Delimiter="/")

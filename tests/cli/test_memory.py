@@ -21,7 +21,8 @@ MEASURED = """
 import re, sys
 from s3_checkpoint.cli.app import build
 import s3_checkpoint.cli.history, s3_checkpoint.cli.timeline, s3_checkpoint.cli.diff, s3_checkpoint.cli.show
-import s3_checkpoint.checkpointer, s3_checkpoint._s3.store, rich.table, aioboto3  # what every command loads
+import s3_checkpoint.checkpointer, s3_checkpoint._s3.store, s3_checkpoint._s3.client
+import rich.table  # what every command loads
 def peak():
     return 1024 * int(re.search(r"VmHWM:\\s+([0-9]+) kB", open("/proc/self/status").read())[1])
 before = peak()

@@ -18,7 +18,7 @@ from tests.langgraph.counting import at, chain, put
 
 PREFIX = "team/app"
 LARGE = {"text": "x" * 70_000}
-"""Stored as an object of its own."""
+"""Stored by itself, beside the checkpoint."""
 
 
 @pytest.fixture

@@ -212,7 +212,7 @@ def test_a_saver_left_open_at_exit_says_nothing(shared_settings: S3Settings) -> 
 def test_constructing_one_does_not_import_the_sdk() -> None:
     code = (
         "import sys; from s3_checkpoint.langgraph import S3Saver; "
-        "S3Saver.from_conn_string('s3://bucket'); print('aioboto3' in sys.modules)"
+        "S3Saver.from_conn_string('s3://bucket'); print('aiobotocore' in sys.modules)"
     )
 
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from aiobotocore.session import AioSession
+
 from s3_checkpoint import S3Settings
 from s3_checkpoint._s3.client import client_for
 
@@ -27,6 +29,13 @@ class RequestLog:
         counted = Counter(operation for operation, _ in self.requests)
         self.requests.clear()
         return dict(counted)
+
+
+def new_session(access_key: str) -> AioSession:
+    """A session of an application, with explicit credentials."""
+    session = AioSession()
+    session.set_credentials(access_key, "secret")
+    return session
 
 
 @asynccontextmanager

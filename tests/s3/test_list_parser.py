@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import quote_plus
 from xml.sax.saxutils import escape
 
-import aioboto3
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -19,6 +18,7 @@ from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.list_parser import LINES, split_listing, take_lines_out
 from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.object_store import ListedLines, ListedObject, ObjectAttributes, Page
+from tests.s3.sdk_requests import new_session
 
 ODD_KEYS = ["a b", "a+b", "a%20b", "a&b<c>", "ä/ö", "'quoted'", "a/1", "a/2", "b/1", "日本"]
 TIME = "2026-01-02T03:04:05.678Z"
@@ -115,8 +115,9 @@ async def test_a_tuned_client_and_the_sdks_own_list_alike(
 ) -> None:
     """Keys with every kind of odd character, page by page, with and without common prefixes."""
     settings = new_settings()
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
-    async with client_for(settings) as tuned, session.client("s3", endpoint_url=settings.endpoint_url) as plain:
+    session = new_session("testing")
+    plain_client = session.create_client("s3", region_name="us-east-1", endpoint_url=settings.endpoint_url)
+    async with client_for(settings) as tuned, plain_client as plain:
         stores = [S3ObjectStore(tuned, settings), S3ObjectStore(plain, settings)]
         for key in ODD_KEYS:
             await stores[0].put(key, key.encode(), ObjectAttributes(), mode="overwrite")

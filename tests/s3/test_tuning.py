@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import aioboto3
 import pytest
 from aiobotocore.session import AioSession
 from botocore.exceptions import DataNotFoundError, UnknownServiceError
@@ -21,7 +20,7 @@ from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint._s3.tuning import ASKS_FIRST_BYTES, rules_name_keys, tune
 from s3_checkpoint.object_store import ObjectAttributes
 from tests.benchmarks.stub_process import StubProcess, running_stub
-from tests.s3.sdk_requests import logged_client
+from tests.s3.sdk_requests import logged_client, new_session
 from tests.states import RUN, Counter
 
 KEYS = RunKeys("", UUID(int=1))
@@ -117,9 +116,8 @@ async def test_no_endpoint_rule_names_a_key() -> None:
 @pytest.mark.parametrize("rules", [None, [{"conditions": [{"fn": "isSet", "argv": [{"ref": "Key"}]}]}]])
 async def test_rules_that_name_keys_keep_the_sdks_own_way(stub_settings: S3Settings, rules: object) -> None:
     """Each key is then asked about for itself; so it is where there are no rules to look at."""
-    session = AioSession()
-    session.set_credentials("a", "b")
-    async with session.create_client("s3", region_name="us-east-1", endpoint_url=stub_settings.endpoint_url) as client:
+    url = stub_settings.endpoint_url
+    async with new_session("a").create_client("s3", region_name="us-east-1", endpoint_url=url) as client:
         tune(client, rules)
         assert "resolve_endpoint" not in vars(client._ruleset_resolver._provider)
 
@@ -160,8 +158,7 @@ async def test_the_user_agent_is_the_same_for_every_request(
 
 async def test_a_client_handed_in_is_left_as_it_is(stub_settings: S3Settings, stub: StubProcess) -> None:
     """Its events, its endpoint provider; and all calls work through it."""
-    session = aioboto3.Session("a", "b", region_name="us-east-1")
-    async with session.client("s3", endpoint_url=stub.url) as client:
+    async with new_session("a").create_client("s3", region_name="us-east-1", endpoint_url=stub.url) as client:
         before = client.meta.events._emitter._handlers.prefix_search("before-call.s3.PutObject")
         async with connect(Counter, stub_settings, client=client) as checkpointer:
             for step in range(3):
