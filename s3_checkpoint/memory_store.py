@@ -139,9 +139,9 @@ class MemoryStore:
         self._objects[key] = StoredObject(body, ObjectHead(attributes, etag, len(body), self._now()))
         return etag
 
-    def _line(self, key: str) -> tuple[int, datetime]:
+    def _line(self, key: str) -> tuple[int, datetime, str]:
         head = self._objects[key].head
-        return head.size, head.last_modified
+        return head.size, head.last_modified, head.etag.strip('"')
 
     def _as_listed(self, objects: Sequence[ListedObject]) -> Sequence[ListedObject]:
         """A directory bucket promises no order; reversing within the page makes code that relies on one fail."""

@@ -97,23 +97,29 @@ class Refused:
 
 
 class ListedObject(NamedTuple):
-    """A line of a listing. `size` is in bytes as stored; `last_modified` is in UTC."""
+    """An entry of a listing. `size` is in bytes as stored; `last_modified` is in UTC."""
 
     key: str
     size: int
     last_modified: datetime
+    etag: str = ""
+    """Without quotes; empty where the store does not tell it."""
 
 
 class ListedLines(Sequence[ListedObject]):
-    """The lines of a listing in columns, as a store that has them so may give them: each is made when it is asked for.
+    """The entries of a listing in columns, as a store that has them so may give them: each is made when asked for.
 
-    Most of who lists want the keys alone, and a thousand lines take longer to make than to read.
+    Most callers want the keys alone, and a thousand entries take longer to make than to read.
     """
 
-    __slots__ = ("_sizes", "_times", "keys")
+    __slots__ = ("_etags", "_sizes", "_times", "keys")
 
-    def __init__(self, keys: Sequence[str], sizes: Sequence[int], times: Sequence[datetime]) -> None:
-        self.keys, self._sizes, self._times = keys, sizes, times
+    def __init__(
+        self, keys: Sequence[str], sizes: Sequence[int], times: Sequence[datetime], etags: Sequence[str] = ()
+    ) -> None:
+        self.keys: Sequence[str] = keys
+        self._sizes, self._times = sizes, times
+        self._etags = etags or [""] * len(keys)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -124,11 +130,11 @@ class ListedLines(Sequence[ListedObject]):
     def __getitem__(self, index: slice) -> ListedLines: ...
     def __getitem__(self, index: int | slice) -> ListedObject | ListedLines:
         if isinstance(index, slice):
-            return ListedLines(self.keys[index], self._sizes[index], self._times[index])
-        return ListedObject(self.keys[index], self._sizes[index], self._times[index])
+            return ListedLines(self.keys[index], self._sizes[index], self._times[index], self._etags[index])
+        return ListedObject(self.keys[index], self._sizes[index], self._times[index], self._etags[index])
 
     def __iter__(self) -> Iterator[ListedObject]:
-        return map(ListedObject, self.keys, self._sizes, self._times)
+        return map(ListedObject, self.keys, self._sizes, self._times, self._etags)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)

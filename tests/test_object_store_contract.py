@@ -124,6 +124,17 @@ class TestObjectStoreContract:
 
         assert await _keys(store, "p/") == sorted((k for k in keys if k.startswith("p/")), key=str.encode)
 
+    async def test_listing_tells_the_etag_that_put_and_head_tell(self, store: ObjectStore) -> None:
+        """Without quotes, whatever the other two have."""
+        written = [await store.put(f"e/{n}", f"body {n}".encode(), PLAIN, mode="overwrite") for n in range(3)]
+
+        page = await store.list("e/")
+        listed = [line.etag for line in page.objects]
+
+        assert listed == [one.etag.strip('"') for one in written if isinstance(one, Written)]
+        assert len(set(listed)) == 3
+        assert all(listed)
+
     async def test_listing_starts_after_a_key_that_need_not_exist(self, store: ObjectStore) -> None:
         """Exclusive."""
         for n in range(5):

@@ -14,12 +14,13 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 LINES = "s3_checkpoint_lines"
-"""The entry of a parsed answer that holds the lines taken out before: all keys, all sizes, all times."""
+"""The entry of a parsed answer that holds the lines taken out before: all keys, all sizes, all times, all ETags."""
 
-Lines = tuple[list[str], list[int], list[datetime]]
+Lines = tuple[list[str], list[int], list[datetime], list[str]]
 
 _KEY = re.compile(rb"<Key>([^<]+)</Key>")
 _SIZE = re.compile(rb"<Size>([0-9]+)</Size>")
+_ETAG = re.compile(rb"<ETag>(?:&quot;|&#34;|\")?([^<&\"]+)(?:&quot;|&#34;|\")?</ETag>")
 _TIME = re.compile(rb"<LastModified>([0-9T:.-]+Z)</LastModified>")
 
 
@@ -62,4 +63,6 @@ def split_listing(body: bytes) -> tuple[Lines, bytes] | None:
         moments = list(map(datetime.fromisoformat, b"\n".join(times).decode().split("\n")))
     except ValueError:
         return None
-    return (names, list(map(int, sizes)), moments), rest
+    etags = _ETAG.findall(body)
+    told = b"\n".join(etags).decode(errors="replace").split("\n") if len(etags) == count else [""] * count
+    return (names, list(map(int, sizes)), moments, told), rest

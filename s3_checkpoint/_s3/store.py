@@ -204,7 +204,8 @@ class S3ObjectStore:
             columns: Any = answer.get(LINES)
             if columns is None:
                 contents = answer.get("Contents", ())
-                columns = ([line[name] for line in contents] for name in ("Key", "Size", "LastModified"))
+                columns = [[line[name] for line in contents] for name in ("Key", "Size", "LastModified")]
+                columns.append([str(line.get("ETag", "")).strip('"') for line in contents])
             groups = [group["Prefix"] for group in answer.get("CommonPrefixes", ())]
             page = Page(ListedLines(*columns), groups, next_token)
             check_prefix(self, prefix, page)

@@ -55,7 +55,7 @@ def test_lines_are_read_in_whatever_order_their_elements_stand(
 
     moment = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
     assert split is not None
-    assert split[0] == (keys, list(range(len(keys))), [moment] * len(keys))
+    assert split[0] == (keys, list(range(len(keys))), [moment] * len(keys), ["x"] * len(keys))
     assert split[1] == _answer(*[space + behind for _ in keys])
 
 
@@ -93,6 +93,18 @@ def test_an_answer_written_otherwise_is_left_to_the_sdk(body: bytes) -> None:
     take_lines_out(response, found)
 
     assert (response, found) == ({"status_code": 200, "body": body}, {})
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [("&quot;a-2&quot;", "a-2"), ("&#34;b&#34;", "b"), ('"c"', "c"), ("d", "d"), ("", ""), ("e&amp;", ""), ("é", "é")],
+)
+def test_etags_are_told_without_quotes_and_left_empty_where_they_are_odd(written: str, told: str) -> None:
+    """A store that lists no ETags, or odd ones, is listed all the same."""
+    split = split_listing(_answer(_line(ETag=written), _line(ETag=written)))
+
+    assert split is not None
+    assert split[0][3] == [told, told]
 
 
 def test_only_a_success_is_read() -> None:
