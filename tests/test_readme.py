@@ -144,17 +144,18 @@ def _commands(name: str) -> Iterator[tuple[Block, str]]:
 COMMANDS = list(_commands("s3-checkpoint"))
 
 
-@pytest.mark.parametrize(("block", "command"), COMMANDS, ids=[f"{block} {command}" for block, command in COMMANDS])
-def test_commands_exist_with_their_options(block: Block, command: str) -> None:
+@pytest.mark.parametrize(("block", "line"), COMMANDS, ids=[f"{block} {line}" for block, line in COMMANDS])
+def test_commands_exist_with_their_options(block: Block, line: str) -> None:
     """Each `s3-checkpoint …` of a shell block is parsed by the command itself; nothing is run."""
-    words = shlex.split(command)[1:]
-    at: Any = get_command(build())
-    while hasattr(at, "commands"):
-        assert words, command
-        assert words[0] in at.commands, command
-        at = at.commands[words.pop(0)]
+    words = shlex.split(line)[1:]
+    command: Any = get_command(build())
+    context = command.make_context("s3-checkpoint", words[:0], resilient_parsing=True)
+    while hasattr(command, "get_command"):
+        name = words.pop(0)
+        command = command.get_command(context, name)
+        assert command is not None, name
 
-    at.make_context("s3-checkpoint", words)
+    command.make_context(name, words, parent=context)
 
 
 MAKE = list(_commands("make"))
