@@ -149,11 +149,9 @@ def test_commands_exist_with_their_options(block: Block, line: str) -> None:
     """Each `s3-checkpoint …` of a shell block is parsed by the command itself; nothing is run."""
     words = shlex.split(line)[1:]
     command: Any = get_command(build())
-    context = command.make_context("s3-checkpoint", words[:0], resilient_parsing=True)
-    while hasattr(command, "get_command"):
-        name = words.pop(0)
-        command = command.get_command(context, name)
-        assert command is not None, name
+    context = command.context_class(command, info_name="s3-checkpoint")
+    while hasattr(command, "resolve_command"):
+        name, command, words = command.resolve_command(context, words)
 
     command.make_context(name, words, parent=context)
 
