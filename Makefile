@@ -4,7 +4,7 @@
 #   make test-newest, make test-lowest  the same with the newest SDK, and with the lowest bounds
 #   make check    format, lint and strict types
 #   make docs     the site, in docs/_build/html/
-#   make bench    the benchmark suite, beside the peers (minutes)
+#   make bench    the benchmark suite, this library and its peers (minutes)
 #   make package  the Lambda zip, in infra/build/
 #   make constraints  the newest versions of what the zip holds, pinned with hashes
 
@@ -69,26 +69,35 @@ test-lowest: $(VENV)/dev.stamp
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "making a virtual environment in $(VENV)" >&2
 	@$(PYTHON) -m venv $(VENV)
 
+comma := ,
+
+# $(call install,purpose,extra): says which packages are collected, then that they are installed; errors as pip words them.
+define install
+	@echo "setting up $(VENV) for $(1) (once)" >&2
+	@{ $(BIN)/python -m pip --disable-pip-version-check install --progress-bar off -e '.[$(2)]' 2>&1; echo "exit $$?"; } | \
+	awk '/^Collecting / { sub(/[^A-Za-z0-9._-].*/, "", $$2); printf "%s%s", n++ ? " " : "  collecting ", $$2; fflush() } \
+	/^Installing collected/ { printf "%s  installing %d packages ...\n", n ? "\n" : "", split($$0, names, ","); fflush() } \
+	/^ *(ERROR|error|WARNING: .*(fail|Retry))/ { print "\n" $$0 } \
+	/^exit / { code = $$2 } END { print code ? "  pip failed" : "  done"; exit code }' >&2
+endef
+
 $(VENV)/demo.stamp: pyproject.toml | $(BIN)/python
-	@echo "setting up $(VENV) (once) ..." >&2
-	@$(PIP) install -e '.[demo]'
+	$(call install,the demo,demo)
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
-	@echo "setting up $(VENV) for development (once) ..." >&2
-	@$(PIP) install -e '.[aioboto3,dev]'
+	$(call install,development,aioboto3$(comma)dev)
 	@touch $@ $(VENV)/demo.stamp
 
 $(VENV)/docs.stamp: pyproject.toml | $(BIN)/python
-	@echo "setting up $(VENV) for the site (once) ..." >&2
-	@$(PIP) install -e '.[docs]'
+	$(call install,the site,docs)
 	@touch $@
 
 $(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
-	@echo "setting up $(VENV) for benchmarks (once) ..." >&2
-	@$(PIP) install -e '.[bench]'
+	$(call install,benchmarks,bench)
 	@touch $@
 
 clean:

@@ -48,7 +48,8 @@ def main() -> int:
         except subprocess.CalledProcessError as error:
             say(f"pip could not fetch the wheels (exit code {error.returncode}); its own words are above")
             return 1
-        shutil.copytree(ROOT / "s3_checkpoint", content / "s3_checkpoint", ignore=shutil.ignore_patterns("__pycache__"))
+        left_out = shutil.ignore_patterns("__pycache__", "demo")
+        shutil.copytree(ROOT / "s3_checkpoint", content / "s3_checkpoint", ignore=left_out)
         for path in (HERE / "worker").glob("*.py"):
             shutil.copy(path, content)
         trim(content)
@@ -146,7 +147,7 @@ def compile_all(content: Path, version: str) -> bool:
     python = sys.executable if version == ours else shutil.which(f"python{version}")
     if python is None:
         return False
-    # Unchecked: nobody changes a source in Lambda, and unpacking does not keep its time.
+    # Unchecked: sources do not change in Lambda, and unpacking does not keep its time.
     command = [python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
     # Lambda unpacks to /var/task: that is what tracebacks then say.
     command += ["-s", str(content), "-p", "/var/task", str(content)]

@@ -31,8 +31,8 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 MARKS = (f"{RUNS}/*/pruned/0*", f"{RUNS}/*/pruned/1*", f"{THREADS}/*/*/values/*")
 """What the janitor may write: how far a run has been pruned, and a large value of a thread, by a copy onto itself,
-before it goes. IAM's `*` matches slashes too, so the first two hold for subgraphs as well; they go on with the first of
-the step's 20 digits, so that a subgraph named `pruned` is not opened. In the third, a thread and a namespace come
+before it goes. IAM's `*` matches slashes too, so the first two hold for subgraphs too; they end with the first of the
+step's 20 digits, so that a subgraph named `pruned` is not opened. In the third, a thread and a namespace come
 before `values`, so that a namespace of that name is not."""
 
 _OBJECT_ACTIONS: dict[Role, list[str]] = {

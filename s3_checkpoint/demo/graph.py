@@ -5,7 +5,7 @@
                  └───────────┘  while groups of files are left
 
 `split` divides the files into groups; each superstep counts eight of them at once, each task with the files of its
-group as payload; `merge` adds up. `infra/worker` deploys this very graph to Lambda.
+group as payload; `merge` adds up.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def standard_library() -> list[str]:
 
 
 def count_identifiers(paths: Iterable[str]) -> Counter[str]:
-    """How often each identifier stands in these files, outside strings and comments."""
+    """How often each identifier is in these files, outside strings and comments."""
     counts: Counter[str] = Counter()
     for path in paths:
         text = Path(path).read_bytes().decode("utf-8", "replace")
@@ -100,7 +100,7 @@ async def split(state: Census, task: Task) -> Next:
 
 
 async def count(state: Census, task: Task) -> Next:
-    """Counts the files of one group, in a thread, beside the other groups of the superstep."""
+    """Counts the files of one group, in a thread, concurrently with the other groups of the superstep."""
     group = Group.model_validate(task.payload)
     counts = await asyncio.to_thread(count_identifiers, group.files)
     # All tasks of the superstep are done before `merge` runs, so it is enough that one of them leads there.
@@ -136,7 +136,7 @@ def _fan_out(waiting: list[list[str]]) -> list[Send]:
 
 
 def apply(state: Census, update: dict[str, object]) -> Census:
-    """An update replaces the fields it names; what tasks counted side by side is gathered, until `merge` clears it."""
+    """An update replaces the fields it names; what concurrent tasks counted is gathered, until `merge` clears it."""
     if "partial" in update:
         added = update["partial"]
         update = {**update, "partial": {**state.partial, **added} if isinstance(added, dict) else {}}

@@ -1,8 +1,8 @@
 """A worker process: polls the queue as Lambda's event source does, and hands each message to the Lambda handler.
 
 `python -m s3_checkpoint.demo.worker QUEUE_URL`, with the settings of the checkpointer in the environment. It tells what
-it does in JSON lines on standard output. After each task it waits for the line `go` on standard input, so that whoever
-watches can kill it in the middle of a superstep for certain. It ends, whatever it is doing, when its input ends.
+it does in JSON lines on standard output. After each task it waits for the line `go` on standard input, so that the
+stage can kill it in the middle of a superstep for certain. It ends, whatever it is doing, when its input ends.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ POLL_S = 1
 FIELDS = ("run_id", "step", "outcome", "duration_ms", "request_count", "message_id", "deliveries", "error_code")
 
 
-def tell(event: str, **facts: object) -> None:
+def tell(event: str, **fields: object) -> None:
     """One JSON line on standard output."""
-    sys.stdout.write(json.dumps({"event": event, **facts}) + "\n")
+    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
     sys.stdout.flush()
 
 
@@ -76,8 +76,8 @@ class Teller(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tells the structured part, and the text."""
-        facts = {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
-        tell("log", text=record.getMessage(), **facts)
+        fields = {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+        tell("log", text=record.getMessage(), **fields)
 
 
 class Invocation:

@@ -1,1 +1,1 @@
-"""Benchmarks: this library beside the bare SDK and published savers, on a stub that counts. Run with `make bench`."""
+"""Benchmarks: this library, the bare SDK and published savers, on a stub that counts. Run with `make bench`."""

@@ -26,7 +26,7 @@ def say(text: str) -> None:
 
 
 async def library_targets(stub: StubProcess, scratch: Path) -> list[targets.Row]:
-    """This library beside clients that are used bare."""
+    """This library and clients that are used bare."""
     library = Library(stub.url, scratch)
     async with library.stack:
         await library.open()
@@ -46,7 +46,7 @@ def growth(measured: list[Measured]) -> dict[str, list[Point]]:
 
 
 def main() -> None:
-    """Measures, prints, and writes RESULTS.md and growth.svg beside this file."""
+    """Measures, prints, and writes RESULTS.md and growth.svg in this folder."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--only", action="append", help="a contestant by name; can be given again; writes no results")
     parser.add_argument("--quick", action="store_true", help="histories up to 1,000; writes no results")

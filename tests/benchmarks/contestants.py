@@ -309,7 +309,7 @@ CONTESTANTS: list[type[Contestant]] = [
 
 
 def run_of(thread: str) -> UUID:
-    """The run that stands for a thread."""
+    """The run that represents a thread."""
     return uuid5(NAMESPACE_URL, thread)
 
 

@@ -1,4 +1,4 @@
-"""The LangGraph rows: `S3Saver` beside the published savers for object storage, doing the same work on the stub.
+"""The LangGraph rows: `S3Saver` and the published savers for object storage, doing the same work on the stub.
 
     python -m tests.benchmarks.langgraph_rows        prints the table; needs the extra `bench`
 
@@ -35,7 +35,7 @@ AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one saver needs for one piece of work. `wall_ms` is at 20 ms per request, `cpu_ms` at none."""
+    """What one saver needs for one kind of work. `wall_ms` is at 20 ms per request, `cpu_ms` at none."""
 
     work: str
     saver: str
@@ -215,13 +215,13 @@ async def measure(
     stub: StubProcess, names: Iterable[str], todo: Iterable[Work], *, repeats: int = 3
 ) -> AsyncIterator[Row]:
     """A row for each saver and work; histories are written before, without latency, and not counted."""
-    pieces = list(todo)
+    kinds = list(todo)
     for name in names:
         opening, filling = SAVERS[name]
         async with opening(stub.url) as saver, filling(stub.url) as filler:
             # The first call makes connections; what a client does once is not what is compared here.
             await saver.aget_tuple(config("unknown"))
-            for work in pieces:
+            for work in kinds:
                 # Names that every saver takes: some refuse blanks.
                 unused = [uuid4().hex for _ in range(repeats * 2 if work.consumes else 1)]
                 stub.set()

@@ -1,4 +1,4 @@
-"""How one piece of work is measured: requests and round trips exactly, time at two latencies, CPU of this process."""
+"""How one kind of work is measured: requests and round trips exactly, time at two latencies, CPU of this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.benchmarks.stub_process import StubProcess
 
 LATENCY_MS = 20
 COUNTING_MS = 200
-"""While round trips are counted, answers take so long that all that is sent together is under way together."""
+"""While round trips are counted, answers take so long that all that is sent together is in flight together."""
 _LEAST_S = 0.2
 """What takes a millisecond is done more often than what takes a second."""
 _ENOUGH_S = 4.0
@@ -19,7 +19,7 @@ _ENOUGH_S = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One piece of work of one contestant. Times are medians, in milliseconds."""
+    """One kind of work of one contestant. Times are medians, in milliseconds."""
 
     work: str
     contestant: str

@@ -21,7 +21,7 @@ PACKAGES = (
 INTRODUCTION = """# Benchmark results
 
 Written by `make bench`; do not edit. Everything is measured against a stub of S3 on loopback, in a process of its own:
-**requests and round trips are exact** and the same on every machine; times are those of the client beside an ideal
+**requests and round trips are exact** and the same on every machine; times are those of the client with an ideal
 store, and depend on the machine. Round trips are requests that wait for another's answer. "at {latency} ms" adds
 {latency} ms to the answer of each request. CPU is that of the client process; a database server's own is not in it.
 Ratios are to the first row that has the same work. SQLite and PostgreSQL are local here, and pay no latency.

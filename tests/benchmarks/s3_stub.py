@@ -207,7 +207,7 @@ class Connection(asyncio.Protocol):
         return None
 
     def _finish(self, method: str, answer: Answer, depth: int) -> None:
-        # A request that came after another's answer may depend on it; those under way together do not.
+        # A request that came after another's answer may depend on it; those in flight together do not.
         self._stub.round_trips = max(self._stub.round_trips, depth)
         self._send(method, answer)
 

@@ -67,7 +67,7 @@ class Directory(BaseModel):
 
 
 async def requests_cost(stub: StubProcess, library: Library, say: Callable[[str], None]) -> list[Row]:
-    """CPU of save and load, and the rate of 64 saves at once, beside clients that are used bare."""
+    """CPU of save and load, and the rate of 64 saves at once, compared with clients that are used bare."""
     stub.set()
     checkpointer, number, keys = library.checkpointer, count(STEPS), RunKeys("ours", RUN)
     body = STATE.model_dump_json().encode()
@@ -151,7 +151,7 @@ async def long_run(stub: StubProcess, library: Library, say: Callable[[str], Non
 
 
 async def large_states(library: Library, say: Callable[[str], None]) -> list[Row]:
-    """For how long at a time the event loop stands still while 20 MB are saved and loaded."""
+    """For how long at a time the event loop is held while 20 MB are saved and loaded."""
     plain = dict[str, JsonValue]
     messages = [Message(role="user", text="t" * 200, usage={"tokens": n}) for n in range(80_000)]
     shapes: dict[str, tuple[Any, Any]] = {
@@ -226,7 +226,7 @@ async def _least_cpu(named: dict[str, Call], turns: int = 25, calls: int = 40) -
 
 
 async def _rates(calls: dict[str, Call]) -> dict[str, float]:
-    """Calls a second with 64 under way; the best of turns taken in turn."""
+    """Calls a second with 64 in flight; the best of turns taken in turn."""
     rates: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(7):
         for name, call in calls.items():

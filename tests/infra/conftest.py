@@ -1,4 +1,4 @@
-"""A moto server behind a door that decides as IAM does, and users there with the generated policies."""
+"""A moto server behind a gate that decides as IAM does, and users there with the generated policies."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Cloud:
 
 @pytest.fixture(scope="session")
 def served() -> Iterator[Cloud]:
-    """The server: moto's application behind the door, on a free loopback port."""
+    """The server: moto's application behind the gate, on a free loopback port."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     gate = PolicyGate(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, gate, threaded=True)
@@ -91,7 +91,7 @@ def served() -> Iterator[Cloud]:
 
 @pytest.fixture
 def cloud(served: Cloud) -> Iterator[Cloud]:
-    """The server with nobody known at the door; IAM is not enforced until a test says so, nor after it."""
+    """The server with no user known at the gate; IAM is not enforced until a test says so, nor after it."""
     served.gate.forget()
     yield served
     served.enforce(False)

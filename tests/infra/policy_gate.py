@@ -1,9 +1,9 @@
-"""A door in front of a moto server: it lets a request through only if the caller's policies allow it, as AWS would.
+"""A gate in front of a moto server: it lets a request through only if the caller's policies allow it, as AWS would.
 
-moto's own enforcement (checked as well, behind this door) looks at users, signatures, actions and object ARNs. It does
+moto's own enforcement (checked as well, behind this gate) looks at users, signatures, actions and object ARNs. It does
 not evaluate conditions (`s3:prefix`, `s3:if-none-match`, `aws:SecureTransport`), nor bucket policies from
 CloudFormation, nor the right to list that decides between 404 and 403, nor the second right that a copy needs, nor the
-single keys of a batch delete (it asks for `s3:DeleteObject` on the bucket), nor the ARN of a queue. The door does.
+single keys of a batch delete (it asks for `s3:DeleteObject` on the bucket), nor the ARN of a queue. The gate does.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class PolicyGate:
         self.tls = True
         """Whether requests count as encrypted; the test server itself speaks plain HTTP."""
         self.denied: list[str] = []
-        """The actions refused by this door, in order."""
+        """The actions refused by this gate, in order."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Asks, and passes the request on or refuses it."""
@@ -98,7 +98,7 @@ class PolicyGate:
     def _delete_some(
         self, environ: WSGIEnvironment, start_response: StartResponse, key: str, bucket: str
     ) -> Iterable[bytes]:
-        """A batch delete is decided key by key; what is refused stands in the answer as an error of that key."""
+        """A batch delete is decided key by key; what is refused is in the answer as an error of that key."""
         space = {"s3": "http://s3.amazonaws.com/doc/2006-03-01/"}
         batch = ElementTree.fromstring(_body(environ))
         refused = []

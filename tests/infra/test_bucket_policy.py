@@ -63,7 +63,7 @@ async def test_nothing_works_without_tls(cloud: Cloud) -> None:
 
 
 async def test_where_conditions_are_required_a_state_is_never_overwritten(cloud: Cloud) -> None:
-    """`save` is refused, over a committed step and anywhere else; what was committed stands."""
+    """`save` is refused, over a committed step and anywhere else; what was committed is unchanged."""
     settings = worker_in_bucket_with_policy(cloud, RequireConditionalCommits="true")
 
     async with connect(Note, settings) as checkpointer:

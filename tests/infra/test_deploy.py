@@ -101,7 +101,7 @@ def test_the_bucket_is_encrypted_with_the_key_given(cloud: Cloud) -> None:
 
 
 def assumed(cloud: Cloud, outputs: dict[str, str]) -> dict[str, str]:
-    """Credentials of the deployed worker role, in boto3's names; the door decides by the role's own policies."""
+    """Credentials of the deployed worker role, in boto3's names; the gate decides by the role's own policies."""
     iam, role = cloud.client("iam"), outputs["WorkerRoleArn"]
     found = cloud.client("sts").assume_role(RoleArn=role, RoleSessionName="worker")["Credentials"]
     name = role.rpartition("/")[2]
@@ -121,7 +121,7 @@ def assumed(cloud: Cloud, outputs: dict[str, str]) -> dict[str, str]:
 
 
 async def test_the_deployed_role_does_the_work_of_a_worker_and_no_other(cloud: Cloud) -> None:
-    """With the credentials of the role: checkpoints under the prefix, its own queue; not what lies beside."""
+    """With the credentials of the role: checkpoints under the prefix, its own queue; nothing outside it."""
     outputs, names = deploy_everything(cloud)
     keys = assumed(cloud, outputs)
     ours = {name.removeprefix("aws_"): value for name, value in keys.items()}
@@ -155,7 +155,7 @@ def test_the_handler_carries_a_run_on_with_what_was_deployed(cloud: Cloud, monke
     functions: Any = cloud.client("lambda")
     functions.update_event_source_mapping(UUID=names["WorkerFunctionSuperstep"], Enabled=False)
     deployed = functions.get_function_configuration(FunctionName=outputs["WorkerFunctionName"])
-    # What stands in for AWS: its endpoints, here on loopback.
+    # In place of AWS: its endpoints, here on loopback.
     queue_url = f"{cloud.url}/{ACCOUNT}/{outputs['QueueUrl'].rpartition('/')[2]}"
     here = {"S3_CHECKPOINT_ENDPOINT_URL": cloud.url, "S3_CHECKPOINT_QUEUE_URL": queue_url, "AWS_REGION": REGION}
     keys = {name.upper(): value for name, value in assumed(cloud, outputs).items()}

@@ -18,7 +18,7 @@ from tests.langgraph.counting import at, chain, put
 
 PREFIX = "team/app"
 LARGE = {"text": "x" * 70_000}
-"""Stored by itself, beside the checkpoint."""
+"""Stored as an object of its own."""
 
 
 @pytest.fixture

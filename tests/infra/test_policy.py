@@ -48,7 +48,7 @@ def statement(policy: dict[str, Any], sid: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_the_files_are_what_the_command_prints(role: Role) -> None:
-    """infra/policies/ is generated: nobody edits it by hand."""
+    """infra/policies/ is generated, not edited by hand."""
     output = printed(role, "--bucket", "my-bucket", "--prefix", "checkpoints")
 
     assert (POLICIES / f"{role}.json").read_text() == output

@@ -115,7 +115,7 @@ async def test_a_copy_reads_its_source(as_role: Callable[..., S3Settings]) -> No
 
 @pytest.mark.parametrize("role", ["worker", "reader"])
 async def test_only_the_janitor_deletes(as_role: Callable[..., S3Settings], role: Role) -> None:
-    """The worker not even what it wrote itself; the run stands as it was."""
+    """The worker not even what it wrote itself; the run is as it was."""
     async with connect(Note, as_role(role)) as checkpointer:
         with pytest.raises(AccessDeniedError) as denied:
             await RunAdmin(checkpointer).delete(RUN)
@@ -174,7 +174,7 @@ LOOKS_FIRST = {CALLS[2][1]: "s3:ListBucket"}
 
 
 @pytest.mark.parametrize("role", ["worker", "reader", "janitor"])
-async def test_nobody_gets_out_of_the_prefix_or_the_bucket(
+async def test_no_role_gets_out_of_the_prefix_or_the_bucket(
     cloud: Cloud, as_role: Callable[..., S3Settings], role: Role
 ) -> None:
     """A sibling prefix, one above, none, another bucket: no call works, and each error names the action to grant."""
@@ -221,7 +221,7 @@ async def test_the_worker_may_tag_what_it_writes_only_if_its_policy_says_so(
 async def test_the_janitor_deletes_within_its_prefix_and_a_refused_key_is_an_error(
     as_role: Callable[..., S3Settings],
 ) -> None:
-    """In one batch: what is ours goes, and the key of somebody else is named."""
+    """In one batch: what is ours goes, and the key outside the prefix is named."""
     settings = as_role("janitor")
     other = f"team/apple/runs/{RUN}/steps/{0:020d}.json"
 
@@ -263,7 +263,7 @@ async def test_a_wrong_secret_opens_nothing(as_role: Callable[..., S3Settings]) 
 
 
 async def test_moto_by_itself_refuses_what_concerns_objects(cloud: Cloud, as_role: Callable[..., S3Settings]) -> None:
-    """The door in front of the server is not what keeps the worker from other prefixes and from deleting."""
+    """The gate in front of the server is not what keeps the worker from other prefixes and from deleting."""
     settings = as_role("worker")
     cloud.gate.forget()
 

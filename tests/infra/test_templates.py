@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 from typing import Any
 
 import pytest
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 
-from s3_checkpoint.demo.graph import Census
 from s3_checkpoint.policy import iam_policy
 from s3_checkpoint.superstep_queue import SuperstepMessage
 from tests.infra.stack import ACCOUNT, INFRA, REGION, STACK, Template, read, resolved, translated
@@ -166,7 +166,7 @@ def test_the_worker_may_touch_its_own_queue_log_and_prefix_only(as_deployed: Tem
 
 
 def test_the_queue_hides_a_message_for_six_time_outs(template: Template) -> None:
-    """Shorter, a message comes back while its invocation still runs; every allowed time-out has its row.
+    """Shorter, a message comes back while its invocation still runs; every allowed time-out has its entry.
 
     One worker killed, and its message hidden for that long, is no alarm; two are.
     """
@@ -352,12 +352,13 @@ def test_the_costs_in_the_readme_add_up() -> None:
 
 def test_the_readmes_message_starts_a_run() -> None:
     """It is one that the worker understands, with a state of its graph."""
+    survey = runpy.run_path(str(INFRA / "worker" / "graph.py"), run_name="graph")["Survey"]
     (body,) = re.findall(r"--message-body '([^']+)'", (INFRA / "README.md").read_text())
 
     message = SuperstepMessage.model_validate_json(body)
 
     assert message.step is None
-    assert Census.model_validate(message.initial) == Census()
+    assert survey.model_validate(message.initial) == survey()
 
 
 def test_what_is_packaged_by_default_is_what_the_template_runs(template: Template) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from pydantic import JsonValue
 
 from s3_checkpoint import S3Settings, SyncS3Checkpointer
-from s3_checkpoint.demo.graph import Census, count_identifiers
 from s3_checkpoint.superstep_queue import SuperstepMessage
 from tests.serverless.conftest import Queue
 
@@ -80,7 +80,8 @@ def test_it_is_small_and_has_the_data_of_the_services_used_and_byte_code_for_eve
     tag = sys.implementation.cache_tag
     assert sum(entries.values()) < 30_000_000
     assert services == {"s3", "sqs", "sso", "sso-oidc", "sts"}
-    assert "app.py" in entries
+    assert {"app.py", "graph.py"} <= entries.keys()
+    assert not [name for name in entries if name.startswith("s3_checkpoint/demo")]
     assert [path for path in sources if f"{path.parent / '__pycache__' / path.stem}.{tag}.pyc" not in entries] == []
     assert not [name for name in entries if name.endswith((".pyi", ".c", ".pyx"))]
 
@@ -90,15 +91,10 @@ def test_it_runs_with_nothing_else_on_the_machine(
     settings: S3Settings,
     queue: Queue,
     sqs: Any,
-    tmp_path: Path,
 ) -> None:
-    """A whole run of the demo's graph, imported from the zip's content and the standard library alone."""
-    files = [tmp_path / f"{name}.py" for name in ("one", "two", "three")]
-    for path in files:
-        path.write_text(f"{path.stem} = shared\n")
-    paths = [str(path) for path in files]
+    """A whole run of the worker's graph, imported from the zip's content and the standard library alone."""
     run_id = uuid4()
-    queue.send(SuperstepMessage.begin(run_id, Census(files=paths)).model_dump_json())
+    queue.send(SuperstepMessage.begin(run_id, {"topics": ["tea", "rain"]}).model_dump_json())
     environment = {
         "PATH": os.environ["PATH"],
         "AWS_REGION": "us-east-1",
@@ -130,12 +126,10 @@ def test_it_runs_with_nothing_else_on_the_machine(
     allowed = (str(content), sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["platstdlib"])
     assert [name for name in imported if not name.startswith(allowed)] == []
     assert not [name for name in imported if "site-packages" in name]
-    with SyncS3Checkpointer(Census, settings) as checkpointer:
+    with SyncS3Checkpointer(dict[str, JsonValue], settings) as checkpointer:
         final = checkpointer.load(run_id)
     assert final is not None
-    assert final.counts == dict(count_identifiers(paths))
-    assert final.report is not None
-    assert final.report.top[0] == ("shared", 3)
+    assert final["text"] == "a note about tea; a note about rain"
 
 
 @pytest.fixture(scope="module")
