@@ -47,6 +47,10 @@ class InvalidArgumentError(CheckpointError, ValueError):
 
     code = "invalid-argument"
 
+    argument: str
+    value: str
+    reason: str
+
     def __init__(self, argument: str, value: str, reason: str) -> None:
         super().__init__(argument, value, reason)
         self.argument, self.value, self.reason = argument, value, reason
@@ -62,6 +66,9 @@ class StateEncodingError(CheckpointError):
     """
 
     code = "state-encoding"
+
+    path: str
+    reason: str
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
@@ -80,6 +87,10 @@ class StateDecodingError(CheckpointError):
 
     code = "state-decoding"
 
+    bucket: str
+    key: str
+    reason: str
+
     def __init__(self, bucket: str, key: str, reason: str) -> None:
         super().__init__(bucket, key, reason)
         self.bucket, self.key, self.reason = bucket, key, reason
@@ -97,6 +108,11 @@ class StepConflictError(CheckpointError):
 
     code = "step-conflict"
 
+    run_id: UUID
+    step: int
+    winner: str
+    detail: str
+
     def __init__(self, run_id: UUID, step: int, winner: str, detail: str = "") -> None:
         super().__init__(run_id, step, winner, detail)
         self.run_id, self.step, self.winner, self.detail = run_id, step, winner, detail
@@ -111,6 +127,11 @@ class AccessDeniedError(CheckpointError):
     """The credentials may not do this; grant `action`. A denied write wrote nothing."""
 
     code = "access-denied"
+
+    bucket: str
+    key: str
+    action: str
+    detail: str
 
     def __init__(self, bucket: str, key: str, action: str, detail: str = "") -> None:
         super().__init__(bucket, key, action, detail)
@@ -132,6 +153,10 @@ class ConfigurationError(CheckpointError):
 
     code = "configuration"
 
+    problem: str
+    bucket: str
+    detail: str
+
     def __init__(self, problem: str, bucket: str = "", detail: str = "") -> None:
         super().__init__(problem, bucket, detail)
         self.problem, self.bucket, self.detail = problem, bucket, detail
@@ -149,6 +174,12 @@ class StoreUnavailableError(CheckpointError):
 
     code = "store-unavailable"
     retryable = True
+
+    operation: str
+    bucket: str
+    key: str
+    outcome_unknown: bool
+    detail: str
 
     def __init__(self, operation: str, bucket: str, key: str, *, outcome_unknown: bool, detail: str = "") -> None:
         super().__init__(operation, bucket, key)
@@ -183,6 +214,8 @@ class LifecycleError(CheckpointError):
 
     code = "lifecycle"
 
+    problem: str
+
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
         self.problem = problem
@@ -199,6 +232,12 @@ class StoreError(CheckpointError):
     """
 
     code = "store"
+
+    operation: str
+    bucket: str
+    key: str
+    detail: str
+    outcome_unknown: bool
 
     def __init__(self, operation: str, bucket: str, key: str, detail: str, *, outcome_unknown: bool = False) -> None:
         super().__init__(operation, bucket, key, detail)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -23,7 +23,7 @@ no call of the library needs it. `when_large`: only for tasks that are not inlin
 class ActiveSnapshot(BaseModel):
     """A task that is to run in the next superstep."""
 
-    model_config = ConfigDict(frozen=True, defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, defer_build=True)
 
     node_name: str
     """The node to dispatch on resume."""

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol, TypeAlias, overload
+from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias, overload
 
 from s3_checkpoint.errors import StoreError
 
@@ -139,7 +139,7 @@ class ListedLines(Sequence[ListedObject]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
-    __hash__ = None  # type: ignore[assignment]  # as of a list
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as of a list
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 from s3_checkpoint._printable import printable
 from s3_checkpoint.errors import CheckpointError
 
-logger = logging.getLogger("s3_checkpoint.requests")
+_logger = logging.getLogger("s3_checkpoint.requests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,10 @@ class Exchange:
 
     def __init__(self) -> None:
         self.answer: Mapping[str, Any] = {}
-        self.attempts = 0
-        self.bytes = 0
-        self.copy_source = ""
-        self.outcome = "ok"
+        self.attempts: int = 0
+        self.bytes: int = 0
+        self.copy_source: str = ""
+        self.outcome: str = "ok"
 
 
 _under_way: ContextVar[Exchange | None] = ContextVar("s3_checkpoint_request", default=None)
@@ -87,7 +87,7 @@ class RequestObserver:
     @property
     def watches(self) -> bool:
         """Whether anybody is told of requests."""
-        return self._on_request is not None or logger.isEnabledFor(logging.INFO)
+        return self._on_request is not None or _logger.isEnabledFor(logging.INFO)
 
     @contextmanager
     def exchange(self, operation: str, key: str) -> Iterator[Exchange]:
@@ -128,14 +128,14 @@ class RequestObserver:
             exchange.copy_source,
         )
         level = logging.INFO if event.attempts > 1 else logging.DEBUG
-        if logger.isEnabledFor(level):
-            logger.log(level, "%s %s: %s", operation, printable(key), event.outcome, extra=_extra(event))
+        if _logger.isEnabledFor(level):
+            _logger.log(level, "%s %s: %s", operation, printable(key), event.outcome, extra=_extra(event))
         if self._on_request is not None:
             try:
                 self._on_request(event)
             except Exception:
                 # A watcher must not turn a write that happened into one that failed.
-                logger.exception("on_request raised")
+                _logger.exception("on_request raised")
 
 
 def _extra(event: RequestEvent) -> dict[str, object]:

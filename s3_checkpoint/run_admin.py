@@ -31,7 +31,7 @@ from s3_checkpoint.errors import InvalidArgumentError, StepConflictError, StoreE
 from s3_checkpoint.models import HistoryEntry, Origin, Pruned, PrunedRuns, RunActivity, RunUsage, StateT
 from s3_checkpoint.object_store import ListedObject, pages
 
-logger = logging.getLogger("s3_checkpoint.run_admin")
+_logger = logging.getLogger("s3_checkpoint.run_admin")
 RUNS_AT_ONCE = 8
 DELETE_ROUNDS = 100
 """How often `delete` lists again while workers put new objects under the run."""
@@ -51,7 +51,7 @@ def _utc_now() -> datetime:
 def _logged(message: str, removed: Pruned) -> Pruned:
     if not removed.dry_run:
         counts = {"states": removed.states, "snapshots": removed.snapshots, "removed_bytes": removed.bytes}
-        logger.info(message, extra={"run_id": str(removed.run_id), **counts})
+        _logger.info(message, extra={"run_id": str(removed.run_id), **counts})
     return removed
 
 
@@ -196,7 +196,7 @@ class RunAdmin(Generic[StateT]):
             theirs = await objects.get_state(target, FIRST_STEP)
             if theirs is None or not is_same_fork(theirs.metadata, draft.metadata):
                 raise InvalidArgumentError("new_run_id", str(target.run_id), "already has steps; choose another")
-        logger.info("run forked", extra={"run_id": str(target.run_id), "origin": origin})
+        _logger.info("run forked", extra={"run_id": str(target.run_id), "origin": origin})
         return target.run_id
 
     async def prune(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict, Unpack
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_serializer, field_validator, model_validator
@@ -65,7 +65,7 @@ class S3Settings(BaseSettings):
             but the bucket's name is in the message.
     """
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix="S3_CHECKPOINT_", frozen=True, extra="forbid", env_ignore_empty=True, hide_input_in_errors=True
     )
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -48,7 +48,7 @@ class SuperstepMessage(BaseModel):
     through both as the codec writes them, with all digits and without defaults taking the place of anything.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     run_id: UUID
     step: Annotated[int, Field(ge=0, le=MAX_STEP, strict=True)] | None = None

@@ -25,7 +25,7 @@ class OpenBucket:
     def __init__(self, checkpointer: S3Checkpointer[Any], settings: S3Settings) -> None:
         self.checkpointer = checkpointer
         self.admin: RunAdmin[Any] = RunAdmin(checkpointer)
-        self.views = RunViews(checkpointer, settings.max_state_bytes)
+        self.views: RunViews = RunViews(checkpointer, settings.max_state_bytes)
 
     @property
     def store(self) -> ObjectStore:

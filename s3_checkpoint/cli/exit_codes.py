@@ -51,6 +51,9 @@ class ExitCode(IntEnum):
 class CommandError(Exception):
     """Ends the command with a message on stderr and an exit code; for a wrong question, not a wrong store."""
 
+    message: str
+    code: ExitCode
+
     def __init__(self, message: str, code: ExitCode) -> None:
         super().__init__(message, code)
         self.message, self.code = message, code

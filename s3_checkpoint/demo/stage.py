@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from s3_checkpoint.demo.graph import Census
 from s3_checkpoint.demo.plan import Kill, Plan, Tally
@@ -70,8 +70,8 @@ class Stage:
     def __init__(
         self, queue: SuperstepQueue, queue_url: str, settings: S3Settings, plan: Plan, watcher: Watcher
     ) -> None:
-        self.run_id = uuid4()
-        self.tally = Tally()
+        self.run_id: UUID = uuid4()
+        self.tally: Tally = Tally()
         self._queue = queue
         self._queue_url = queue_url
         self._environment = environment(settings)

@@ -2,10 +2,10 @@
 
 try:
     import langgraph.checkpoint.base as _  # noqa: F401
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
-        "the LangGraph saver needs a package: pip install 's3-checkpoint[langgraph]'", name=error.name
-    ) from error
+        "the LangGraph saver needs a package: pip install 's3-checkpoint[langgraph]'", name=_error.name
+    ) from _error
 
 from s3_checkpoint.langgraph.saver import S3Saver
 

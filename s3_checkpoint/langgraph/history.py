@@ -21,7 +21,7 @@ from s3_checkpoint.langgraph.thread_listing import (
 )
 from s3_checkpoint.langgraph.thread_store import GoneError, StoredCheckpoint, ThreadStore
 
-logger = logging.getLogger("s3_checkpoint.langgraph")
+_logger = logging.getLogger("s3_checkpoint.langgraph")
 
 FIRST_CHUNK, LARGEST_CHUNK = 8, 128
 """Checkpoints read at once: as many as are wanted, or few at first and twice as many each time."""
@@ -85,7 +85,7 @@ class History:
             raise error
         if self._left is not None:
             self._left += 1
-        logger.warning("left out of the listing of all threads, since it cannot be read: key=%s", ascii(error.key))
+        _logger.warning("left out of the listing of all threads, since it cannot be read: key=%s", ascii(error.key))
 
     async def _read_unless_broken(self, listed: ListedCheckpoint) -> StoredCheckpoint | None:
         try:

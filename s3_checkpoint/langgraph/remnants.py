@@ -25,7 +25,7 @@ from s3_checkpoint.langgraph.thread_listing import ListedCheckpoint, checkpoints
 if TYPE_CHECKING:
     from s3_checkpoint.langgraph.thread_store import ThreadStore
 
-logger = logging.getLogger("s3_checkpoint.langgraph")
+_logger = logging.getLogger("s3_checkpoint.langgraph")
 
 
 async def is_remnant(threads: ThreadStore, listed: ListedCheckpoint, gone: str) -> bool:
@@ -51,5 +51,5 @@ async def is_remnant(threads: ThreadStore, listed: ListedCheckpoint, gone: str) 
                 continue
             if other.id == origin or listed.last_modified - other.last_modified > threads.grace.period:
                 return False
-    logger.warning("passed over, since it was left by a put after its thread was deleted: key=%s", ascii(key))
+    _logger.warning("passed over, since it was left by a put after its thread was deleted: key=%s", ascii(key))
     return True
