@@ -139,6 +139,11 @@ class S3Checkpointer(Checkpointer[StateT]):
         return self._prefix
 
     @property
+    def conditional_writes(self) -> bool:
+        """Whether the store is said to honour them; without, `commit` and leases are refused."""
+        return self._conditional_writes
+
+    @property
     def namespace(self) -> str:
         """The subgraph this checkpointer is for; empty for the graph itself."""
         return self._namespace

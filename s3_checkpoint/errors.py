@@ -5,6 +5,7 @@
     ├── StateEncodingError      change the state: it would not come back as it is
     ├── StateDecodingError      look at the object: what is stored there cannot be trusted
     ├── StepConflictError       resume: another worker committed this step
+    ├── LeaseHeldError          call again later: another worker is at it
     ├── AccessDeniedError       grant the action that is named
     ├── ConfigurationError      mend the settings or the bucket
     ├── StoreUnavailableError   call again with the same arguments
@@ -120,6 +121,34 @@ class StepConflictError(CheckpointError):
     def _sentence(self) -> str:
         return "another worker committed this step first; resume() and continue from there. " + _facts(
             run_id=self.run_id, step=self.step, winner=self.winner, detail=self.detail
+        )
+
+
+class LeaseHeldError(CheckpointError):
+    """Another worker holds the lease, or this one has lost it. Call again later, after `seconds_left` at the latest.
+
+    `holder` and `purpose` are what that worker said of itself: empty where none is known to hold it. `detail` says how
+    a lease that was held has been lost; it is empty for one that was never had.
+    """
+
+    code = "lease-held"
+    retryable = True
+
+    def __init__(self, bucket: str, key: str, holder: str, purpose: str, seconds_left: float, detail: str = "") -> None:
+        super().__init__(bucket, key, holder, purpose, seconds_left, detail)
+        self.bucket, self.key, self.holder, self.purpose = bucket, key, holder, purpose
+        self.seconds_left, self.detail = seconds_left, detail
+
+    def _sentence(self) -> str:
+        what = "this worker does not hold the lease any more" if self.detail else "another worker holds the lease"
+        left = f"{self.seconds_left:.0f}" if self.seconds_left else ""
+        return f"{what}; call again later. " + _facts(
+            holder=self.holder,
+            purpose=self.purpose,
+            seconds_left=left,
+            detail=self.detail,
+            bucket=self.bucket,
+            key=self.key,
         )
 
 

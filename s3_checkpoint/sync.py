@@ -21,10 +21,11 @@ from typing import Any, Generic, TypeVar, Unpack, cast
 from uuid import UUID
 
 from s3_checkpoint._concurrency.open_once import OpenOnce
-from s3_checkpoint._format.keys import RunKeys
+from s3_checkpoint._format.keys import RunKeys, check_run_id, run_keys
 from s3_checkpoint._runs.retention import GRACE
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.connection import CheckpointerOptions, Connection, ConnectOptions, check_options, settings_of
+from s3_checkpoint.lease import TTL_S, SyncLease, check_conditional_writes, lease_of, terms_of
 from s3_checkpoint.models import (
     ActiveSnapshot,
     Checkpoint,
@@ -35,6 +36,7 @@ from s3_checkpoint.models import (
     RunUsage,
     StateT,
 )
+from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.run_admin import RUNS_AT_ONCE, RunAdmin
 from s3_checkpoint.settings import S3Settings
 
@@ -148,6 +150,31 @@ class SyncS3Checkpointer(Generic[StateT]):
     def resume(self, run_id: UUID) -> Checkpoint[StateT] | None:
         """See `S3Checkpointer.resume`."""
         return self.run(lambda checkpointer: checkpointer.resume(run_id))
+
+    def lease(
+        self,
+        run_id: UUID | str,
+        ttl_s: float = TTL_S,
+        *,
+        purpose: str = "",
+        holder: str | None = None,
+        at_most_s: float | None = None,
+    ) -> SyncLease:
+        """A lease on a run, to be entered with `with`; requests, arguments and errors are those of `lease.lease`.
+
+        It is renewed in the loop of this checkpointer, whatever the block does. Nothing can stop a thread: when the
+        lease is lost, `held.lost` is set, and leaving the block raises `LeaseHeldError`.
+        """
+        terms = terms_of(ttl_s, purpose=purpose, holder=holder, at_most_s=at_most_s)
+
+        def reach(function: Callable[[ObjectStore], Coroutine[Any, Any, T]]) -> T:
+            async def on_its_store(checkpointer: S3Checkpointer[StateT]) -> T:
+                check_conditional_writes(checkpointer.conditional_writes, checkpointer.objects.bucket)
+                return await function(checkpointer.objects.store)
+
+            return self.run(on_its_store)
+
+        return SyncLease(reach, lease_of(run_keys(self._prefix, check_run_id(run_id)).lease), terms)
 
     def runs(self) -> Iterator[UUID]:
         """See `RunAdmin.runs`."""

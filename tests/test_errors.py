@@ -20,6 +20,7 @@ from s3_checkpoint import (
     CheckpointError,
     ConfigurationError,
     InvalidArgumentError,
+    LeaseHeldError,
     LifecycleError,
     S3Settings,
     StateDecodingError,
@@ -39,6 +40,7 @@ SAMPLES: list[CheckpointError] = [
     StateEncodingError("$.a", "it is odd"),
     StateDecodingError("bucket", "key", "it is odd"),
     StepConflictError(UUID(int=1), 7, "w1"),
+    LeaseHeldError("bucket", "key", "worker-7", "step 4", 12.5),
     AccessDeniedError("bucket", "key", "s3:GetObject", "AccessDenied: no"),
     ConfigurationError("the bucket does not exist", "bucket", "NoSuchBucket"),
     StoreUnavailableError("PutObject", "bucket", "key", outcome_unknown=True, detail="SlowDown"),
@@ -85,9 +87,9 @@ def _more(sample: CheckpointError) -> dict[str, bool]:
     return {"outcome_unknown": True} if isinstance(sample, StoreUnavailableError) else {}
 
 
-def test_only_unavailability_is_retryable() -> None:
-    """Everything else wants somebody to change something."""
-    assert {type(sample) for sample in SAMPLES if sample.retryable} == {StoreUnavailableError}
+def test_only_unavailability_and_a_held_lease_are_retryable() -> None:
+    """Everything else needs a change first."""
+    assert {type(sample) for sample in SAMPLES if sample.retryable} == {StoreUnavailableError, LeaseHeldError}
 
 
 def test_an_unknown_outcome_is_said_to_be_unknown() -> None:

@@ -5,6 +5,7 @@
     [<prefix>/]runs/<run_id>/active/<step>.<write_id>.json       active tasks of a committed step
     [<prefix>/]runs/<run_id>/pruned/<step>.json                  empty: the steps up to this one have been pruned
     [<prefix>/]runs/<run_id>/namespaces/<namespace>/steps|active|pruned/…   the same, for a subgraph
+    [<prefix>/]runs/<run_id>/lease.json                          who works on the run, if leases are used
 
 `run_id` is a canonical lower-case UUID. `step` is 0 … 2^64-1, zero-padded to 20 digits, so that S3's byte order is step
 order. `namespace` is one percent-encoded segment, `/` and `.` included. Kinds of object never share a prefix.
@@ -149,6 +150,11 @@ class RunKeys:
     def namespaces(self) -> str:
         """The namespaces of the run stand under this."""
         return f"{self.run}namespaces/"
+
+    @property
+    def lease(self) -> str:
+        """The lease on the run, whatever its namespaces."""
+        return f"{self.run}lease.json"
 
     def state(self, step: int) -> str:
         """The state object of `step`."""

@@ -6,6 +6,7 @@
     [<prefix>/]threads/<thread>/<namespace>/<checkpoint>/w.<task>.s<slot>     special ones: error, interrupt, resume
     [<prefix>/]threads/<thread>/<namespace>/values/<value>                    a large channel value
     [<prefix>/]threads/<thread>/id                                            the thread id, where its segment is hashed
+    [<prefix>/]threads/<thread>/lease.json                                    who works on it, if leases are used
     [<prefix>/]threads/!runs/<run>/<thread>/<namespace>                       empty: this run has checkpoints there
 
 `thread`, `namespace` and `task` are percent-encoded, `/` and `.` included; too long ones are hashed (`!` and a
@@ -260,6 +261,11 @@ class ThreadKeys:
     def id(self) -> str:
         """The thread id itself, written where the segment is hashed."""
         return f"{self.root}id"
+
+    @property
+    def lease(self) -> str:
+        """The lease on the thread. No namespace is called so: in their segments, `.` is encoded."""
+        return f"{self.root}lease.json"
 
     def namespace(self, namespace: str) -> NamespaceKeys:
         """The keys of one of its namespaces; the root graph's is empty."""

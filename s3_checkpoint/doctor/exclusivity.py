@@ -174,8 +174,8 @@ async def _no_conditions(patient: Patient, found: str, *, certain: bool) -> Verd
 
 @probe(
     "if-match",
-    means="none of the library's calls rests on it today",
-    fix="nothing needs to be done",
+    means="leases are refused here: two workers could both hold one; commit does not need it",
+    fix="nothing, as long as leases are not needed; else use a store that honours If-Match",
 )
 async def if_match(patient: Patient) -> Verdict:
     """Whether a write over a version that is no longer there is refused."""
@@ -199,7 +199,7 @@ async def if_match(patient: Patient) -> Verdict:
     # What is stored tells, not the answers: the repeat of a write whose answer was lost is refused by its own success.
     if over == b'{"n": 2}' and kept == over and isinstance(stale, Refused):
         return passed("a stale ETag is refused")
-    # Commits rest on If-None-Match alone, so no promise is broken by this.
+    # Commits rest on If-None-Match alone; what rests on this, leases, is refused by itself.
     return warned("If-Match is ignored: a write over a version that is gone is not refused")
 
 

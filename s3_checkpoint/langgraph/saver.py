@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -25,16 +25,19 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.keys import new_write_id
-from s3_checkpoint._format.thread_keys import check_prefix, threads_prefix
+from s3_checkpoint._format.thread_keys import ThreadKeys, check_prefix, threads_prefix
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.langgraph.calls import Calls
 from s3_checkpoint.langgraph.conversion import Conversion
 from s3_checkpoint.langgraph.grace import GRACE, Grace, utc_now
 from s3_checkpoint.langgraph.known_values import KnownValues
 from s3_checkpoint.langgraph.thread_store import ThreadStore
+from s3_checkpoint.lease import TTL_S, EitherLease, check_conditional_writes, lease_of, terms_of
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import Compression, S3Options, S3Settings
+
+T = TypeVar("T")
 
 
 class S3Saver(BaseCheckpointSaver[str]):
@@ -117,6 +120,7 @@ class S3Saver(BaseCheckpointSaver[str]):
         if conditional_writes is None:
             conditional_writes = settings.conditional_writes if settings else True
         self._prefix, self._inline_bytes, self._max_bytes = check_prefix(prefix), inline_bytes, max_state_bytes
+        self._conditional_writes = conditional_writes
         self._known = KnownValues()
         self._grace, self._new_id, self._chance = Grace(grace, now=now, monotonic=monotonic), new_id, jitter
         make = partial(
@@ -329,6 +333,54 @@ class S3Saver(BaseCheckpointSaver[str]):
     ) -> Mapping[str, DeltaChannelHistory]:
         """See `get_delta_channel_history`."""
         return await self._calls.delta_history(config, channels).later(self._opening) if channels else {}
+
+    def lease(
+        self,
+        thread_id: str,
+        ttl_s: float = TTL_S,
+        *,
+        purpose: str = "",
+        holder: str | None = None,
+        at_most_s: float | None = None,
+    ) -> EitherLease:
+        """A lease on a thread, for `with` or `async with`: inside the block no other worker gets it. No request yet.
+
+            with saver.lease(thread_id) as held:              # LeaseHeldError for the second click
+                graph.invoke(message, {"configurable": {"thread_id": thread_id}})
+
+        It is renewed in the loop of the saver's store, whatever the block does; a block of `async with` is cancelled
+        when the lease is lost. It saves work, and keeps LangGraph's threads from two runs at once: a checkpoint is put
+        whether or not its worker holds a lease. `delete_thread` removes it, and its holder loses it.
+
+        Requests: To take it 1 GET and 1 PUT, and the first time in a process 1 refused PUT together with the GET; if
+        another worker holds it, 1 GET. 1 PUT for each renewal, three within `ttl_s`; 1 PUT to give it back.
+
+        Args:
+            thread_id: The thread; it need not have checkpoints.
+            ttl_s: Seconds that the lease outlives its holder, 1 … 86,400.
+            purpose: What for, for people: at most 200 characters. It is in the `LeaseHeldError` of rivals.
+            holder: Who, for people: at most 200 characters. Default: this machine's name and the process id.
+            at_most_s: Seconds after which it is not renewed any more and so counts as lost, 1 or more.
+
+        Returns:
+            A lease; entering it gives a `SyncHeld` or a `Held`. Entering raises `LeaseHeldError` if another holds it,
+            and leaving if it was lost.
+
+        Raises:
+            InvalidArgumentError: An argument is out of bounds.
+            ConfigurationError: `conditional_writes` is off; on entering, the store has no `If-Match`.
+        """
+        check_conditional_writes(self._conditional_writes, self._bucket)
+        terms = terms_of(ttl_s, purpose=purpose, holder=holder, at_most_s=at_most_s)
+        key = ThreadKeys.of(self._prefix, str(thread_id)).lease
+
+        def reach(function: Callable[[ObjectStore], Coroutine[Any, Any, T]]) -> Awaitable[T]:
+            return self._opening.acall(lambda threads: function(threads.objects))
+
+        def sync_reach(function: Callable[[ObjectStore], Coroutine[Any, Any, T]]) -> T:
+            return self._opening.call(lambda threads: function(threads.objects))
+
+        return EitherLease(reach, sync_reach, lease_of(key, new_id=self._new_id), terms)
 
     def delete_thread(self, thread_id: str) -> None:
         """Removes everything of a thread, until a listing shows nothing; call again if it was cut short.
