@@ -39,15 +39,24 @@ from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.codec import Migration
 from s3_checkpoint._format.foreign_errors import for_log
 from s3_checkpoint._format.message_json import decoded, members
+from s3_checkpoint._leases.record import MIN_TTL_S, check_ttl
 from s3_checkpoint._printable import printable
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.connection import connect
-from s3_checkpoint.errors import CheckpointError, ConfigurationError, InvalidArgumentError
+from s3_checkpoint.errors import CheckpointError, ConfigurationError, InvalidArgumentError, LeaseHeldError
 from s3_checkpoint.graph import Graph
 from s3_checkpoint.models import StateT
 from s3_checkpoint.request_events import OnRequest, RequestEvent
 from s3_checkpoint.settings import S3Settings
-from s3_checkpoint.superstep import MAX_STEPS, NO_STEP, Advance, Blocked, Interrupted, attempt_superstep
+from s3_checkpoint.superstep import (
+    MAX_STEPS,
+    NO_STEP,
+    Advance,
+    Blocked,
+    Interrupted,
+    attempt_superstep,
+    held_for_superstep,
+)
 from s3_checkpoint.superstep_queue import MAX_DELAY_S, SuperstepMessage, SuperstepQueue, queue_client_for
 
 QUEUE_URL_VARIABLE = "S3_CHECKPOINT_QUEUE_URL"
@@ -74,6 +83,7 @@ def sqs_handler(
     stop_before_s: float = 2.0,
     resend_delay_s: int = 15,
     max_steps: int = MAX_STEPS,
+    lease_ttl_s: float | None = None,
     on_request: OnRequest | None = None,
     logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
 ) -> SqsHandler[StateT]:
@@ -94,6 +104,10 @@ def sqs_handler(
             about what a superstep takes.
         max_steps: The highest step a run may reach, 1 or more. There its message is dropped, with an error in the log
             (`outcome` is `stopped`) that says how to go on.
+        lease_ttl_s: Seconds (1 … 86,400) of a lease on the run while a superstep runs, and never longer than the
+            invocation: a message that is delivered twice at once costs 1 GET the second time (the first time in a
+            process 1 refused PUT with it) and runs no node; its record is delivered again, to see that the first worker
+            came through. Choose less than the queue's visibility time-out. Default: no lease.
         on_request: As for `connect`.
         logger: Default: `s3_checkpoint.aws_lambda`. Powertools' will do.
 
@@ -101,7 +115,7 @@ def sqs_handler(
         The handler.
 
     Raises:
-        InvalidArgumentError: `resend_delay_s` or `max_steps` is out of bounds.
+        InvalidArgumentError: `resend_delay_s`, `max_steps` or `lease_ttl_s` is out of bounds.
         ConfigurationError: `interrupt_before` names what is not a node.
     """
     # Lambda starts a function on a whole processor: the SDK is imported now, not by the first invocation.
@@ -123,6 +137,7 @@ def sqs_handler(
         stop_before_s,
         resend_delay_s,
         max_steps,
+        None if lease_ttl_s is None else check_ttl("lease_ttl_s", lease_ttl_s),
         on_request,
         logger or logging.getLogger(__name__),
     )
@@ -143,6 +158,7 @@ class SqsHandler(Generic[StateT]):
         stop_before_s: float,
         resend_delay_s: int,
         max_steps: int,
+        lease_ttl_s: float | None,
         on_request: OnRequest | None,
         logger: logging.Logger | logging.LoggerAdapter[Any],
     ) -> None:
@@ -156,6 +172,7 @@ class SqsHandler(Generic[StateT]):
         self._stop_before_s = stop_before_s
         self._resend_delay_s = resend_delay_s
         self._max_steps = max_steps
+        self._lease_ttl_s = lease_ttl_s
         self._on_request_too = on_request
         self._logger = logger
         self._opening: OpenOnce[None] = OpenOnce(self._open)
@@ -245,7 +262,14 @@ class SqsHandler(Generic[StateT]):
         error: Exception | None = None
         try:
             async with deadline:
-                await self._handle(record, facts)
+                await self._handle(record, facts, left_s)
+        except LeaseHeldError as held:
+            # Not an error: the message stays in the queue until the worker that has the lease is done, or is gone.
+            facts |= {"outcome": "held", "holder": held.holder, "duration_ms": _ms_since(started)}
+            facts["request_count"] = self._request_count - counted
+            run = facts.get("run_id")
+            self._logger.info("run %s: left to the worker that holds its lease: %s", run, held, extra=facts)
+            return False
         except Exception as raised:  # noqa: BLE001 - every failure of a record is that record's, and is logged below
             error = for_log(raised)
             facts["outcome"] = "timed-out" if deadline.expired() else "failed"
@@ -286,10 +310,13 @@ class SqsHandler(Generic[StateT]):
             self._logger.info("run %s: %s at step %s", run, facts["outcome"], facts["step"], extra=facts)
         return error is None
 
-    async def _handle(self, record: Any, facts: dict[str, Any]) -> None:
+    async def _handle(self, record: Any, facts: dict[str, Any], left_s: float) -> None:
         """Does what the record asks for, and notes in `facts` what there is to tell of it."""
         message = _message(record, facts)
-        reached = await self._superstep(message)
+        async with held_for_superstep(
+            self._checkpointer, message.run_id, self._lease_ttl_s, at_most_s=max(left_s, MIN_TTL_S)
+        ):
+            reached = await self._superstep(message)
         if isinstance(reached, Blocked):
             facts |= {"step": reached.step, "outcome": "gone" if reached.gone else "stopped"}
             return

@@ -17,13 +17,14 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, runtime_checkable
 from uuid import UUID
 
 from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._format.keys import check_run_id
-from s3_checkpoint.checkpointer import Checkpointer
+from s3_checkpoint.checkpointer import Checkpointer, S3Checkpointer
 from s3_checkpoint.errors import ConfigurationError, InvalidArgumentError, StepConflictError
 from s3_checkpoint.graph import END, Graph, Next, Task
 from s3_checkpoint.models import ActiveSnapshot, Checkpoint, StateT
@@ -104,6 +105,7 @@ async def run_superstep(
     resume_from: int | None = None,
     update: Any = None,
     max_steps: int = MAX_STEPS,
+    lease_ttl_s: float | None = None,
 ) -> Advance[StateT]:
     """The run is one step further, or as it was if there was nothing to do: finished, interrupted, or late.
 
@@ -120,7 +122,8 @@ async def run_superstep(
         Those of `resume` (1 LIST and 1 GET for up to 1,000 steps, 1 GET more if the tasks are not inline) and the 2
         PUTs of `commit`; when another worker commits first, those of reading its step, and of `resume` once more. A
         checkpointer without `commit` and `resume` gets `list`, `load` and `load_active`, then `save_active` and `save`,
-        and two workers are not kept apart.
+        and two workers are not kept apart. With `lease_ttl_s` also those of a `lease.Lease`: 1 GET and 1 PUT before, 1
+        PUT after; if another worker holds it, 1 GET and nothing else.
 
     Args:
         checkpointer: Where the run is stored.
@@ -134,6 +137,8 @@ async def run_superstep(
         resume_from: The step whose interrupt this call answers.
         update: What the human said, merged into the state before the tasks see it; None: nothing. Needs `resume_from`.
         max_steps: The highest step a run may reach, 1 or more: a graph that goes in a circle ends there.
+        lease_ttl_s: Seconds (1 … 86,400) of a lease on the run, held meanwhile and renewed: no node runs in two workers
+            at once. Needs an `S3Checkpointer`. Default: no lease; `commit` alone decides who was first.
 
     Returns:
         The newest step of the run, whichever worker committed it.
@@ -142,23 +147,26 @@ async def run_superstep(
         InvalidArgumentError: No step and no `initial`; `expected_step` or `resume_from` ahead of the run; `update`
             without `resume_from`; `resume_from` without `interrupt_before`, at a run that is at that step; the run is
             at `max_steps`, and not finished. Nothing was written.
-        ConfigurationError: A node that the graph does not have, or one that does not return `Next`. Nothing was
-            written.
+        ConfigurationError: A node that the graph does not have, or one that does not return `Next`; `lease_ttl_s` for a
+            checkpointer or a store that has no leases. Nothing was written.
+        LeaseHeldError: Another worker holds the lease, and nothing ran; or the lease was lost, and the tasks were
+            cancelled, unless the step was committed just then: calling again tells.
         Exception: What a task raises, with a note that names the task, once the other tasks are cancelled; nothing was
             written. And the errors of `commit` and `resume`: `StoreUnavailableError` can leave it unknown whether the
             step was written.
     """
-    reached = await attempt_superstep(
-        checkpointer,
-        graph,
-        run_id,
-        initial=initial,
-        expected_step=expected_step,
-        interrupt_before=interrupt_before,
-        resume_from=resume_from,
-        update=update,
-        max_steps=max_steps,
-    )
+    async with held_for_superstep(checkpointer, run_id, lease_ttl_s):
+        reached = await attempt_superstep(
+            checkpointer,
+            graph,
+            run_id,
+            initial=initial,
+            expected_step=expected_step,
+            interrupt_before=interrupt_before,
+            resume_from=resume_from,
+            update=update,
+            max_steps=max_steps,
+        )
     if isinstance(reached, Blocked):
         raise _blocked(reached)
     return reached
@@ -227,6 +235,19 @@ async def run_to_end(
         at = further
         done += 1
     return at
+
+
+def held_for_superstep(
+    checkpointer: Checkpointer[Any], run_id: UUID | str, ttl_s: float | None, *, at_most_s: float | None = None
+) -> AbstractAsyncContextManager[object]:
+    """A lease on the run, or nothing to be held if `ttl_s` is None."""
+    if ttl_s is None:
+        return contextlib.nullcontext()
+    if not isinstance(checkpointer, S3Checkpointer):
+        raise ConfigurationError(f"lease_ttl_s needs an S3Checkpointer, and this is a {type(checkpointer).__name__}")
+    from s3_checkpoint.lease import lease
+
+    return lease(checkpointer, run_id, ttl_s, purpose="superstep", at_most_s=at_most_s)
 
 
 async def attempt_superstep(

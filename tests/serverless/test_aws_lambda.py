@@ -267,6 +267,72 @@ def test_of_two_workers_at_one_message_one_commits_and_the_others_doubt_dies_out
     assert stored.list(run_id) == [*range(steps)]
 
 
+def test_a_second_delivery_costs_two_requests_and_no_node_while_the_lease_is_held(
+    new_handler: Callable[..., SqsHandler[Count]],
+    queue: Queue,
+    hooks: Hooks,
+    run_id: UUID,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The first in a process; then one. The record stays in the queue, and the run goes on once."""
+    requests: list[str] = []
+    first = new_handler(lease_ttl_s=20)
+    second = new_handler(lease_ttl_s=20, on_request=lambda event: requests.append(event.operation))
+    first({"Records": [record_of_begin(queue, run_id)]}, Context.of(60))
+    [record] = queue.receive(wait_s=5)
+    inside, go_on = threading.Event(), threading.Event()
+
+    async def wait(task: Task) -> None:
+        inside.set()
+        await asyncio.to_thread(go_on.wait, 30)
+
+    hooks.before_return = wait
+    with ThreadPoolExecutor() as pool:
+        working = pool.submit(first, {"Records": [record]}, Context.of(60))
+        assert inside.wait(30)
+        with caplog.at_level(logging.INFO, "s3_checkpoint.aws_lambda"):
+            again = [second({"Records": [record]}, Context.of(60)) for _ in range(2)]
+        go_on.set()
+        done = working.result(30)
+
+    failed = {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
+    assert again == [failed, failed]
+    assert sorted(requests) == ["GetObject", "GetObject", "PutObject"]
+    assert hooks.ran == [1]
+    assert done == {"batchItemFailures": []}
+    held = [entry for entry in caplog.records if getattr(entry, "outcome", "") == "held"]
+    assert [entry.levelname for entry in held] == ["INFO", "INFO"]
+    hooks.before_return = None
+    assert second({"Records": [record]}, Context.of(60)) == {"batchItemFailures": []}
+    assert hooks.ran == [1]
+
+
+def record_of_begin(queue: Queue, run_id: UUID) -> dict[str, Any]:
+    queue.send(SuperstepMessage.begin(run_id, Count()).model_dump_json())
+    return queue.receive(wait_s=5)[0]
+
+
+def test_a_lease_is_never_longer_than_the_invocation(
+    new_handler: Callable[..., SqsHandler[Count]], queue: Queue, hooks: Hooks, run_id: UUID, settings: S3Settings
+) -> None:
+    """A worker that Lambda ends blocks nobody for longer than it could have worked."""
+    handler = new_handler(lease_ttl_s=900, stop_before_s=0)
+    handler({"Records": [record_of_begin(queue, run_id)]}, Context.of(60))
+    seen: list[float] = []
+
+    async def look(task: Task) -> None:
+        async with connect(Count, settings) as checkpointer:
+            stored = await checkpointer.objects.store.get(f"runs/{run_id}/lease.json", max_bytes=10_000)
+            assert stored is not None
+            seen.append(json.loads(stored.body)["ttl_s"])
+
+    hooks.before_return = look
+    handler({"Records": queue.receive(wait_s=5)}, Context.of(40))
+
+    assert len(seen) == 1
+    assert 30 < seen[0] <= 40
+
+
 def test_duplicates_never_multiply(
     handler: SqsHandler[Count], queue: Queue, run_id: UUID, caplog: pytest.LogCaptureFixture
 ) -> None:
