@@ -22,6 +22,7 @@ COMMANDS: Commands = {
     "history": Lazy("s3_checkpoint.cli.history", "Go back through a run, newest step first."),
     "diff": Lazy("s3_checkpoint.cli.diff", "Compare two steps of a run by JSON path."),
     "timeline": Lazy("s3_checkpoint.cli.timeline", "Draw a run: its steps over time, what changed, gaps and forks."),
+    "serve": Lazy("s3_checkpoint.cli.serve", "Show runs and threads in a browser, on loopback, read-only."),
     "fork": Lazy("s3_checkpoint.cli.fork", "Start a new run from a step of another."),
     "prune": Lazy("s3_checkpoint.cli.prune", "Remove old steps of a run, or of every run with --all."),
     "delete": Lazy("s3_checkpoint.cli.delete", "Delete a whole run. Asks first."),

@@ -35,8 +35,8 @@ from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
 from s3_checkpoint.cli.output import chosen, cut, size, write_long_document
 from s3_checkpoint.cli.session import Session, session_command
 from s3_checkpoint.cli.step_notes import tell_damaged, tell_pruned
-from s3_checkpoint.cli.timeline_page import Page
 from s3_checkpoint.models import Origin
+from s3_checkpoint.web.timeline_page import Page
 
 STEPS_SHOWN = 200
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
 
 from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.output import as_json
-from s3_checkpoint.cli.timeline_page import CHANGES_SHOWN, STATE_BYTES, page
+from s3_checkpoint.web.page_json import CHANGES_SHOWN, STATE_BYTES
+from s3_checkpoint.web.timeline_page import page
+from tests.browser import found, log_of, open_at, text_of
 from tests.command_line import FIRST, FORK, Cli
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HOSTILE = "</script><img src=x onerror=\"document.title='taken over'\"><!--"
 
 
@@ -149,59 +146,13 @@ def test_what_is_too_large_for_a_page_is_left_out_with_a_note() -> None:
     assert len(text) < 200_000
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("needs chromium and chromedriver on the path (Debian: chromium, chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--disable-dev-shm-usage",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
-
-
-def open_at(browser: webdriver.Chrome, path: Path, width: int) -> None:
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
-    )
-    browser.get(path.as_uri())
-
-
-def found(browser: webdriver.Chrome, selector: str) -> list[WebElement]:
-    return browser.find_elements(By.CSS_SELECTOR, selector)
-
-
-def text_of(browser: webdriver.Chrome, selector: str) -> str:
-    return browser.find_element(By.CSS_SELECTOR, selector).text
-
-
-def log_of(browser: Any, kind: str) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = browser.get_log(kind)
-    return lines
-
-
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_person_steps_through_the_run(three_runs: Cli, browser: webdriver.Chrome, tmp_path: Path, width: int) -> None:
     """By click, key and slider; each step shows its state and what it changed. At two widths."""
     path = tmp_path / "run.html"
     result = three_runs("timeline", "aaaa0", "--html", str(path))
     assert result.exit_code == 0, result.stderr
-    open_at(browser, path, width)
+    open_at(browser, path.as_uri(), width)
 
     assert text_of(browser, "h1") == f"Run {FIRST}"
     assert len(found(browser, ".step .bar")) == 12
@@ -239,7 +190,7 @@ def test_the_page_asks_the_network_for_nothing_and_runs_nothing_of_the_states(
     changes = [{"path": "$.text", "change": "changed", "before": HOSTILE, "after": HOSTILE * 2}]
     path.write_text(page(document(step(0, {"text": HOSTILE}), step(1, {HOSTILE: HOSTILE}, changes))), encoding="utf-8")
 
-    open_at(browser, path, 1280)
+    open_at(browser, path.as_uri(), 1280)
 
     assert browser.title == f"Run {UUID(int=1)}"
     assert HOSTILE in text_of(browser, "#state").replace('\\"', '"')
@@ -259,7 +210,7 @@ def test_what_changed_is_marked_in_the_state_whatever_its_key(browser: webdriver
     changes = [{"path": "$…", "change": "changed", "before": 0, "after": 1, "at": keys} for keys in at]
     path.write_text(page(document(step(0, state, changes))), encoding="utf-8")
 
-    open_at(browser, path, 1280)
+    open_at(browser, path.as_uri(), 1280)
 
     assert [mark.text for mark in found(browser, "#state .touched")] == ["1", "2"]
     assert [folded.text for folded in found(browser, "#state details:not([open])")] == ["a: {1}"]
@@ -272,7 +223,7 @@ def test_numbers_are_shown_as_they_are_stored(browser: webdriver.Chrome, tmp_pat
     state = {"id": 12345678901234567890, "score": 1.0, "half": 0.5, "list": [2**53 + 1]}
     path.write_text(page(document(step(2**64 - 1, state, changes))), encoding="utf-8")
 
-    open_at(browser, path, 1280)
+    open_at(browser, path.as_uri(), 1280)
     for summary in found(browser, "#state details:not([open]) > summary"):
         summary.click()
 
@@ -289,6 +240,6 @@ def test_a_long_pause_is_marked(browser: webdriver.Chrome, tmp_path: Path) -> No
     steps = [step(n, {"n": n}, pause_s=9000.0 if n == 5 else 2.0) for n in range(9)]
     path.write_text(page(document(*steps)), encoding="utf-8")
 
-    open_at(browser, path, 390)
+    open_at(browser, path.as_uri(), 390)
 
     assert [mark.text for mark in found(browser, "svg .pause")] == ["+2.5 h"]

@@ -1,0 +1,195 @@
+"""The server of the page: its files, and what they ask for as JSON. It only reads.
+
+Who can reach the port can read what the credentials can read, so it listens on loopback alone, and answers
+
+- only `GET` and `HEAD`;
+- only where the `Host` header names loopback: a page elsewhere whose name was made to point here (DNS rebinding) gets
+  nothing;
+- `/api/` only for the page itself: another site's page cannot make it send requests to the bucket.
+
+The page runs no script but its own files, and loads nothing from elsewhere (Content-Security-Policy).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from s3_checkpoint import __version__
+from s3_checkpoint.connection import connect
+from s3_checkpoint.errors import (
+    AccessDeniedError,
+    CheckpointError,
+    InvalidArgumentError,
+    StateDecodingError,
+    StoreUnavailableError,
+)
+from s3_checkpoint.settings import S3Settings
+from s3_checkpoint.web.page_json import page_json
+from s3_checkpoint.web.run_pages import RunPages
+from s3_checkpoint.web.timeline_page import static_text
+
+HOSTS = ["127.0.0.1", "localhost"]
+"""The names that a request may be addressed to."""
+VIEWS = ("/", "/runs", "/run", "/threads", "/thread")
+"""Every view has an address of its own; the page reads it."""
+_STATIC = {"page.css": "text/css", "parts.js": "text/javascript", "app.js": "text/javascript"}
+_STATUS = {InvalidArgumentError: 400, AccessDeniedError: 403, StateDecodingError: 422, StoreUnavailableError: 503}
+_HEADERS = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+
+Answer = Callable[[Request], Awaitable[dict[str, Any]]]
+
+
+class _ReadOnly:
+    """Refuses what is not for this page, and puts the headers on what is."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_HEADERS]
+            await send(message)
+
+        refusal = _refusal(Request(scope))
+        await (refusal or self._app)(scope, receive, send_with_headers)
+
+
+def _refusal(request: Request) -> Response | None:
+    if request.method not in ("GET", "HEAD"):
+        return Response("this page only reads", 405, {"allow": "GET, HEAD"}, "text/plain")
+    # Browsers say where a request comes from; a page of another site has no business here.
+    if request.url.path.startswith("/api/") and request.headers.get("sec-fetch-site", "none") not in (
+        "same-origin",
+        "none",
+    ):
+        return Response("for this page alone", 403, media_type="text/plain")
+    return None
+
+
+def create_app(settings: S3Settings, *, refresh_s: float = 10.0) -> Starlette:
+    """The page for the bucket of `settings`, as an ASGI application. Opened by its lifespan; no request is made then.
+
+    Args:
+        settings: Which bucket, under which prefix, with which credentials.
+        refresh_s: Seconds between two looks of an open page at what is new; 0: none.
+    """
+    pages: list[RunPages] = []
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with connect(Any, settings) as checkpointer:
+            pages.append(RunPages(checkpointer, settings.max_state_bytes))
+            yield
+            pages.clear()
+
+    async def place(_: Request) -> dict[str, Any]:
+        where = f"s3://{settings.bucket}/{settings.prefix}".rstrip("/")
+        return {"place": where, "version": __version__, "refresh_s": refresh_s, "threads": False}
+
+    async def runs(request: Request) -> dict[str, Any]:
+        query = request.query_params
+        return await pages[0].runs(query.get("search", ""), query.get("after", ""))
+
+    async def activity(request: Request) -> dict[str, Any]:
+        return await pages[0].activity(request.query_params.getlist("id"))
+
+    async def run(request: Request) -> dict[str, Any]:
+        query = request.query_params
+        return await pages[0].timeline(
+            query.get("id", ""),
+            query.get("namespace", ""),
+            after=query.get("after"),
+            before=query.get("before"),
+            around=query.get("around"),
+        )
+
+    async def state(request: Request) -> dict[str, Any]:
+        query = request.query_params
+        return await pages[0].state(query.get("id", ""), query.get("namespace", ""), query.get("step", ""))
+
+    async def forks(request: Request) -> dict[str, Any]:
+        return await pages[0].forks(request.query_params.get("id", ""))
+
+    async def download(request: Request) -> Response:
+        query = request.query_params
+        try:
+            name, body = await pages[0].download(query.get("id", ""), query.get("namespace", ""), query.get("step", ""))
+        except CheckpointError as error:
+            return _error(error)
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return Response(body, headers=headers, media_type="application/json")
+
+    answers: dict[str, Answer] = {
+        "place": place,
+        "runs": runs,
+        "runs/activity": activity,
+        "run": run,
+        "run/state": state,
+        "run/forks": forks,
+    }
+    return Starlette(
+        routes=[
+            *(Route(path, _page) for path in VIEWS),
+            *(Route(f"/static/{name}", _file(name, kind)) for name, kind in _STATIC.items()),
+            *(Route(f"/api/{path}", _json(answer)) for path, answer in answers.items()),
+            Route("/api/run/download", download),
+        ],
+        middleware=[Middleware(_ReadOnly), Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False)],
+        lifespan=lifespan,
+    )
+
+
+async def _page(_: Request) -> Response:
+    return Response(static_text("index.html"), media_type="text/html; charset=utf-8")
+
+
+def _file(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(_: Request) -> Response:
+        return Response(static_text(name), media_type=f"{kind}; charset=utf-8")
+
+    return answer
+
+
+def _json(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    async def answered(request: Request) -> Response:
+        try:
+            return _json_response(await answer(request), 200)
+        except CheckpointError as error:
+            return _error(error)
+
+    return answered
+
+
+def _error(error: CheckpointError) -> Response:
+    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 502)
+    return _json_response({"error": str(error), "code": error.code}, status)
+
+
+def _json_response(value: dict[str, Any], status: int) -> Response:
+    return Response(page_json(value), status, media_type="application/json")
