@@ -133,6 +133,12 @@ class LeaseHeldError(CheckpointError):
 
     code = "lease-held"
     retryable = True
+    bucket: str
+    key: str
+    holder: str
+    purpose: str
+    seconds_left: float
+    detail: str
 
     def __init__(self, bucket: str, key: str, holder: str, purpose: str, seconds_left: float, detail: str = "") -> None:
         super().__init__(bucket, key, holder, purpose, seconds_left, detail)

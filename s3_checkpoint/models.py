@@ -20,10 +20,10 @@ SnapshotObjects: TypeAlias = Literal["always", "when_large"]
 no call of the library needs it. `when_large`: only for tasks that are not inline."""
 
 
-class ActiveSnapshot(BaseModel):
+class ActiveSnapshot(BaseModel, frozen=True):
     """A task that is to run in the next superstep."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(defer_build=True)
 
     node_name: str
     """The node to dispatch on resume."""
