@@ -300,6 +300,13 @@ def parse_namespace(prefix: str, key: str) -> NamespaceKeys | None:
     return NamespaceKeys(prefix, parts[0], parts[1])
 
 
+def parse_thread(prefix: str, key: str) -> str | None:
+    """The segment of the thread that a key, or a common prefix of keys, belongs to; None for any other."""
+    head = threads_prefix(prefix)
+    segment, slash, _ = key[len(head) :].partition("/")
+    return segment if key.startswith(head) and segment and slash and segment != _RUNS else None
+
+
 def check_prefix(prefix: str) -> str:
     """The prefix, if keys under it stay within S3's 1,024 bytes; `InvalidArgumentError` otherwise."""
     stripped = prefix.strip("/")

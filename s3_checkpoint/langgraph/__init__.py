@@ -1,4 +1,4 @@
-"""LangGraph checkpoints on S3: `S3Saver`. Needs the extra `langgraph`."""
+"""LangGraph checkpoints on S3: `S3Saver`, and `ThreadAdmin` for who operates them. Needs the extra `langgraph`."""
 
 try:
     import langgraph.checkpoint.base as _  # noqa: F401
@@ -7,6 +7,43 @@ except ModuleNotFoundError as _error:
         "the LangGraph saver needs a package: pip install 's3-checkpoint[langgraph]'", name=_error.name
     ) from _error
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from s3_checkpoint.langgraph.saver import S3Saver
 
-__all__ = ["S3Saver"]
+if TYPE_CHECKING:
+    from s3_checkpoint.langgraph.thread_admin import ThreadAdmin
+    from s3_checkpoint.langgraph.thread_views import (
+        CheckpointView,
+        PrunedThread,
+        ThreadActivity,
+        ThreadStatus,
+        ThreadUsage,
+        WriteView,
+    )
+
+__all__ = [
+    "CheckpointView",
+    "PrunedThread",
+    "S3Saver",
+    "ThreadActivity",
+    "ThreadAdmin",
+    "ThreadStatus",
+    "ThreadUsage",
+    "WriteView",
+]
+
+_HOMES = {
+    "ThreadAdmin": "thread_admin",
+    **dict.fromkeys(
+        ("CheckpointView", "PrunedThread", "ThreadActivity", "ThreadStatus", "ThreadUsage", "WriteView"), "thread_views"
+    ),
+}
+"""Where the operator's names are: a worker, which needs the saver alone, does not import them."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

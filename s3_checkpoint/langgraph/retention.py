@@ -92,7 +92,9 @@ async def delete_for_runs(threads: ThreadStore, runs: Sequence[str]) -> None:
         listed = newest_first(keys, members)
         doomed = [checkpoint for checkpoint in listed if not checkpoint.runs.isdisjoint(runs)]
         if doomed:
-            await _remove(threads, keys, listed, doomed, values_among(keys, members), listed_at, keep_entries=runs)
+            await remove_checkpoints(
+                threads, keys, listed, doomed, values_among(keys, members), listed_at, keep_entries=runs
+            )
         return bool(doomed)
 
     for _ in range(DELETE_ROUNDS):
@@ -123,23 +125,23 @@ async def prune_thread(threads: ThreadStore, thread_id: str, unseeded: Unseeded)
 
     async def prune(namespace: NamespaceKeys, members: list[ListedObject]) -> None:
         listed, values = newest_first(namespace, members), values_among(namespace, members)
-        latest = next((one for one in listed if one.heads and _is_whole(one, values)), None)
+        latest = next((one for one in listed if one.heads and is_whole(one, values)), None)
         doomed: list[ListedCheckpoint] = []
         if latest is not None:
             kept = {checkpoint.id for checkpoint in listed if checkpoint.id >= latest.id}
-            kept |= await _chain(threads, listed, latest, unseeded)
+            kept |= await needed_ancestors(threads, listed, latest, unseeded)
             doomed = [checkpoint for checkpoint in listed if checkpoint.id not in kept]
-        await _remove(threads, namespace, listed, doomed, values, listed_at)
+        await remove_checkpoints(threads, namespace, listed, doomed, values, listed_at)
 
     await gather_bounded(prune(*namespace) for namespace in by_namespace(threads.prefix, found).items())
 
 
-def _is_whole(checkpoint: ListedCheckpoint, values: Iterable[str]) -> bool:
+def is_whole(checkpoint: ListedCheckpoint, values: Iterable[str]) -> bool:
     """Whether all values that the checkpoint refers to are listed."""
     return {value for head in checkpoint.last_heads for value in head.values} <= set(values)
 
 
-async def _chain(
+async def needed_ancestors(
     threads: ThreadStore, listed: Sequence[ListedCheckpoint], latest: ListedCheckpoint, unseeded: Unseeded
 ) -> set[str]:
     """The ancestors back to the one where the last delta channel has its seed, or to the root.
@@ -172,7 +174,7 @@ async def _head(threads: ThreadStore, listed: ListedCheckpoint) -> tuple[str, Ch
         return None
 
 
-async def _remove(
+async def remove_checkpoints(
     threads: ThreadStore,
     keys: NamespaceKeys,
     listed: Sequence[ListedCheckpoint],
