@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypedDict, Unpack, ove
 
 from s3_checkpoint._concurrency.gc_pause import collector_paused
 from s3_checkpoint._format.codec import Migration
+from s3_checkpoint._transports import open_store
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.errors import InvalidArgumentError, LifecycleError
 from s3_checkpoint.models import StateT
@@ -83,21 +84,14 @@ class Connection(Generic[StateT]):
             with collector_paused():
                 store = self._options.get("store")
                 if store is None:
-                    store = await self._open_store(stack, S3Settings.resolve(self._settings))
+                    settings = S3Settings.resolve(self._settings)
+                    options = self._options
+                    opening = open_store(
+                        settings, options.get("client"), options.get("session"), on_request=options.get("on_request")
+                    )
+                    store = await stack.enter_async_context(opening)
                 checkpointer = self._checkpointer(store)
             return stack.pop_all(), checkpointer
-
-    async def _open_store(self, stack: AsyncExitStack, settings: S3Settings) -> ObjectStore:
-        # The SDK takes a quarter of a second to import; a caller that only constructs does not wait for it.
-        from s3_checkpoint._s3.client import client_for
-        from s3_checkpoint._s3.store import S3ObjectStore
-
-        client = self._options.get("client")
-        if client is None:
-            client = await stack.enter_async_context(client_for(settings, self._options.get("session")))
-        store = S3ObjectStore(client, settings, self._options.get("on_request"))
-        stack.callback(store.close)
-        return store
 
     def _checkpointer(self, store: ObjectStore) -> S3Checkpointer[StateT]:
         versions: dict[str, Any] = {

@@ -218,6 +218,14 @@ class ObjectStore(Protocol):
         ...
 
 
+def lists_whole_pages(store: ObjectStore) -> bool:
+    """Whether a LIST of one key costs this store a page of 1,000 all the same; a search then sends fewer of them.
+
+    A store says so with an attribute `whole_pages`; one without it is asked for as few keys as are wanted.
+    """
+    return getattr(store, "whole_pages", False) is True
+
+
 async def pages(
     store: ObjectStore,
     prefix: str,

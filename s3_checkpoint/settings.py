@@ -16,6 +16,7 @@ from s3_checkpoint.models import InlineTasks, SnapshotObjects
 
 Compression = Literal["gzip", "zstd"]
 AddressingStyle = Literal["path", "virtual", "auto"]
+Transport = Literal["aiobotocore", "obstore"]
 
 
 _TagKey = Annotated[str, Field(min_length=1, max_length=128)]
@@ -33,6 +34,7 @@ class S3Options(TypedDict, total=False):
     """The fields of `S3Settings` but its bucket, as keywords: what each means is said there."""
 
     prefix: str
+    transport: Transport
     region_name: str | None
     endpoint_url: str | None
     addressing_style: AddressingStyle | None
@@ -74,6 +76,9 @@ class S3Settings(BaseSettings):
     that neither an argument nor `S3_CHECKPOINT_BUCKET` gives it is an error."""
     prefix: str = ""
     """All keys begin with this; slashes at either end do not matter."""
+    transport: Transport = "aiobotocore"
+    """The library that sends the requests: the AWS SDK's, or `obstore` (Rust; the extra of that name), which takes a
+    third of the CPU and reads no AWS configuration files: neither profiles nor SSO."""
     region_name: str | None = None
     """None: as the AWS chain says."""
     endpoint_url: str | None = None

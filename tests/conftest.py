@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,6 +18,7 @@ from werkzeug.serving import make_server
 from s3_checkpoint import MemoryStore, S3Settings
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.store import S3ObjectStore
+from s3_checkpoint._transports import open_store
 from s3_checkpoint.demo.server import OneS3RequestAtATime
 from s3_checkpoint.object_store import ObjectStore
 
@@ -94,18 +94,19 @@ def _real_bucket() -> S3Settings:
     return S3Settings(bucket=os.environ["S3_CHECKPOINT_TEST_BUCKET"], prefix=prefix, endpoint_url=endpoint)
 
 
-STORES = [pytest.param("memory"), pytest.param("moto")]
+TRANSPORTS = ("aiobotocore", "obstore")
+STORES = [pytest.param("memory"), pytest.param("moto"), pytest.param("moto-obstore")]
 if os.environ.get("S3_CHECKPOINT_TEST_BUCKET"):
-    STORES.append(pytest.param("bucket", marks=pytest.mark.bucket))
+    STORES += [pytest.param(name, marks=pytest.mark.bucket) for name in ("bucket", "bucket-obstore")]
 
 
 @pytest.fixture(params=STORES)
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[ObjectStore]:
-    """An empty object store: in memory, on the moto server, and on a real bucket where one is named."""
+    """An empty object store: in memory, on the moto server by either transport, on a real bucket where one is named."""
     if request.param == "memory":
         yield MemoryStore()
         return
-    settings = request.getfixturevalue("settings") if request.param == "moto" else _real_bucket()
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(client_for(settings))
-        yield S3ObjectStore(client, settings)
+    where, _, transport = request.param.partition("-")
+    settings = request.getfixturevalue("settings") if where == "moto" else _real_bucket()
+    async with open_store(settings.model_copy(update={"transport": transport or "aiobotocore"})) as opened:
+        yield opened

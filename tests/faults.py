@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal, TypeVar, cast
 
-from s3_checkpoint._s3.error_mapping import ACTIONS, WRITES
+from s3_checkpoint._error_codes import ACTIONS, WRITES
 from s3_checkpoint.errors import AccessDeniedError, StoreUnavailableError
 from s3_checkpoint.object_store import (
     PAGE_KEYS,

@@ -29,8 +29,8 @@ from s3_checkpoint import (
     StoreError,
     StoreUnavailableError,
 )
+from s3_checkpoint._error_codes import ABSENT_CODES, KNOWN_CODES, error_for
 from s3_checkpoint._printable import printable
-from s3_checkpoint._s3.error_mapping import ABSENT_CODES, KNOWN_CODES, error_for
 from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.object_store import ObjectAttributes, Refused
 from tests.s3.sdk_requests import RequestLog, logged_client

@@ -68,6 +68,40 @@ asyncio.run(main())""")
     assert "s3_checkpoint.run_admin" not in modules
 
 
+_FIRST_COMMIT = """
+import asyncio, uuid
+from s3_checkpoint import ActiveSnapshot, S3Settings, StoreUnavailableError, connect
+settings = S3Settings(bucket='bucket', endpoint_url='http://127.0.0.1:1', region_name='us-east-1', max_attempts=1,
+                      access_key_id='a', secret_access_key='b', transport=TRANSPORT)
+async def main():
+    async with connect(dict, settings) as checkpointer:
+        try:
+            await checkpointer.commit(uuid.uuid4(), 0, {}, [ActiveSnapshot(node_name='a')])
+        except StoreUnavailableError:
+            print('asked')
+asyncio.run(main())"""
+
+NEVER_FOR_A_COMMIT = NEVER_FOR_A_SAVE | {"gzip", "xml", "http", "multiprocessing"}
+
+
+@pytest.mark.parametrize("transport", ["aiobotocore", "obstore"])
+def test_a_first_commit_imports_only_what_commits(transport: str) -> None:
+    """No command line, doctor, LangGraph, compression or time zones of ours: up to the first request, by either."""
+    modules = _imported_by(_FIRST_COMMIT.replace("TRANSPORT", repr(transport)))
+
+    ours = {module.removeprefix("s3_checkpoint.") for module in modules if module.startswith("s3_checkpoint.")}
+    unwanted = ("cli", "doctor", "langgraph", "sync", "run_admin", "superstep", "aws_lambda", "memory_store", "policy")
+    assert not {module for module in ours if module.partition(".")[0] in unwanted}
+    assert not ours & {"_format.thread_keys", "_format.message_json", "_runs.fork"}
+    if transport == "obstore":
+        assert not _packages(modules) & SDK
+        assert not modules & NEVER_FOR_A_COMMIT, modules & NEVER_FOR_A_COMMIT
+        assert "_s3" not in {module.partition(".")[0] for module in ours}
+    else:
+        assert "obstore" not in modules
+        assert "_obstore" not in {module.partition(".")[0] for module in ours}
+
+
 @pytest.mark.parametrize("name", s3_checkpoint.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     """And is where the table says."""

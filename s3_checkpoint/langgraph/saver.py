@@ -26,6 +26,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.keys import new_write_id
 from s3_checkpoint._format.thread_keys import ThreadKeys, check_prefix, threads_prefix
+from s3_checkpoint._transports import open_store
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.langgraph.calls import Calls
 from s3_checkpoint.langgraph.conversion import Conversion
@@ -484,16 +485,8 @@ _UNOPENED = (
 async def _open_client(
     settings: S3Settings, on_request: OnRequest | None, make: Callable[[ObjectStore], ThreadStore]
 ) -> AsyncIterator[ThreadStore]:
-    # The SDK takes a quarter of a second to import; a saver that is only constructed does not wait for it.
-    from s3_checkpoint._s3.client import client_for
-    from s3_checkpoint._s3.store import S3ObjectStore
-
-    async with client_for(settings) as client:
-        store = S3ObjectStore(client, settings, on_request)
-        try:
-            yield make(store)
-        finally:
-            store.close()
+    async with open_store(settings, on_request=on_request) as store:
+        yield make(store)
 
 
 async def _check_bucket(threads: ThreadStore) -> None:

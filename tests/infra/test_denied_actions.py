@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from s3_checkpoint import AccessDeniedError, ConfigurationError, S3Settings
-from s3_checkpoint._s3.error_mapping import error_for
+from s3_checkpoint._error_codes import error_for
 
 USER = "User: arn:aws:iam::123456789012:user/worker is not authorized to perform: "
 

@@ -1,0 +1,158 @@
+"""Calls that block outside the interpreter, made in threads and awaited in an event loop.
+
+For libraries whose own event loop would call into Python from its threads. Such a thread may still wait for the
+interpreter when the process ends, and CPython ends a waiting thread by unwinding its stack: through frames of another
+language that is an abort (SIGABRT), after all work was done. A thread of ours enters Python from Python only, and the
+end of the process waits until no call is in progress.
+
+The threads are daemons, so that a call which never returns cannot keep the process: the wait at exit is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from s3_checkpoint.errors import LifecycleError
+
+T = TypeVar("T")
+
+_Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...]]
+
+_POLL_S = 0.002
+_living: weakref.WeakSet[BlockingCalls] = weakref.WeakSet()
+
+
+class _Shared:
+    """What a pool's threads hold of it: not the pool itself, so that dropping the pool ends them."""
+
+    __slots__ = ("ending", "in_progress", "jobs", "lock")
+
+    def __init__(self) -> None:
+        self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self.lock = threading.Lock()
+        self.in_progress = 0
+        """Calls handed over and not yet returned."""
+        self.ending = False
+
+
+class BlockingCalls:
+    """At most `threads` threads, each started when a call finds none idle. Belongs to the process it is made in.
+
+    `longest_s` bounds how long the end of the process waits for calls in progress.
+    """
+
+    def __init__(self, threads: int, *, longest_s: float, name: str) -> None:
+        self._most = threads
+        self.longest_s = longest_s
+        self._name = name
+        self._shared = _Shared()
+        self._started = 0
+        self._pid = os.getpid()
+        _living.add(self)
+
+    @property
+    def in_progress(self) -> int:
+        """Calls handed over and not yet returned."""
+        return self._shared.in_progress
+
+    def call(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """Calls `function(*args)` in a thread; the future gets what it returns or raises.
+
+        A cancelled future does not end a call that has begun: it returns, and nobody is told. One that has not begun
+        is not made.
+
+        Raises:
+            LifecycleError: The pool is closed, the process is ending, or is a fork of the one the pool was made in.
+        """
+        if self._pid != os.getpid():
+            raise LifecycleError(
+                "this checkpointer was opened in the process that this one was forked from; start workers with "
+                "`spawn`, and open another one there"
+            )
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        shared = self._shared
+        with shared.lock:
+            if shared.ending:
+                raise LifecycleError("this checkpointer is closed, or the process is ending; call before that")
+            shared.in_progress += 1
+            busy = shared.in_progress
+        if busy > self._started < self._most:
+            self._started += 1
+            threading.Thread(target=_work, args=(shared,), name=f"{self._name}-{self._started}", daemon=True).start()
+        shared.jobs.put((loop, future, function, args))
+        return future
+
+    def close(self) -> None:
+        """No call is taken from now on; the threads end as they become idle. Futures of calls in progress are kept."""
+        shared = self._shared
+        with shared.lock:
+            if shared.ending:
+                return
+            shared.ending = True
+        for _ in range(self._started):
+            shared.jobs.put(None)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _work(shared: _Shared) -> None:
+    while (job := shared.jobs.get()) is not None:
+        try:
+            _do(*job)
+        finally:
+            del job  # what it returned is gone before the call counts as over
+            with shared.lock:
+                shared.in_progress -= 1
+
+
+def _do(
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], function: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
+    if future.cancelled():
+        return
+    result: Any = None
+    raised: BaseException | None = None
+    try:
+        result = function(*args)
+    except BaseException as error:  # noqa: BLE001 - a panic in Rust is no `Exception`
+        raised = error
+    try:
+        loop.call_soon_threadsafe(_settle, future, result, raised)
+    except RuntimeError:
+        pass  # the loop is closed: nobody waits
+    finally:
+        raised = None
+
+
+def _settle(future: asyncio.Future[Any], result: Any, raised: BaseException | None) -> None:
+    if future.done():
+        return
+    if raised is None:
+        future.set_result(result)
+    elif isinstance(raised, (StopIteration, KeyboardInterrupt, SystemExit)):
+        future.set_exception(RuntimeError(f"{type(raised).__name__}: {raised}"))
+    else:
+        future.set_exception(raised)
+
+
+def _settle_at_exit() -> None:
+    """Takes no more calls, and waits for those in progress, each pool as long as its calls may take."""
+    pools = [pool for pool in _living if pool._pid == os.getpid()]
+    for pool in pools:
+        pool.close()
+    begun = time.monotonic()
+    while any(pool.in_progress and time.monotonic() - begun < pool.longest_s for pool in pools):
+        time.sleep(_POLL_S)
+
+
+atexit.register(_settle_at_exit)

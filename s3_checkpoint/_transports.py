@@ -1,0 +1,81 @@
+"""An open store on a bucket, by the transport that the settings name: each is imported when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from s3_checkpoint.errors import ConfigurationError
+from s3_checkpoint.object_store import ObjectStore
+from s3_checkpoint.request_events import OnRequest
+from s3_checkpoint.settings import S3Settings
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+
+@asynccontextmanager
+async def open_store(
+    settings: S3Settings,
+    client: S3Client | None = None,
+    session: object | None = None,
+    *,
+    on_request: OnRequest | None = None,
+) -> AsyncIterator[ObjectStore]:
+    """A store on the bucket of the settings, open inside the block.
+
+    Requests: none but those that the credentials need.
+
+    Args:
+        settings: Where and how; `transport` names the library that sends the requests.
+        client: An open S3 client to use instead of making one; it is not closed. With `aiobotocore` only.
+        session: A session of aioboto3 or aiobotocore to make the client from. With `aiobotocore` only.
+        on_request: Called after each request.
+
+    Yields:
+        A store that belongs to the running event loop.
+
+    Raises:
+        ConfigurationError: No client can be made of the settings, the extra of the transport is not installed, or a
+            `client` or `session` was given to a transport that uses neither.
+    """
+    if settings.transport == "obstore":
+        if client is not None or session is not None:
+            raise ConfigurationError(
+                "`client` and `session` are the SDK's, and transport='obstore' uses neither; leave one of them out",
+                settings.bucket,
+            )
+        try:
+            import obstore  # noqa: F401 - told apart from an import that fails inside
+        except ImportError as error:
+            raise ConfigurationError(
+                "transport='obstore' needs the extra of that name: pip install 's3-checkpoint[obstore]'",
+                settings.bucket,
+                f"{type(error).__name__}: {error}",
+            ) from error
+        from s3_checkpoint._obstore.store import ObstoreObjectStore
+
+        light = ObstoreObjectStore(settings, on_request)
+        try:
+            yield light
+        finally:
+            light.close()
+        return
+    # The SDK takes a quarter of a second to import; a caller that only constructs does not wait for it.
+    from s3_checkpoint._s3.client import client_for
+    from s3_checkpoint._s3.store import S3ObjectStore
+
+    if client is not None:
+        store = S3ObjectStore(client, settings, on_request)
+        try:
+            yield store
+        finally:
+            store.close()
+        return
+    async with client_for(settings, session) as made:
+        store = S3ObjectStore(made, settings, on_request)
+        try:
+            yield store
+        finally:
+            store.close()
