@@ -12,9 +12,14 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from opentelemetry.metrics import MeterProvider, get_meter_provider
-from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider, get_tracer_provider
-from opentelemetry.util.types import AttributeValue
+try:
+    from opentelemetry.metrics import MeterProvider, get_meter_provider
+    from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider, get_tracer_provider
+    from opentelemetry.util.types import AttributeValue
+except ModuleNotFoundError as _error:
+    raise ModuleNotFoundError(
+        "the OpenTelemetry adapter needs a package: pip install 's3-checkpoint[otel]'", name=_error.name
+    ) from _error
 
 from s3_checkpoint.request_events import RequestEvent
 

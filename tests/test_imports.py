@@ -127,3 +127,15 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     """As of any module."""
     with pytest.raises(AttributeError, match="Nothing"):
         s3_checkpoint.Nothing  # noqa: B018
+
+
+def test_an_adapter_without_its_extra_names_it() -> None:
+    """Not a bare `No module named 'opentelemetry'`."""
+    for package, module, extra in (
+        ("opentelemetry", "s3_checkpoint.otel", "otel"),
+        ("langgraph", "s3_checkpoint.langgraph", "langgraph"),
+    ):
+        program = f"import sys; sys.modules[{package!r}] = None; import {module}"
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+        assert f"pip install 's3-checkpoint[{extra}]'" in ended.stderr

@@ -39,7 +39,8 @@ _WRITE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 def check_run_id(run_id: UUID | str) -> UUID:
     """The run id as a `UUID`. Text must be a UUID in canonical form, in either case.
 
-    Raises `InvalidArgumentError` for anything else, braces and URNs included: two spellings of a key are two keys.
+    Raises `InvalidArgumentError` for anything else, braces and URNs included: two spellings of a key are two keys. It
+    names what makes a run id of another name: the same one each time, so that runs can be resumed by that name.
     """
     if isinstance(run_id, UUID):
         return run_id
@@ -51,7 +52,12 @@ def check_run_id(run_id: UUID | str) -> UUID:
         else:
             if str(parsed) == run_id.lower():
                 return parsed
-    raise InvalidArgumentError("run_id", repr(run_id)[:80], "must be a UUID, as uuid.UUID or its canonical text")
+    raise InvalidArgumentError(
+        "run_id",
+        repr(run_id)[:80],
+        "must be a UUID, or its text in canonical form; "
+        'of a name, uuid5(NAMESPACE_URL, "my-run") makes one, and of a ULID, ulid.to_uuid()',
+    )
 
 
 def check_step(step: int) -> int:

@@ -279,9 +279,15 @@ def changed_type(before: object, after: object) -> str:
     if (names := _field_names(before)) is not None:
         dropped = sorted(names - (_field_names(after) or names))
         fields = f", without {', '.join(dropped)}" if dropped else ""
-        return f"a {was} comes back as a {now}{fields}; annotate {was}, or a union of classes told apart by a Literal"
+        return f"a {was} comes back as a {now}{fields}; {_how_to_annotate(type(before))}"
     parts = "[…]" if isinstance(before, Mapping | list | tuple | Set | deque) else ""
     return f"a {was} comes back as a {now}; annotate {was}{parts}, or store a {now}"
+
+
+def _how_to_annotate(kind: type) -> str:
+    if kind.__module__.startswith("langchain_core.messages."):
+        return "annotate AnyMessage of langchain_core.messages, the union of its messages"
+    return f"annotate {kind.__name__}, or a union of classes told apart by a Literal"
 
 
 def _changed_value(before: object, path: str) -> Difference:

@@ -25,8 +25,9 @@ def test_without_the_extra_one_line_says_what_to_install() -> None:
     assert ended.stderr == "s3-checkpoint: the command line is not installed; pip install 's3-checkpoint[cli]'\n"
 
 
-def test_help_names_the_exit_codes() -> None:
-    ended = run("-m", "s3_checkpoint.cli", "--help")
+@pytest.mark.parametrize("module", ["s3_checkpoint", "s3_checkpoint.cli"])
+def test_help_names_the_exit_codes(module: str) -> None:
+    ended = run("-m", module, "--help")
 
     assert ended.returncode == 0
     assert "6 store unavailable" in " ".join(ended.stdout.split())

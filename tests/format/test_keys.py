@@ -100,6 +100,8 @@ def test_a_run_id_that_is_no_uuid_is_refused(bad: object) -> None:
         check_run_id(bad)  # type: ignore[arg-type]
 
     assert caught.value.argument == "run_id"
+    assert 'uuid5(NAMESPACE_URL, "my-run")' in str(caught.value)
+    assert "ulid.to_uuid()" in str(caught.value)
 
 
 def test_a_run_id_may_be_text_in_either_case() -> None:

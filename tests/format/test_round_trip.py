@@ -19,6 +19,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 import pytest
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
 from pydantic import (
     AnyUrl,
     BaseModel,
@@ -538,6 +539,17 @@ def test_a_class_that_was_made_again_says_so() -> None:
         codec(second).encode(first(n=1))
     with pytest.raises(StateEncodingError, match=r"another class of the same name.*path=`\$\[0\]`"):
         codec(list[second]).encode([first(n=1)])  # type: ignore[valid-type]
+
+
+def test_a_langchain_message_behind_its_base_class_names_the_union_to_annotate() -> None:
+    """`BaseMessage` would lose what only the message's own class has; `AnyMessage` keeps it."""
+    messages: list[BaseMessage] = [HumanMessage("hello"), AIMessage("hello", tool_calls=[])]
+
+    with pytest.raises(StateEncodingError, match=r"annotate AnyMessage of langchain_core\.messages") as caught:
+        codec(list[BaseMessage]).encode(messages)
+
+    assert caught.value.path == "$[0]"
+    assert codec(list[AnyMessage]).round_trip(codec(list[AnyMessage]).encode(messages)) == messages
 
 
 def test_a_kept_result_is_no_part_of_a_state() -> None:
