@@ -85,13 +85,16 @@ class ThreadAdmin:
         self._saver = saver
         self._now = now
 
-    async def threads(self) -> AsyncIterator[str]:
+    async def threads(self, *, after: str | None = None) -> AsyncIterator[str]:
         """The ids of all threads, in the order of their keys.
 
         Requests:
             1 LIST per 1,000 threads, as the iteration gets there; 1 GET for each id of more than about 100 bytes.
+
+        Args:
+            after: Only threads behind this one.
         """
-        async with aclosing(self._segments()) as found:
+        async with aclosing(self._segments(after)) as found:
             async for segments in found:
                 for thread_id in await self._ids(segments):
                     yield thread_id
@@ -442,19 +445,21 @@ class ThreadAdmin:
         waits = tuple(write.value for write in view.interrupts)
         return ThreadActivity(thread_id, view.id, view.saved_at, view.step, view.status, view.remaining, waits)
 
-    async def _pages(self, prefix: str, delimiter: str = "") -> AsyncGenerator[Page, None]:
+    async def _pages(self, prefix: str, delimiter: str = "", start_after: str = "") -> AsyncGenerator[Page, None]:
         listing: list[AsyncGenerator[Page, None]] = []
 
         async def following(threads: ThreadStore) -> Page | None:
             if not listing:
-                listing.append(pages(threads.objects, prefix, delimiter=delimiter))
+                listing.append(pages(threads.objects, prefix, delimiter=delimiter, start_after=start_after))
             return await anext(listing[0], None)
 
         while (page := await self._run(following)) is not None:
             yield page
 
-    async def _segments(self) -> AsyncGenerator[list[str], None]:
-        async with aclosing(self._pages(threads_prefix(self._prefix), "/")) as listing:
+    async def _segments(self, after: str | None = None) -> AsyncGenerator[list[str], None]:
+        # "0" follows "/": behind everything of the thread.
+        start_after = "" if after is None else ThreadKeys.of(self._prefix, after).root.removesuffix("/") + "0"
+        async with aclosing(self._pages(threads_prefix(self._prefix), "/", start_after)) as listing:
             async for page in listing:
                 segments = (parse_thread(self._prefix, group) for group in page.prefixes)
                 yield [segment for segment in segments if segment is not None]

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -29,14 +30,19 @@ from s3_checkpoint.connection import connect
 from s3_checkpoint.errors import (
     AccessDeniedError,
     CheckpointError,
+    ConfigurationError,
     InvalidArgumentError,
     StateDecodingError,
     StoreUnavailableError,
 )
+from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.settings import S3Settings
 from s3_checkpoint.web.page_json import page_json
 from s3_checkpoint.web.run_pages import RunPages
 from s3_checkpoint.web.timeline_page import static_text
+
+if TYPE_CHECKING:
+    from s3_checkpoint.web.thread_pages import ThreadPages
 
 HOSTS = ["127.0.0.1", "localhost"]
 """The names that a request may be addressed to."""
@@ -100,17 +106,21 @@ def create_app(settings: S3Settings, *, refresh_s: float = 10.0) -> Starlette:
         refresh_s: Seconds between two looks of an open page at what is new; 0: none.
     """
     pages: list[RunPages] = []
+    of_threads: list[ThreadPages] = []
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with connect(Any, settings) as checkpointer:
             pages.append(RunPages(checkpointer, settings.max_state_bytes))
+            if _has_langgraph():
+                of_threads.append(_thread_pages(checkpointer.objects.store, settings))
             yield
             pages.clear()
+            of_threads.clear()
 
     async def place(_: Request) -> dict[str, Any]:
         where = f"s3://{settings.bucket}/{settings.prefix}".rstrip("/")
-        return {"place": where, "version": __version__, "refresh_s": refresh_s, "threads": False}
+        return {"place": where, "version": __version__, "refresh_s": refresh_s, "threads": bool(of_threads)}
 
     async def runs(request: Request) -> dict[str, Any]:
         query = request.query_params
@@ -136,6 +146,28 @@ def create_app(settings: S3Settings, *, refresh_s: float = 10.0) -> Starlette:
     async def forks(request: Request) -> dict[str, Any]:
         return await pages[0].forks(request.query_params.get("id", ""))
 
+    def threads() -> ThreadPages:
+        if not of_threads:
+            raise ConfigurationError("threads need a package: pip install 's3-checkpoint[langgraph]'")
+        return of_threads[0]
+
+    async def thread_list(request: Request) -> dict[str, Any]:
+        query = request.query_params
+        return await threads().threads(query.get("search", ""), query.get("after", ""))
+
+    async def thread_activity(request: Request) -> dict[str, Any]:
+        return await threads().activity(request.query_params.getlist("id"))
+
+    async def thread(request: Request) -> dict[str, Any]:
+        query = request.query_params
+        return await threads().timeline(
+            query.get("id", ""), query.get("namespace", ""), after=query.get("after"), before=query.get("before")
+        )
+
+    async def thread_state(request: Request) -> dict[str, Any]:
+        query = request.query_params
+        return await threads().state(query.get("id", ""), query.get("namespace", ""), query.get("step", ""))
+
     async def download(request: Request) -> Response:
         query = request.query_params
         try:
@@ -152,6 +184,10 @@ def create_app(settings: S3Settings, *, refresh_s: float = 10.0) -> Starlette:
         "run": run,
         "run/state": state,
         "run/forks": forks,
+        "threads": thread_list,
+        "threads/activity": thread_activity,
+        "thread": thread,
+        "thread/state": thread_state,
     }
     return Starlette(
         routes=[
@@ -163,6 +199,18 @@ def create_app(settings: S3Settings, *, refresh_s: float = 10.0) -> Starlette:
         middleware=[Middleware(_ReadOnly), Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False)],
         lifespan=lifespan,
     )
+
+
+def _has_langgraph() -> bool:
+    return all(find_spec(name) is not None for name in ("langgraph", "ormsgpack"))
+
+
+def _thread_pages(store: ObjectStore, settings: S3Settings) -> ThreadPages:
+    from s3_checkpoint.langgraph import S3Saver, ThreadAdmin
+    from s3_checkpoint.web.thread_pages import ThreadPages
+
+    saver = S3Saver(store, prefix=settings.prefix, max_state_bytes=settings.max_state_bytes)
+    return ThreadPages(ThreadAdmin(saver))
 
 
 async def _page(_: Request) -> Response:

@@ -9,6 +9,8 @@ from pydantic import JsonValue
 
 STATE_BYTES = 256 * 1024
 """A larger state is left out of a page, with a note; so are the values of larger changes and payloads."""
+LIVE_STATE_BYTES = 8 * 1024**2
+"""JSON of a larger state is downloaded, not shown, where a server holds the states."""
 CHANGES_SHOWN = 500
 CHANGES_BYTES = STATE_BYTES
 """Of all changes of a step together, and of its tasks; the rest is left out, with a note."""

@@ -13,14 +13,12 @@ from s3_checkpoint._views.run_views import Damaged, RunViews, fork_rows, timelin
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.run_admin import RunAdmin
-from s3_checkpoint.web.page_json import exact, fitting_fields, page_json
+from s3_checkpoint.web.page_json import LIVE_STATE_BYTES, exact, fitting_fields, page_json
 
 RUNS_SHOWN = 50
 """Runs of one part of the list: 1 LIST."""
 STEPS_SHOWN = 40
 """Steps of one part of a timeline: 1 GET each."""
-LIVE_STATE_BYTES = 8 * 1024**2
-"""JSON of a larger state is downloaded, not shown."""
 
 
 class RunPages:

@@ -36,7 +36,7 @@ function tell(error) {
 
 const KINDS = {
   runs: { title: "Runs", one: "run", id: "run_id", statuses: ["waiting", "active", "finished"], none: "No run is here.", open: row => link("/run", { id: row.run_id }), progress: "newest_step", progressName: "Newest step" },
-  threads: { title: "Threads", one: "thread", id: "thread_id", statuses: ["interrupted", "idle", "error"], none: "No thread is here.", open: row => link("/thread", { id: row.thread_id }), progress: "step", progressName: "Newest step" },
+  threads: { title: "Threads", one: "thread", id: "thread_id", statuses: ["interrupted", "active", "idle", "in error"], none: "No thread is here.", open: row => link("/thread", { id: row.thread_id }), progress: "step", progressName: "Newest step" },
 };
 
 async function showList(kind, parameters) {
@@ -60,7 +60,7 @@ async function showList(kind, parameters) {
     const wanted = status.value, wantedNode = node.value.trim();
     if (wanted && item.status !== wanted) return null;
     if (wantedNode && !(item.next || []).some(name => name.includes(wantedNode))) return null;
-    const state = item.status === undefined ? make("span", { class: "status unknown" }, "…") : make("span", { class: `status ${item.status}` }, item.status === "error" ? "in error" : item.status);
+    const state = item.status === undefined ? make("span", { class: "status unknown" }, "…") : make("span", { class: `status ${item.status.replace(" ", "-")}` }, item.status);
     const stored = item.last_modified ? make("time", { datetime: item.last_modified, title: item.last_modified }, `${when(item.last_modified)} (${span((Date.now() - new Date(item.last_modified)) / 1000)} ago)`) : "";
     return make("tr", {},
       make("th", { scope: "row", class: "id" }, make("a", { href: its.open(item), "data-inside": true }, onOneLine(item[its.id]))),
