@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.object_store import (
     PAGE_KEYS,
-    ListedObject,
     Match,
     ObjectAttributes,
     ObjectHead,
+    ObjectTooLargeError,
     Page,
     PutMode,
     Refused,
@@ -58,9 +57,7 @@ class MemoryStore:
         await asyncio.sleep(0)
         stored = self._objects.get(key)
         if stored is not None and stored.head.size > max_bytes:
-            raise StateDecodingError(
-                self._bucket, key, f"it is {stored.head.size} bytes, more than {max_bytes} allowed"
-            )
+            raise ObjectTooLargeError(self._bucket, key, stored.head.size, max_bytes)
         return replace(stored, head=replace(stored.head, date=self._now())) if stored else None
 
     async def head(self, key: str) -> ObjectHead | None:
@@ -93,7 +90,7 @@ class MemoryStore:
         head = prefix.encode()
         after = (token or (start_after if self._ordered else "")).encode()
         start = max(bisect_left(self._keys, head), bisect_right(self._keys, after))
-        objects: list[ListedObject] = []
+        keys: list[str] = []
         prefixes: list[str] = []
         last = ""
         for index in range(start, len(self._keys)):
@@ -104,15 +101,15 @@ class MemoryStore:
             group = key[: cut + len(delimiter)] if cut >= 0 else ""
             if group and group in (last, token):
                 continue
-            if len(objects) + len(prefixes) == limit:
-                return Page(self._as_listed(objects), prefixes, next_token=last)
+            if len(keys) + len(prefixes) == limit:
+                return self._page(keys, prefixes, last)
             if group:
                 prefixes.append(group)
                 last = group
             else:
-                objects.append(ListedObject(key, *self._line(key)))
+                keys.append(key)
                 last = key
-        return Page(self._as_listed(objects), prefixes)
+        return self._page(keys, prefixes)
 
     async def delete(self, keys: Sequence[str]) -> None:
         """See `ObjectStore.delete`."""
@@ -139,10 +136,9 @@ class MemoryStore:
         self._objects[key] = StoredObject(body, ObjectHead(attributes, etag, len(body), self._now()))
         return etag
 
-    def _line(self, key: str) -> tuple[int, datetime, str]:
-        head = self._objects[key].head
-        return head.size, head.last_modified, head.etag.strip('"')
-
-    def _as_listed(self, objects: Sequence[ListedObject]) -> Sequence[ListedObject]:
-        """A directory bucket promises no order; reversing within the page makes code that relies on one fail."""
-        return objects if self._ordered else objects[::-1]
+    def _page(self, keys: Sequence[str], prefixes: Sequence[str], token: str | None = None) -> Page:
+        if not self._ordered:  # a directory bucket promises no order: code that relies on one fails on the reverse
+            keys = keys[::-1]
+        heads = [self._objects[key].head for key in keys]
+        etags = [head.etag.strip('"') for head in heads]
+        return Page(keys, [head.size for head in heads], [head.last_modified for head in heads], etags, prefixes, token)

@@ -1,14 +1,13 @@
 """The object store as the rest of the library sees it: six verbs and the small values they pass.
 
 A store implements them with S3's semantics: strong read-after-write and list-after-write, listing in the byte order of
-keys, and atomic preconditions on `put`. Two are real (`S3ObjectStore`, `MemoryStore`); faults are
-wrappers around either.
+keys, and atomic preconditions on `put`. Faults, in tests, are wrappers around a store.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias, overload
@@ -35,7 +34,7 @@ over this ETag."""
 
 @dataclass(frozen=True, slots=True)
 class ObjectAttributes:
-    """What stands beside a body: its content headers and user metadata (lower-case ASCII names, ASCII values)."""
+    """What is stored with a body: its content headers and user metadata (lower-case ASCII names, ASCII values)."""
 
     content_type: str = "application/json"
     content_encoding: str | None = None
@@ -106,35 +105,31 @@ class ListedObject(NamedTuple):
     """Without quotes; empty where the store does not tell it."""
 
 
-class ListedLines(Sequence[ListedObject]):
-    """The entries of a listing in columns, as a store that has them so may give them: each is made when asked for.
+class ListedObjects(Sequence[ListedObject]):
+    """The entries of a page, each made from the page's columns when it is asked for."""
 
-    Most callers want the keys alone, and a thousand entries take longer to make than to read.
-    """
-
-    __slots__ = ("_etags", "_sizes", "_times", "keys")
+    __slots__ = ("_etags", "_keys", "_sizes", "_times")
 
     def __init__(
         self, keys: Sequence[str], sizes: Sequence[int], times: Sequence[datetime], etags: Sequence[str] = ()
     ) -> None:
-        self.keys: Sequence[str] = keys
-        self._sizes, self._times = sizes, times
+        self._keys, self._sizes, self._times = keys, sizes, times
         self._etags = etags or [""] * len(keys)
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self._keys)
 
     @overload
     def __getitem__(self, index: int) -> ListedObject: ...
     @overload
-    def __getitem__(self, index: slice) -> ListedLines: ...
-    def __getitem__(self, index: int | slice) -> ListedObject | ListedLines:
+    def __getitem__(self, index: slice) -> ListedObjects: ...
+    def __getitem__(self, index: int | slice) -> ListedObject | ListedObjects:
         if isinstance(index, slice):
-            return ListedLines(self.keys[index], self._sizes[index], self._times[index], self._etags[index])
-        return ListedObject(self.keys[index], self._sizes[index], self._times[index], self._etags[index])
+            return ListedObjects(self._keys[index], self._sizes[index], self._times[index], self._etags[index])
+        return ListedObject(self._keys[index], self._sizes[index], self._times[index], self._etags[index])
 
     def __iter__(self) -> Iterator[ListedObject]:
-        return map(ListedObject, self.keys, self._sizes, self._times, self._etags)
+        return map(ListedObject, self._keys, self._sizes, self._times, self._etags)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -144,17 +139,56 @@ class ListedLines(Sequence[ListedObject]):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One LIST answer: objects ascending by key, common prefixes (only with a delimiter), and how to go on."""
+    """One LIST answer: its objects in columns, its common prefixes, and how to continue.
 
-    objects: Sequence[ListedObject]
+    In columns because most callers want the keys alone, and a thousand entries take longer to make than to read.
+    """
+
+    keys: Sequence[str] = ()
+    """Ascending, where the store is `ordered`."""
+    sizes: Sequence[int] = ()
+    """In bytes as stored, one for each key."""
+    times: Sequence[datetime] = ()
+    """When each was last modified, in UTC."""
+    etags: Sequence[str] = ()
+    """Without quotes, or empty; none at all where the store does not tell them."""
     prefixes: Sequence[str] = ()
+    """Common prefixes; only with a delimiter."""
     next_token: str | None = None
     """Pass it as `token` for the next page; None when this was the last one."""
 
+    @classmethod
+    def of(cls, objects: Iterable[ListedObject], prefixes: Sequence[str] = (), next_token: str | None = None) -> Page:
+        """The page with these entries."""
+        entries = list(objects)
+        return cls(
+            [entry.key for entry in entries],
+            [entry.size for entry in entries],
+            [entry.last_modified for entry in entries],
+            [entry.etag for entry in entries],
+            prefixes,
+            next_token,
+        )
+
     @property
-    def keys(self) -> Sequence[str]:
-        """The keys of `objects`."""
-        return self.objects.keys if isinstance(self.objects, ListedLines) else [line.key for line in self.objects]
+    def objects(self) -> ListedObjects:
+        """The entries."""
+        return ListedObjects(self.keys, self.sizes, self.times, self.etags)
+
+
+class ObjectTooLargeError(StoreError):
+    """The object is larger than the caller of `get` allowed; it was not read whole.
+
+    Readers of states raise `StateDecodingError` from it.
+    """
+
+    def __init__(self, bucket: str, key: str, size: int | None, max_bytes: int) -> None:
+        found = "streamed, and holds" if size is None else f"{size} bytes,"
+        super().__init__("GetObject", bucket, key, f"it is {found} more than {max_bytes} allowed")
+        self.size, self.max_bytes = size, max_bytes
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return ObjectTooLargeError, (self.bucket, self.key, self.size, self.max_bytes)
 
 
 class ObjectStore(Protocol):
@@ -182,7 +216,7 @@ class ObjectStore(Protocol):
     async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
         """The object at `key`, or None if there is none. 1 request.
 
-        One of more than `max_bytes` as stored raises `StateDecodingError` without being read whole.
+        One of more than `max_bytes` as stored raises `ObjectTooLargeError` without being read whole.
         """
         ...
 

@@ -232,7 +232,7 @@ class ListedButGone(Wrapper):
         if isinstance(answer, Page) and self.aim.meets(request):
             gone = [ListedObject(request.key + name, 2, datetime(2026, 1, 1, tzinfo=UTC)) for name in self.names]
             objects = sorted([*answer.objects, *gone], key=lambda line: line.key.encode())
-            return cast("T", replace(answer, objects=objects))
+            return cast("T", Page.of(objects, answer.prefixes, answer.next_token))
         return answer
 
 

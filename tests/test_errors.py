@@ -32,7 +32,7 @@ from s3_checkpoint import (
 from s3_checkpoint._error_codes import ABSENT_CODES, KNOWN_CODES, error_for
 from s3_checkpoint._printable import printable
 from s3_checkpoint._s3.store import S3ObjectStore
-from s3_checkpoint.object_store import ObjectAttributes, Refused
+from s3_checkpoint.object_store import ObjectAttributes, ObjectTooLargeError, Refused
 from tests.s3.sdk_requests import RequestLog, logged_client
 
 SAMPLES: list[CheckpointError] = [
@@ -66,6 +66,17 @@ def test_an_error_survives_pickle_and_copy(error: CheckpointError) -> None:
         assert type(other) is type(error)
         assert str(other) == str(error)
         assert vars(other) == vars(error)
+
+
+@pytest.mark.parametrize("size", [101, None])
+def test_an_object_too_large_survives_pickle(size: int | None) -> None:
+    """The error of a store, which readers of states turn into one of theirs."""
+    error = ObjectTooLargeError("bucket", "key", size, 100)
+
+    copied = pickle.loads(pickle.dumps(error))
+
+    assert (type(copied), str(copied), vars(copied)) == (ObjectTooLargeError, str(error), vars(error))
+    assert isinstance(error, StoreError)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda error: error.code)

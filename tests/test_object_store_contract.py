@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from s3_checkpoint import ConfigurationError, StateDecodingError
+from s3_checkpoint import ConfigurationError
 from s3_checkpoint._obstore.store import ObstoreObjectStore
-from s3_checkpoint.object_store import Match, ObjectAttributes, ObjectStore, Refused, Written
+from s3_checkpoint.object_store import Match, ObjectAttributes, ObjectStore, ObjectTooLargeError, Refused, Written
 
 PLAIN = ObjectAttributes()
 RICH = ObjectAttributes("application/json", "gzip", {"format": "1", "write-id": "abc", "digest": "0" * 64})
@@ -113,10 +113,10 @@ class TestObjectStoreContract:
         """The error says how large it is and where."""
         await store.put("big", b"x" * 101, PLAIN, mode="overwrite")
 
-        with pytest.raises(StateDecodingError) as caught:
+        with pytest.raises(ObjectTooLargeError) as caught:
             await store.get("big", max_bytes=100)
 
-        assert caught.value.key == "big"
+        assert (caught.value.key, caught.value.size, caught.value.max_bytes) == ("big", 101, 100)
         assert "101 bytes" in str(caught.value)
 
     async def test_listing_is_in_byte_order_and_strongly_consistent(self, store: ObjectStore) -> None:

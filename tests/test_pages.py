@@ -24,7 +24,7 @@ WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 def page_of(*keys: str, token: str | None = None, prefixes: tuple[str, ...] = ()) -> Page:
     """A page with these keys."""
-    return Page([ListedObject(key, 1, WHEN) for key in keys], prefixes, token)
+    return Page.of([ListedObject(key, 1, WHEN) for key in keys], prefixes, token)
 
 
 class Answering(Wrapper):

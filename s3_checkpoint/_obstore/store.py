@@ -33,7 +33,6 @@ from s3_checkpoint.errors import (
     AccessDeniedError,
     CheckpointError,
     LifecycleError,
-    StateDecodingError,
     StoreError,
     StoreUnavailableError,
 )
@@ -43,6 +42,7 @@ from s3_checkpoint.object_store import (
     Match,
     ObjectAttributes,
     ObjectHead,
+    ObjectTooLargeError,
     Page,
     PutMode,
     Refused,
@@ -149,7 +149,7 @@ class ObstoreObjectStore:
                 return None
             head = self._head("GetObject", key, meta, attributes)
             if body is None:
-                raise StateDecodingError(self.bucket, key, f"it is {head.size} bytes, more than {max_bytes} allowed")
+                raise ObjectTooLargeError(self.bucket, key, head.size, max_bytes)
             exchange.bytes = len(body)
             return StoredObject(body, head)
 
@@ -357,15 +357,15 @@ class ObstoreObjectStore:
                 "ListObjectsV2", self.bucket, prefix, "the store does not honour StartAfter, which listings rely on"
             )
         last = chunk[-1]["path"] if chunk else ""
-        found = [ListedObject(o["path"], o["size"], o["last_modified"]) for o in chunk if o["path"] != parent[:-1]]
+        found = [_listed(o) for o in chunk if o["path"] != parent[:-1]]
         if inside:
             found = [line for line in found if line.key.startswith(prefix)]
         if after.endswith("/"):  # obstore drops that slash
             found = [line for line in found if line.key > after]
         ends = len(chunk) < wanted or (inside and last > prefix and not last.startswith(prefix))
         if len(found) > limit:
-            return Page(found[:limit], (), found[limit - 1].key)
-        return Page(found, (), None if ends else last)
+            return Page.of(found[:limit], (), found[limit - 1].key)
+        return Page.of(found, (), None if ends else last)
 
     async def _groups(self, exchange: Exchange, prefix: str, after: str, delimiter: str, limit: int) -> Page:
         if delimiter != "/":
@@ -376,7 +376,7 @@ class ObstoreObjectStore:
         lines: dict[str, ListedObject | None] = {f"{group}/": None for group in answer["common_prefixes"]}
         for o in answer["objects"]:
             if o["path"] != prefix[:-1]:
-                lines[o["path"]] = ListedObject(o["path"], o["size"], o["last_modified"])
+                lines[o["path"]] = _listed(o)
         names = sorted(name for name in lines if name > after)
         return _page_of_groups(names, lines, limit, more=False)
 
@@ -416,6 +416,11 @@ class ObstoreObjectStore:
         )
 
 
+def _listed(found: Any) -> ListedObject:
+    """An entry of obstore's listing."""
+    return ListedObject(found["path"], found["size"], found["last_modified"], (found.get("e_tag") or "").strip('"'))
+
+
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
@@ -434,7 +439,7 @@ def _page_of_groups(names: Sequence[str], lines: dict[str, ListedObject | None],
     shown = names[:limit]
     objects = [line for name in shown if (line := lines[name]) is not None]
     groups = [name for name in shown if lines[name] is None]
-    return Page(objects, groups, shown[-1] if len(names) > limit or (more and shown) else None)
+    return Page.of(objects, groups, shown[-1] if len(names) > limit or (more and shown) else None)
 
 
 _SUCCESS = {"ResponseMetadata": {"HTTPStatusCode": 200}}

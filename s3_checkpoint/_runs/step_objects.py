@@ -23,6 +23,7 @@ from s3_checkpoint.object_store import (
     ObjectAttributes,
     ObjectHead,
     ObjectStore,
+    ObjectTooLargeError,
     Refused,
     StoredObject,
     Written,
@@ -166,7 +167,7 @@ class StepObjects(Generic[StateT]):
 
     async def get_state(self, run: RunKeys, step: int) -> StateObject | None:
         """The state object of `step`, or None if there is none. 1 GET."""
-        stored = await self._store.get(run.state(step), max_bytes=self._state.max_stored_bytes)
+        stored = await self._get(run.state(step), self._state.max_stored_bytes)
         return StateObject(step, stored, _metadata(stored.head)) if stored else None
 
     async def get_step(self, run: RunKeys, step: int) -> StoredStep | None:
@@ -275,10 +276,16 @@ class StepObjects(Generic[StateT]):
 
     async def _get_snapshot(self, key: str, digest: str = "") -> list[ActiveSnapshot] | None:
         """The tasks at `key`, or None if nothing is there. 1 GET. `digest`: what a state object says it must have."""
-        stored = await self._store.get(key, max_bytes=self._active.max_stored_bytes)
+        stored = await self._get(key, self._active.max_stored_bytes)
         if stored is None:
             return None
         return await off_loop(_is_large(stored), self._active.decode, self.bucket, key, stored, digest=digest or None)
+
+    async def _get(self, key: str, max_bytes: int) -> StoredObject | None:
+        try:
+            return await self._store.get(key, max_bytes=max_bytes)
+        except ObjectTooLargeError as error:
+            raise StateDecodingError(self.bucket, key, error.detail) from error
 
     async def _saved_and_head(self, run: RunKeys, step: int) -> tuple[list[ActiveSnapshot] | None, ObjectHead | None]:
         return await both(self._get_snapshot(run.active(step)), self._store.head(run.state(step)))

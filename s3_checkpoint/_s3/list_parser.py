@@ -1,4 +1,4 @@
-"""The lines of a ListObjectsV2 answer, read at a tenth of the CPU that the SDK's own parser takes for a full page.
+"""The entries of a ListObjectsV2 answer, read at a tenth of the CPU that the SDK's own parser takes for a full page.
 
 The SDK parses what is left of the answer. Where an answer is not written as expected, nothing is taken out of it, and
 the SDK parses it all: so a store with habits of its own costs time, and is never misread.
@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
-LINES = "s3_checkpoint_lines"
-"""The entry of a parsed answer that holds the lines taken out before: all keys, all sizes, all times, all ETags."""
+COLUMNS = "s3_checkpoint_columns"
+"""The member of a parsed answer that holds the entries taken out before: all keys, sizes, times and ETags."""
 
-Lines = tuple[list[str], list[int], list[datetime], list[str]]
+Columns = tuple[list[str], list[int], list[datetime], list[str]]
 
 _KEY = re.compile(rb"<Key>([^<]+)</Key>")
 _SIZE = re.compile(rb"<Size>([0-9]+)</Size>")
@@ -24,15 +24,15 @@ _ETAG = re.compile(rb"<ETag>(?:&quot;|&#34;|\")?([^<&\"]+)(?:&quot;|&#34;|\")?</
 _TIME = re.compile(rb"<LastModified>([0-9T:.-]+Z)</LastModified>")
 
 
-def take_lines_out(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+def take_entries_out(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
     """Handler of the event `before-parse` of `ListObjectsV2`."""
     body = response_dict.get("body")
     if response_dict.get("status_code") == 200 and isinstance(body, bytes) and (split := split_listing(body)):
-        customized_response_dict[LINES], response_dict["body"] = split
+        customized_response_dict[COLUMNS], response_dict["body"] = split
 
 
-def split_listing(body: bytes) -> tuple[Lines, bytes] | None:
-    """The lines of the listing, and the answer without them; None if it has none or is not written as expected."""
+def split_listing(body: bytes) -> tuple[Columns, bytes] | None:
+    """The entries of the listing in columns, and the answer without them; None if it has none or is not as expected."""
     count = body.count(b"<Contents>")
     start, end = body.find(b"<Contents>"), body.rfind(b"</Contents>")
     if not count or end < start or b"<ListBucketResult" not in body[:start]:
@@ -40,13 +40,13 @@ def split_listing(body: bytes) -> tuple[Lines, bytes] | None:
     if b"!" in body and b"<!" in body:  # looked for in this order, as brackets are everywhere
         return None
     rest = body[:start] + body[end + len(b"</Contents>") :]
-    if body.count(b"</Contents><Contents>") != count - 1:  # white space, or other elements, stand between them
+    if body.count(b"</Contents><Contents>") != count - 1:  # white space or other elements between them
         head, *blocks = body.split(b"<Contents>")
         ends = [block.partition(b"</Contents>") for block in blocks]
         rest = head + b"".join(behind for _, _, behind in ends)
         if body.count(b"</Contents>") != count:
             return None
-    # Each element once per line, whatever their order; entities, empty keys and other forms of time match nothing.
+    # Each element once per entry, whatever their order; entities, empty keys and other forms of time match nothing.
     keys, sizes, times = _KEY.findall(body), _SIZE.findall(body), _TIME.findall(body)
     if not count == len(keys) == len(sizes) == len(times):
         return None
@@ -58,7 +58,7 @@ def split_listing(body: bytes) -> tuple[Lines, bytes] | None:
         names = text.split("\n")
         if b"<EncodingType>url</EncodingType>" in rest and ("%" in text or "+" in text):
             decoded = unquote_plus(text, errors="strict").split("\n")
-            # A key with a line break in it is rare, and worth decoding each for itself.
+            # A key with a line break in it is rare, and worth decoding each by itself.
             names = decoded if len(decoded) == count else [unquote_plus(name, errors="strict") for name in names]
         moments = list(map(datetime.fromisoformat, b"\n".join(times).decode().split("\n")))
     except ValueError:

@@ -16,17 +16,17 @@ from botocore.exceptions import ClientError
 from s3_checkpoint._error_codes import ABSENT_CODES, WRITES, error_for, is_absent, is_refusal
 from s3_checkpoint._s3.borrowed_client import one_host, vet_region
 from s3_checkpoint._s3.http_session import DRIP, SLOWEST
-from s3_checkpoint._s3.list_parser import LINES
+from s3_checkpoint._s3.list_parser import COLUMNS
 from s3_checkpoint._s3.prepared_requests import S3Requests
 from s3_checkpoint._s3.request_scope import EXCHANGE_ERRORS, S3Door, code_of, status_of
 from s3_checkpoint._s3.tuning import may_prepare
-from s3_checkpoint.errors import CheckpointError, StateDecodingError, StoreError, StoreUnavailableError
+from s3_checkpoint.errors import CheckpointError, StoreError, StoreUnavailableError
 from s3_checkpoint.object_store import (
     PAGE_KEYS,
-    ListedLines,
     Match,
     ObjectAttributes,
     ObjectHead,
+    ObjectTooLargeError,
     Page,
     PutMode,
     Refused,
@@ -199,15 +199,11 @@ class S3ObjectStore:
                 raise self._odd_answer("ListObjectsV2", prefix, "it is not a listing")
             next_token = answer["NextContinuationToken"] if answer.get("IsTruncated") else None
             if next_token is not None and next_token == token:
-                # Here too, as not every caller goes on by `pages`.
+                # Here too, as not every caller continues with `pages`.
                 raise StoreError("ListObjectsV2", self.bucket, prefix, "its listing never ends: a token came twice")
-            columns: Any = answer.get(LINES)
-            if columns is None:
-                contents = answer.get("Contents", ())
-                columns = [[line[name] for line in contents] for name in ("Key", "Size", "LastModified")]
-                columns.append([str(line.get("ETag", "")).strip('"') for line in contents])
+            keys, sizes, times, etags = answer.get(COLUMNS) or _columns(answer.get("Contents", ()))
             groups = [group["Prefix"] for group in answer.get("CommonPrefixes", ())]
-            page = Page(ListedLines(*columns), groups, next_token)
+            page = Page(keys, sizes, times, etags, groups, next_token)
             check_prefix(self, prefix, page)
             return page
 
@@ -281,8 +277,7 @@ class S3ObjectStore:
                     return bytes(read)
                 read += chunk
             body.close()  # so that the rest is not read only to be thrown away
-        told = "streamed, and holds" if size is None else f"{size} bytes,"
-        raise StateDecodingError(self.bucket, key, f"it is {told} more than {max_bytes} allowed")
+        raise ObjectTooLargeError(self.bucket, key, size, max_bytes)
 
     def _check_status(self, answer: Any, operation: str, key: str) -> None:
         """S3 answers these with 200 or an error; a 206 holds a part of an object, a 202 or 204 comes from elsewhere."""
@@ -312,6 +307,12 @@ def _says_absent(operation: str, error: ClientError, exchange: Exchange) -> bool
         return False
     exchange.answer, exchange.outcome = error.response, "absent"
     return True
+
+
+def _columns(contents: Any) -> Any:
+    """Keys, sizes, times and ETags of a listing that the SDK has parsed."""
+    columns = [[entry[name] for entry in contents] for name in ("Key", "Size", "LastModified")]
+    return *columns, [str(entry.get("ETag", "")).strip('"') for entry in contents]
 
 
 def _content_headers(attributes: ObjectAttributes) -> dict[str, str]:

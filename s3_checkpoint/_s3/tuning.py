@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from pydantic_core import to_json
 
-from s3_checkpoint._s3.list_parser import take_lines_out
+from s3_checkpoint._s3.list_parser import take_entries_out
 
 try:
     from botocore.handlers import add_expect_header
@@ -37,7 +37,7 @@ def tune(client: Any, endpoint_rules: object, *, prepared: bool = True) -> None:
     """
     events = client.meta.events
     # With the service left open it comes before the SDK's own handler, which parses the answer in search of an error.
-    events.register("before-parse.*.ListObjectsV2", take_lines_out)
+    events.register("before-parse.*.ListObjectsV2", take_entries_out)
     if add_expect_header is not None:
         events.unregister("before-call.s3", add_expect_header)
         events.register("before-call.s3", _ask_first_when_large)

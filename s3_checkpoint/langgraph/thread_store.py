@@ -32,7 +32,15 @@ from s3_checkpoint.langgraph.grace import Grace, Seen
 from s3_checkpoint.langgraph.remnants import is_remnant
 from s3_checkpoint.langgraph.thread_listing import FIRST_PAGE_KEYS, ListedCheckpoint, checkpoints, one_checkpoint
 from s3_checkpoint.langgraph.values import is_unused
-from s3_checkpoint.object_store import ObjectAttributes, ObjectStore, PutMode, Refused, StoredObject, Written
+from s3_checkpoint.object_store import (
+    ObjectAttributes,
+    ObjectStore,
+    ObjectTooLargeError,
+    PutMode,
+    Refused,
+    StoredObject,
+    Written,
+)
 
 RecordT = TypeVar("RecordT", CheckpointRecord, WritesRecord)
 
@@ -368,7 +376,10 @@ class ThreadStore:
             raise StateDecodingError(self.objects.bucket, key, str(error)) from error
 
     async def _open(self, key: str) -> tuple[StoredObject, bytes | bytearray] | None:
-        stored = await self.objects.get(key, max_bytes=self._max_stored_bytes)
+        try:
+            stored = await self.objects.get(key, max_bytes=self._max_stored_bytes)
+        except ObjectTooLargeError as error:
+            raise StateDecodingError(self.objects.bucket, key, error.detail) from error
         if stored is None:
             return None
         try:

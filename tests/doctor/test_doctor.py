@@ -70,7 +70,8 @@ class ReordersListings(Wrapper):
 
     async def list(self, prefix: str, **options: Any) -> Page:
         page = await self.store.list(prefix, **options)
-        return replace(page, objects=sorted(page.objects, key=lambda listed: listed.key.casefold()))
+        entries = sorted(page.objects, key=lambda listed: listed.key.casefold())
+        return Page.of(entries, page.prefixes, page.next_token)
 
 
 class IgnoresStartAfter(Wrapper):
@@ -109,7 +110,7 @@ class ListsLate(Wrapper):
         page = await self.store.list(prefix, **options)
         seen: list[ListedObject] = [listed for listed in page.objects if listed.key != self._last]
         self._last = ""
-        return replace(page, objects=seen)
+        return Page.of(seen, page.prefixes, page.next_token)
 
 
 class DropsMetadata(Wrapper):
@@ -582,7 +583,7 @@ class FailsOnce(Wrapper):
         page = await self.store.list(prefix, **options)
         if "fresh" in prefix and not self._failed:
             self._failed = True
-            return replace(page, objects=page.objects[:-1])
+            return Page.of(page.objects[:-1], page.prefixes, page.next_token)
         return page
 
 

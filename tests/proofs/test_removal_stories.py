@@ -375,7 +375,7 @@ class SeesNoFloor(Wrapper):
     """Wrong: how far the run was pruned is not looked at."""
 
     async def list(self, prefix: str, **options: Any) -> Page:
-        return Page([]) if prefix.endswith("/pruned/") else await self.store.list(prefix, **options)
+        return Page() if prefix.endswith("/pruned/") else await self.store.list(prefix, **options)
 
 
 class OneBatch(Wrapper):
@@ -400,7 +400,7 @@ class ListsOnce(Wrapper):
 
     async def list(self, prefix: str, **options: Any) -> Page:
         if self.listed:
-            return Page([])
+            return Page()
         self.listed = True
         return await self.store.list(prefix, **options)
 

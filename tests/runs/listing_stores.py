@@ -70,6 +70,6 @@ class ComputedRun(CountedStore):
         for steps in self.stretches:
             for step in steps[bisect_right(steps, after, key=self._run.state) :]:
                 if len(found) == limit:
-                    return Page(found, next_token=found[-1].key)
+                    return Page.of(found, next_token=found[-1].key)
                 found.append(ListedObject(self._run.state(step), 1, SOME_TIME))
-        return Page(found)
+        return Page.of(found)

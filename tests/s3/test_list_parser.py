@@ -1,4 +1,4 @@
-"""The lines of a listing: what is taken out is what the SDK's own parser finds, and what is not known is left to it."""
+"""The entries of a listing: what is taken out is what the SDK's parser finds, and what is unknown is left to it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from s3_checkpoint import S3Settings
 from s3_checkpoint._s3.client import client_for
-from s3_checkpoint._s3.list_parser import LINES, split_listing, take_lines_out
+from s3_checkpoint._s3.list_parser import COLUMNS, split_listing, take_entries_out
 from s3_checkpoint._s3.store import S3ObjectStore
-from s3_checkpoint.object_store import ListedLines, ListedObject, ObjectAttributes, Page
+from s3_checkpoint.object_store import ListedObject, ListedObjects, ObjectAttributes, Page
 from tests.s3.sdk_requests import new_session
 
 ODD_KEYS = ["a b", "a+b", "a%20b", "a&b<c>", "ä/ö", "'quoted'", "a/1", "a/2", "b/1", "日本"]
@@ -90,7 +90,7 @@ def test_an_answer_written_otherwise_is_left_to_the_sdk(body: bytes) -> None:
     response: dict[str, Any] = {"status_code": 200, "body": body}
     found: dict[str, Any] = {}
 
-    take_lines_out(response, found)
+    take_entries_out(response, found)
 
     assert (response, found) == ({"status_code": 200, "body": body}, {})
 
@@ -112,12 +112,12 @@ def test_only_a_success_is_read() -> None:
     response: dict[str, Any] = {"status_code": 503, "body": _answer(_line())}
     found: dict[str, Any] = {}
 
-    take_lines_out(response, found)
+    take_entries_out(response, found)
 
     assert found == {}
     response["status_code"] = 200
-    take_lines_out(response, found)
-    assert found[LINES][0] == ["k"]
+    take_entries_out(response, found)
+    assert found[COLUMNS][0] == ["k"]
 
 
 @pytest.mark.parametrize("delimiter", ["", "/"])
@@ -147,19 +147,20 @@ async def test_a_tuned_client_and_the_sdks_own_list_alike(
     assert sorted(seen) == sorted(groups)
 
 
-def test_lines_in_columns_are_a_sequence_like_any_other() -> None:
-    """Length, index, slice, order and equality are those of a list of lines."""
+def test_the_entries_of_a_page_are_a_sequence_like_any_other() -> None:
+    """Length, index, slice, order and equality are those of a list of entries."""
     times = [datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2, 3)]
-    lines = [ListedObject(*line) for line in zip("abc", (1, 2, 3), times, strict=True)]
+    entries = [ListedObject(*entry) for entry in zip("abc", (1, 2, 3), times, strict=True)]
 
-    columns = ListedLines(["a", "b", "c"], [1, 2, 3], times)
+    listed = Page(["a", "b", "c"], [1, 2, 3], times).objects
 
-    assert list(columns) == lines
-    assert (len(columns), columns[0], columns[-1]) == (3, lines[0], lines[2])
-    assert columns[1:] == lines[1:]
-    assert columns == ListedLines(*map(list, zip(*lines, strict=True)))
-    assert columns != lines[:2]
-    assert Page(columns).keys == Page(lines).keys == ["a", "b", "c"]
+    assert list(listed) == entries
+    assert (len(listed), listed[0], listed[-1]) == (3, entries[0], entries[2])
+    assert listed[1:] == entries[1:]
+    assert listed == ListedObjects(["a", "b", "c"], [1, 2, 3], times)
+    assert listed != entries[:2]
+    assert Page.of(entries) == Page(["a", "b", "c"], [1, 2, 3], times, ["", "", ""])
+    assert Page.of(()) == Page([], [], [], [])
 
 
 def test_escaping_is_needed_for_what_is_tested() -> None:
