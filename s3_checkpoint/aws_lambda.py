@@ -38,6 +38,7 @@ from pydantic_core import from_json
 from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.codec import Migration
 from s3_checkpoint._format.foreign_errors import for_log
+from s3_checkpoint._format.keys import run_keys
 from s3_checkpoint._format.message_json import decoded, members
 from s3_checkpoint._leases.record import MIN_TTL_S, check_ttl
 from s3_checkpoint._printable import printable
@@ -45,7 +46,7 @@ from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.connection import connect
 from s3_checkpoint.errors import CheckpointError, ConfigurationError, InvalidArgumentError, LeaseHeldError
 from s3_checkpoint.graph import Graph
-from s3_checkpoint.models import StateT
+from s3_checkpoint.models import Overtaken, StateT
 from s3_checkpoint.request_events import OnRequest, RequestEvent
 from s3_checkpoint.settings import S3Settings
 from s3_checkpoint.superstep import (
@@ -56,6 +57,8 @@ from s3_checkpoint.superstep import (
     Interrupted,
     attempt_superstep,
     held_for_superstep,
+    is_end,
+    waits_for_human,
 )
 from s3_checkpoint.superstep_queue import MAX_DELAY_S, SuperstepMessage, SuperstepQueue, queue_client_for
 
@@ -186,7 +189,11 @@ class SqsHandler(Generic[StateT]):
         was deleted) or is at `max_steps` is dropped, with a line in the log.
 
         Requests:
-            Per record those of `run_superstep`, and 1 SendMessage.
+            Per record 1 GET and 1 HEAD, sent together, then 2 PUTs, sent together (1 with
+            `snapshot_objects="when_large"`), and 1 SendMessage. A record that begins a run: 1 LIST, 2 PUTs and 1
+            SendMessage. One that comes when the run is past its step: 1 GET and 1 HEAD, and 1 HEAD more that tells
+            whether the run is past the next step too; if not, 1 SendMessage. More, as of `run_superstep`, where another
+            worker commits first, tasks are not inline, or a step was committed longer ago than a sixteenth of `grace`.
 
         Args:
             event: An SQS event. A record without a `messageId` cannot be named: it is reported with an empty one, which
@@ -319,11 +326,15 @@ class SqsHandler(Generic[StateT]):
             reached = await self._superstep(message)
         if isinstance(reached, Blocked):
             facts |= {"step": reached.step, "outcome": "gone" if reached.gone else "stopped"}
-            return
-        facts |= {"step": reached.step, "outcome": _outcome(reached)}
-        await self._send_on(message, reached)
+        elif isinstance(reached, Overtaken):
+            facts |= {"step": reached.step + 1, "outcome": "superseded"}
+            if await self._may_be_stuck(reached):
+                await self._send_in_doubt(message, reached.run_id, reached.step + 1)
+        else:
+            facts |= {"step": reached.step, "outcome": _outcome(reached)}
+            await self._send_on(message, reached)
 
-    async def _superstep(self, message: SuperstepMessage) -> Advance[StateT] | Blocked:
+    async def _superstep(self, message: SuperstepMessage) -> Advance[StateT] | Blocked | Overtaken:
         initial = update = None
         if message.initial_json is not None:
             initial = decoded(self._states, message.initial_json)
@@ -342,15 +353,27 @@ class SqsHandler(Generic[StateT]):
         )
 
     async def _send_on(self, message: SuperstepMessage, advance: Advance[StateT]) -> None:
-        """Sends what the run needs to go on; the module's docstring says why this and nothing else."""
+        """Sends what the run needs to continue; the module's docstring says why this and nothing else."""
         if advance.finished or isinstance(advance, Interrupted):
             return
         if advance.committed:
             await self._queue.send(SuperstepMessage(run_id=advance.run_id, step=advance.step))
         elif advance.step == _known(message) + 1:
-            in_doubt = SuperstepMessage(run_id=advance.run_id, step=advance.step, echo=message.echo + 1)
-            delay_s = min(MAX_DELAY_S, self._resend_delay_s * 2 ** min(message.echo, 10))
-            await self._queue.send(in_doubt, delay_s=delay_s)
+            await self._send_in_doubt(message, advance.run_id, advance.step)
+
+    async def _may_be_stuck(self, overtaken: Overtaken) -> bool:
+        """Whether the step after the known one may be the newest, with something to run. 1 HEAD, if it has tasks."""
+        active = overtaken.next_active
+        if active is not None and (is_end(active) or waits_for_human(active, self._interrupt_before)):
+            return False
+        run = run_keys(self._checkpointer.prefix, overtaken.run_id, self._checkpointer.namespace)
+        return not await self._checkpointer.objects.has_step(run, overtaken.step + 2)
+
+    async def _send_in_doubt(self, message: SuperstepMessage, run_id: UUID, step: int) -> None:
+        """Sends the message for a step that another worker committed, and may have died before sending it."""
+        in_doubt = SuperstepMessage(run_id=run_id, step=step, echo=message.echo + 1)
+        delay_s = min(MAX_DELAY_S, self._resend_delay_s * 2 ** min(message.echo, 10))
+        await self._queue.send(in_doubt, delay_s=delay_s)
 
 
 def _adapter(as_type: Any) -> TypeAdapter[Any]:

@@ -20,7 +20,7 @@ from typing import Generic, Self, TypeVar
 from uuid import UUID
 
 from s3_checkpoint._format.codec import Migration
-from s3_checkpoint._format.keys import RunKeys, check_run_id, check_step, new_write_id, run_keys
+from s3_checkpoint._format.keys import MAX_STEP, RunKeys, check_run_id, check_step, new_write_id, run_keys
 from s3_checkpoint._runs.commit_protocol import CommitProtocol
 from s3_checkpoint._runs.retention import GRACE
 from s3_checkpoint._runs.step_objects import READ_ATTEMPTS, StepObjects, StoredStep
@@ -30,7 +30,7 @@ from s3_checkpoint.errors import (
     StateDecodingError,
     StepConflictError,
 )
-from s3_checkpoint.models import ActiveSnapshot, Checkpoint, InlineTasks, SnapshotObjects, StateT
+from s3_checkpoint.models import ActiveSnapshot, Checkpoint, InlineTasks, Overtaken, SnapshotObjects, StateT
 from s3_checkpoint.object_store import ObjectStore
 
 FoundT = TypeVar("FoundT")
@@ -40,23 +40,59 @@ class Checkpointer(ABC, Generic[StateT]):
     """Stores a graph's state at each superstep boundary. Subclasses need the first three calls only."""
 
     @abstractmethod
-    async def save(self, run_id: UUID, step: int, state: StateT) -> None:
+    async def save(self, run_id: UUID | str, step: int, state: StateT) -> None:
         """Stores `state` as `step` of the run, replacing what is there."""
 
     @abstractmethod
-    async def load(self, run_id: UUID, step: int | None = None) -> StateT | None:
+    async def load(self, run_id: UUID | str, step: int | None = None) -> StateT | None:
         """The state of `step`, or of the latest step if None; None if it was never saved."""
 
     @abstractmethod
-    async def list(self, run_id: UUID) -> list[int]:
+    async def list(self, run_id: UUID | str) -> list[int]:
         """The steps saved for the run, ascending; empty for an unknown run."""
 
-    async def save_active(self, run_id: UUID, step: int, active: Sequence[ActiveSnapshot]) -> None:
+    async def save_active(self, run_id: UUID | str, step: int, active: Sequence[ActiveSnapshot]) -> None:
         """Stores the tasks active after `step`. By default does nothing: resuming then starts at the start node."""
 
-    async def load_active(self, run_id: UUID, step: int) -> builtins.list[ActiveSnapshot]:
+    async def load_active(self, run_id: UUID | str, step: int) -> builtins.list[ActiveSnapshot]:
         """The tasks active after `step`. By default none."""
         return []
+
+    async def commit(self, run_id: UUID | str, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> None:
+        """Stores state and active tasks as one step. By default `save_active`, then `save`, which shows the step.
+
+        That default keeps two workers of one run apart no more than `save` does.
+        """
+        await self.save_active(run_id, step, active)
+        await self.save(run_id, step, state)
+
+    async def commit_or_confirm(
+        self, run_id: UUID | str, step: int, state: StateT, active: Sequence[ActiveSnapshot]
+    ) -> bool:
+        """As `commit`, and tells whether this call wrote the step. By default always True."""
+        await self.commit(run_id, step, state, active)
+        return True
+
+    async def resume(self, run_id: UUID | str, *, known_step: int | None = None) -> Checkpoint[StateT] | None:
+        """The newest step with its state and active tasks; None for a run without steps.
+
+        `known_step` is what the caller takes for the newest step, a hint. By default it is not used, and `list`, `load`
+        and `load_active` are called.
+        """
+        if not (steps := await self.list(run_id)):
+            return None
+        state = await self.load(run_id, steps[-1])
+        if state is None:
+            return None
+        active = await self.load_active(run_id, steps[-1])
+        return Checkpoint(check_run_id(run_id), steps[-1], state, tuple(active))
+
+    async def resume_at(self, run_id: UUID | str, step: int) -> Checkpoint[StateT] | Overtaken | None:
+        """As `resume(known_step=step)`, but where a later step is there, `Overtaken` may tell no more than that.
+
+        For engines, which have nothing to do at a step that is not the newest. By default `resume`.
+        """
+        return await self.resume(run_id)
 
 
 class S3Checkpointer(Checkpointer[StateT]):
@@ -166,7 +202,7 @@ class S3Checkpointer(Checkpointer[StateT]):
     async def __aexit__(self, *_: object) -> None:
         """Nothing is closed."""
 
-    async def save(self, run_id: UUID, step: int, state: StateT) -> None:
+    async def save(self, run_id: UUID | str, step: int, state: StateT) -> None:
         """`state` is what the step holds, whatever was there; active tasks committed with it are no longer its own.
 
         1 PUT. `StateEncodingError`, before any request, if the state would not come back as it is.
@@ -177,7 +213,7 @@ class S3Checkpointer(Checkpointer[StateT]):
         await self._objects.save_state(run, step, body, self._commits.new_id())
         self._index.seen(run, step)
 
-    async def load(self, run_id: UUID, step: int | None = None) -> StateT | None:
+    async def load(self, run_id: UUID | str, step: int | None = None) -> StateT | None:
         """The state of `step`, or of the latest step if None; None if there is none.
 
         1 GET; without a step, before it the LISTs that find the latest: 1 up to 1,000 steps, or where this checkpointer
@@ -190,7 +226,7 @@ class S3Checkpointer(Checkpointer[StateT]):
             found = await self._latest(run, self._objects.get_state)
         return await self._objects.decode_state(run, found) if found else None
 
-    async def save_active(self, run_id: UUID, step: int, active: Sequence[ActiveSnapshot]) -> None:
+    async def save_active(self, run_id: UUID | str, step: int, active: Sequence[ActiveSnapshot]) -> None:
         """`active` are the tasks of `step` that `load_active` gives, unless the step is committed: then its own stay.
 
         1 PUT. `StateEncodingError`, before any request, if a payload would not come back as it is.
@@ -200,7 +236,7 @@ class S3Checkpointer(Checkpointer[StateT]):
 
         await self._objects.save_active(run, step, body, self._commits.new_id())
 
-    async def load_active(self, run_id: UUID, step: int) -> builtins.list[ActiveSnapshot]:
+    async def load_active(self, run_id: UUID | str, step: int) -> builtins.list[ActiveSnapshot]:
         """The tasks committed with `step`; for a step not committed, those of `save_active`; else none.
 
         Requests:
@@ -211,11 +247,11 @@ class S3Checkpointer(Checkpointer[StateT]):
         """
         return await self._objects.get_active(self._run(run_id), check_step(step))
 
-    async def list(self, run_id: UUID) -> builtins.list[int]:
+    async def list(self, run_id: UUID | str) -> builtins.list[int]:
         """The steps of the run, ascending; empty for an unknown run. n/1000 LISTs; beyond 2,000 steps up to 20 more."""
         return await self._index.steps(self._run(run_id))
 
-    async def commit(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> None:
+    async def commit(self, run_id: UUID | str, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> None:
         """State and active tasks are the step, both or neither, and no later commit changes them.
 
         Committing the same content twice is a success: a worker that starts over after a crash, or after
@@ -223,9 +259,10 @@ class S3Checkpointer(Checkpointer[StateT]):
 
         Requests:
             2 PUTs, sent together if the tasks fit the state's metadata, else one after the other; 1 PUT where
-            `snapshot_objects` leaves out the copy. 1 LIST before them, if no LIST of this process has shown within half
-            of `grace` that the run ends below `step`; if it shows only later steps, 1 LIST more; if it shows `step`
-            itself, 1 GET and no PUT. Refused: 1 GET more (2, for tasks that are not inline).
+            `snapshot_objects` leaves out the copy. 1 LIST before them, unless this process has looked at the run within
+            half of `grace`: by a LIST, or by `resume(known_step=step - 1)` when that step was younger than a sixteenth
+            of `grace`. If the LIST shows only later steps, 1 LIST more; if it shows `step` itself, 1 GET and no PUT.
+            Refused: 1 GET more (2, for tasks that are not inline).
 
         Raises:
             StepConflictError: Another content is at the step, or was there and has been pruned; ours was not written.
@@ -238,7 +275,9 @@ class S3Checkpointer(Checkpointer[StateT]):
         """
         await self.commit_or_confirm(run_id, step, state, active)
 
-    async def commit_or_confirm(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> bool:
+    async def commit_or_confirm(
+        self, run_id: UUID | str, step: int, state: StateT, active: Sequence[ActiveSnapshot]
+    ) -> bool:
         """As `commit` in effect, requests and errors; and tells whether it was this call that wrote the step.
 
         True: it was. False: the same content was there already, by another call.
@@ -259,21 +298,61 @@ class S3Checkpointer(Checkpointer[StateT]):
             return False
         raise StepConflictError(run.run_id, step, theirs.metadata.write_id)
 
-    async def resume(self, run_id: UUID) -> Checkpoint[StateT] | None:
+    async def resume(self, run_id: UUID | str, *, known_step: int | None = None) -> Checkpoint[StateT] | None:
         """The latest step with its state and its own active tasks; None for a run without steps.
 
         A step that was `save`d has the tasks of `save_active`, or none.
 
         Requests:
-            Those of `load()`, plus 1 GET if the state does not carry its tasks inline.
+            Those of `load()`. With `known_step`, 1 GET and 1 HEAD of the step after it, sent together, and nothing more
+            if that one is not there; else those of `load()` after them. Either way 1 GET more if the state does not
+            carry its tasks inline.
+
+        Args:
+            run_id: The run.
+            known_step: The step that the caller takes for the newest, 0 … 2^64-1: of a message, say. It is the newest
+                if it is there and the next one is not: so leave it out for a run that has gaps (steps that were never
+                committed). `run_superstep` leaves none, and `prune` makes none behind the known step.
 
         Raises:
             StateDecodingError: What is stored cannot be trusted, a named snapshot that is gone included.
         """
-        run = self._run(run_id)
-        whole: StoredStep | None = await self._latest(run, self._objects.get_step)
+        if known_step is not None:
+            found = await self.resume_at(run_id, known_step)
+            if not isinstance(found, Overtaken):
+                return found
+        return await self._resume_latest(self._run(run_id))
+
+    async def resume_at(self, run_id: UUID | str, step: int) -> Checkpoint[StateT] | Overtaken | None:
+        """As `resume(known_step=step)`, but `Overtaken` if the next step is there, whatever is behind it.
+
+        Requests:
+            1 GET and 1 HEAD, sent together; 1 GET more if the state does not carry its tasks inline. If neither step is
+            there, those of `resume()` after them.
+
+        Raises:
+            StateDecodingError: As `resume`.
+        """
+        run, step = self._run(run_id), check_step(step)
+        if step == MAX_STEP:
+            return await self._resume_latest(run)
+        at = self._commits.now()
+        whole, following = await self._objects.get_step_and_next(run, step)
+        if following is not None:
+            self._index.seen(run, step + 1)
+            active = self._objects.inline_tasks(run, step + 1, following)
+            return Overtaken(run.run_id, step, None if active is None else tuple(active))
         if whole is None:
-            return None
+            return await self._resume_latest(run)
+        self._index.seen(run, step)
+        self._commits.note_successor(run, whole.state, at)
+        return await self._checkpoint(run, whole)
+
+    async def _resume_latest(self, run: RunKeys) -> Checkpoint[StateT] | None:
+        whole: StoredStep | None = await self._latest(run, self._objects.get_step)
+        return None if whole is None else await self._checkpoint(run, whole)
+
+    async def _checkpoint(self, run: RunKeys, whole: StoredStep) -> Checkpoint[StateT]:
         state = await self._objects.decode_state(run, whole.state)
         return Checkpoint(run.run_id, whole.state.step, state, tuple(whole.active))
 
@@ -292,5 +371,5 @@ class S3Checkpointer(Checkpointer[StateT]):
             "its newest step is listed but cannot be read; is the run being deleted again and again?",
         )
 
-    def _run(self, run_id: UUID) -> RunKeys:
+    def _run(self, run_id: UUID | str) -> RunKeys:
         return run_keys(self._prefix, check_run_id(run_id), self._namespace)

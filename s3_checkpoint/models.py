@@ -40,6 +40,21 @@ class Checkpoint(Generic[StateT]):
     state: StateT
     active: tuple[ActiveSnapshot, ...] = ()
 
+    @property
+    def next_step(self) -> int:
+        """The step that comes after it."""
+        return self.step + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """A step that is not the newest of its run: the one after it is stored, and perhaps later ones."""
+
+    run_id: UUID
+    step: int
+    next_active: tuple[ActiveSnapshot, ...] | None
+    """The active tasks of the step after it, where its metadata carries them."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepInfo:

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, runtime_checkable
+from typing import Any, Final, Generic
 from uuid import UUID
 
 from s3_checkpoint._concurrency.gather import gather_bounded
@@ -27,7 +27,7 @@ from s3_checkpoint._format.keys import check_run_id
 from s3_checkpoint.checkpointer import Checkpointer, S3Checkpointer
 from s3_checkpoint.errors import ConfigurationError, InvalidArgumentError, StepConflictError
 from s3_checkpoint.graph import END, Graph, Next, Task
-from s3_checkpoint.models import ActiveSnapshot, Checkpoint, StateT
+from s3_checkpoint.models import ActiveSnapshot, Checkpoint, Overtaken, StateT
 
 NO_STEP: Final = -1
 """The `expected_step` of a run that is not stored yet."""
@@ -52,7 +52,7 @@ class Advance(Generic[StateT]):
     @property
     def finished(self) -> bool:
         """Whether the run has come to its end."""
-        return [task.node_name for task in self.active] == [END]
+        return is_end(self.active)
 
 
 class Interrupted(Advance[StateT]):
@@ -74,24 +74,6 @@ class Blocked:
     gone: bool
     told_by: str
     """The argument that tells."""
-
-
-@runtime_checkable
-class _Commits(Protocol):
-    """What `S3Checkpointer` has beyond the trait."""
-
-    async def commit(self, run_id: UUID, step: int, state: Any, active: Sequence[ActiveSnapshot]) -> None: ...
-
-    async def resume(self, run_id: UUID) -> Checkpoint[Any] | None: ...
-
-
-@runtime_checkable
-class _Confirms(Protocol):
-    """What tells, beyond `commit`, who wrote the step."""
-
-    async def commit_or_confirm(
-        self, run_id: UUID, step: int, state: Any, active: Sequence[ActiveSnapshot]
-    ) -> bool: ...
 
 
 async def run_superstep(
@@ -119,11 +101,12 @@ async def run_superstep(
     to a step that waits for nobody.
 
     Requests:
-        Those of `resume` (1 LIST and 1 GET for up to 1,000 steps, 1 GET more if the tasks are not inline) and the 2
-        PUTs of `commit`; when another worker commits first, those of reading its step, and of `resume` once more. A
-        checkpointer without `commit` and `resume` gets `list`, `load` and `load_active`, then `save_active` and `save`,
-        and two workers are not kept apart. With `lease_ttl_s` also those of a `lease.Lease`: 1 GET and 1 PUT before, 1
-        PUT after; if another worker holds it, 1 GET and nothing else.
+        Those of `resume` (1 LIST and 1 GET for up to 1,000 steps) and the 2 PUTs of `commit`. With `expected_step` or
+        `resume_from`, 1 GET and 1 HEAD, sent together, instead of the LIST and the GET; those of `resume` after them if
+        the run is past that step. When another worker commits first, 2 GETs and 1 HEAD. 1 GET more where tasks are not
+        inline. Of a checkpointer that has only the trait's calls, those of the defaults of `resume` and `commit`: two
+        workers are not kept apart. With `lease_ttl_s` also those of a `lease.Lease`: 1 GET and 1 PUT before, 1 PUT
+        after; if another worker holds it, 1 GET and nothing else.
 
     Args:
         checkpointer: Where the run is stored.
@@ -167,9 +150,19 @@ async def run_superstep(
             update=update,
             max_steps=max_steps,
         )
+    if isinstance(reached, Overtaken):
+        newest = await _newest(checkpointer, graph, reached.run_id)
+        if newest is not None:
+            return _reached(newest, interrupt_before, superseded=True)
+        reached = Blocked(reached.run_id, reached.step, gone=True, told_by=_told_by(resume_from))
     if isinstance(reached, Blocked):
         raise _blocked(reached)
     return reached
+
+
+def _told_by(resume_from: int | None) -> str:
+    """The argument that tells the step the caller knows of."""
+    return "expected_step" if resume_from is None else "resume_from"
 
 
 async def run_to_end(
@@ -261,13 +254,22 @@ async def attempt_superstep(
     resume_from: int | None,
     update: Any,
     max_steps: int,
-) -> Advance[StateT] | Blocked:
-    """`run_superstep`, but with the answer `Blocked` where no other call, by whichever worker, could go on either."""
+) -> Advance[StateT] | Blocked | Overtaken:
+    """`run_superstep`, but `Blocked` where no call of any worker can continue, and `Overtaken` where the run is ahead.
+
+    `Overtaken` stands for an `Advance` that is `superseded`, and saves reading the newest step.
+    """
     run_id = check_run_id(run_id)
     graph.check(interrupt_before, "interrupt_before names")
     _check_bounds(expected_step, resume_from, update, max_steps)
-    newest = await _newest(checkpointer, graph, run_id)
-    told_by, known = ("expected_step", expected_step) if resume_from is None else ("resume_from", resume_from)
+    told_by, known = _told_by(resume_from), expected_step if resume_from is None else resume_from
+    if known is None or known == NO_STEP:
+        newest = await _newest(checkpointer, graph, run_id)
+    else:
+        found = await checkpointer.resume_at(run_id, known)
+        if isinstance(found, Overtaken):
+            return found
+        newest = _with_start(graph, found)
     if newest is None:
         if known is not None and known != NO_STEP:
             return Blocked(run_id, known, gone=True, told_by=told_by)
@@ -364,17 +366,20 @@ async def _run_tasks(graph: Graph[StateT], newest: Checkpoint[StateT], state: St
     return await gather_bounded((run(task) for task in tasks), limit=len(newest.active))
 
 
-async def _newest(checkpointer: Checkpointer[StateT], graph: Graph[StateT], run_id: UUID) -> Checkpoint[StateT] | None:
+async def _newest(
+    checkpointer: Checkpointer[StateT], graph: Graph[StateT], run_id: UUID, *, known: int | None = None
+) -> Checkpoint[StateT] | None:
     """The newest step, with the start node active where none is stored; None for a run without steps."""
-    found: Checkpoint[StateT] | None = None
-    if isinstance(checkpointer, _Commits):
-        found = await checkpointer.resume(run_id)
-    elif steps := await checkpointer.list(run_id):
-        state = await checkpointer.load(run_id, steps[-1])
-        if state is not None:
-            found = Checkpoint(run_id, steps[-1], state, tuple(await checkpointer.load_active(run_id, steps[-1])))
+    if known is not None:
+        found = await checkpointer.resume_at(run_id, known)
+        if not isinstance(found, Overtaken):
+            return _with_start(graph, found)
+    return _with_start(graph, await checkpointer.resume(run_id))
+
+
+def _with_start(graph: Graph[StateT], found: Checkpoint[StateT] | None) -> Checkpoint[StateT] | None:
     if found is not None and not found.active:
-        return Checkpoint(run_id, found.step, found.state, (ActiveSnapshot(node_name=graph.start),))
+        return Checkpoint(found.run_id, found.step, found.state, (ActiveSnapshot(node_name=graph.start),))
     return found
 
 
@@ -384,28 +389,28 @@ async def _commit(
     reached: Checkpoint[StateT],
     interrupt_before: Collection[str],
 ) -> Advance[StateT]:
-    if not isinstance(checkpointer, _Commits):
-        # The state last: it is what makes the step visible.
-        await checkpointer.save_active(reached.run_id, reached.step, reached.active)
-        await checkpointer.save(reached.run_id, reached.step, reached.state)
-        return _reached(reached, interrupt_before, committed=True)
     try:
-        if isinstance(checkpointer, _Confirms):
-            wrote = await checkpointer.commit_or_confirm(reached.run_id, reached.step, reached.state, reached.active)
-        else:
-            await checkpointer.commit(reached.run_id, reached.step, reached.state, reached.active)
-            wrote = True
+        wrote = await checkpointer.commit_or_confirm(reached.run_id, reached.step, reached.state, reached.active)
     except StepConflictError:
-        newest = await _newest(checkpointer, graph, reached.run_id)
+        newest = await _newest(checkpointer, graph, reached.run_id, known=reached.step)
         if newest is None:  # the whole run has just been deleted
             raise
         return _reached(newest, interrupt_before, superseded=True)
     return _reached(reached, interrupt_before, committed=wrote, superseded=not wrote)
 
 
+def waits_for_human(active: Iterable[ActiveSnapshot], interrupt_before: Collection[str]) -> bool:
+    """Whether a run with these active tasks waits before a node of `interrupt_before`."""
+    return any(task.node_name in interrupt_before for task in active)
+
+
+def is_end(active: Iterable[ActiveSnapshot]) -> bool:
+    """Whether a run with these active tasks is finished."""
+    return [task.node_name for task in active] == [END]
+
+
 def _reached(
     at: Checkpoint[StateT], interrupt_before: Collection[str], *, committed: bool = False, superseded: bool = False
 ) -> Advance[StateT]:
-    waits = any(task.node_name in interrupt_before for task in at.active)
-    kind: type[Advance[StateT]] = Interrupted if waits else Advance
+    kind: type[Advance[StateT]] = Interrupted if waits_for_human(at.active, interrupt_before) else Advance
     return kind(at.run_id, at.step, at.state, at.active, committed=committed, superseded=superseded)

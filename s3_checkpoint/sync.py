@@ -30,6 +30,7 @@ from s3_checkpoint.models import (
     ActiveSnapshot,
     Checkpoint,
     HistoryEntry,
+    Overtaken,
     Pruned,
     PrunedRuns,
     RunActivity,
@@ -119,37 +120,41 @@ class SyncS3Checkpointer(Generic[StateT]):
         other.__dict__.update(self.__dict__, _namespace=namespace)
         return other
 
-    def save(self, run_id: UUID, step: int, state: StateT) -> None:
+    def save(self, run_id: UUID | str, step: int, state: StateT) -> None:
         """See `S3Checkpointer.save`."""
         self.run(lambda checkpointer: checkpointer.save(run_id, step, state))
 
-    def load(self, run_id: UUID, step: int | None = None) -> StateT | None:
+    def load(self, run_id: UUID | str, step: int | None = None) -> StateT | None:
         """See `S3Checkpointer.load`."""
         return self.run(lambda checkpointer: checkpointer.load(run_id, step))
 
-    def save_active(self, run_id: UUID, step: int, active: Sequence[ActiveSnapshot]) -> None:
+    def save_active(self, run_id: UUID | str, step: int, active: Sequence[ActiveSnapshot]) -> None:
         """See `S3Checkpointer.save_active`."""
         self.run(lambda checkpointer: checkpointer.save_active(run_id, step, active))
 
-    def load_active(self, run_id: UUID, step: int) -> builtins.list[ActiveSnapshot]:
+    def load_active(self, run_id: UUID | str, step: int) -> builtins.list[ActiveSnapshot]:
         """See `S3Checkpointer.load_active`."""
         return self.run(lambda checkpointer: checkpointer.load_active(run_id, step))
 
-    def list(self, run_id: UUID) -> builtins.list[int]:
+    def list(self, run_id: UUID | str) -> builtins.list[int]:
         """See `S3Checkpointer.list`."""
         return self.run(lambda checkpointer: checkpointer.list(run_id))
 
-    def commit(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> None:
+    def commit(self, run_id: UUID | str, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> None:
         """See `S3Checkpointer.commit`."""
         self.run(lambda checkpointer: checkpointer.commit(run_id, step, state, active))
 
-    def commit_or_confirm(self, run_id: UUID, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> bool:
+    def commit_or_confirm(self, run_id: UUID | str, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> bool:
         """See `S3Checkpointer.commit_or_confirm`."""
         return self.run(lambda checkpointer: checkpointer.commit_or_confirm(run_id, step, state, active))
 
-    def resume(self, run_id: UUID) -> Checkpoint[StateT] | None:
+    def resume(self, run_id: UUID | str, *, known_step: int | None = None) -> Checkpoint[StateT] | None:
         """See `S3Checkpointer.resume`."""
-        return self.run(lambda checkpointer: checkpointer.resume(run_id))
+        return self.run(lambda checkpointer: checkpointer.resume(run_id, known_step=known_step))
+
+    def resume_at(self, run_id: UUID | str, step: int) -> Checkpoint[StateT] | Overtaken | None:
+        """See `S3Checkpointer.resume_at`."""
+        return self.run(lambda checkpointer: checkpointer.resume_at(run_id, step))
 
     def lease(
         self,

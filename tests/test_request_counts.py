@@ -189,8 +189,8 @@ async def test_what_is_refused_before_a_request_costs_none(
         (InvalidArgumentError, lambda: checkpointer.save(RUN, -1, Counter(n=0))),
         (InvalidArgumentError, lambda: checkpointer.load(RUN, 2**64)),
         (InvalidArgumentError, lambda: checkpointer.load_active(RUN, True)),
-        (InvalidArgumentError, lambda: checkpointer.resume("not a run")),  # type: ignore[arg-type]
-        (InvalidArgumentError, lambda: checkpointer.list("not a run")),  # type: ignore[arg-type]
+        (InvalidArgumentError, lambda: checkpointer.resume("not a run")),
+        (InvalidArgumentError, lambda: checkpointer.list("not a run")),
     ]
     for expected, call in calls:
         with pytest.raises(expected):

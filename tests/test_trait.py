@@ -83,12 +83,12 @@ async def _compare(checkpointers: Sequence[S3Checkpointer[Counter]], calls: Sequ
 class Minimal(Checkpointer[Counter]):
     """A third party's checkpointer, with the three required calls only."""
 
-    async def save(self, run_id: UUID, step: int, state: Counter) -> None: ...
+    async def save(self, run_id: UUID | str, step: int, state: Counter) -> None: ...
 
-    async def load(self, run_id: UUID, step: int | None = None) -> Counter | None:
+    async def load(self, run_id: UUID | str, step: int | None = None) -> Counter | None:
         return None
 
-    async def list(self, run_id: UUID) -> list[int]:
+    async def list(self, run_id: UUID | str) -> list[int]:
         return []
 
 

@@ -8,6 +8,7 @@
     active-digest   the digest of those tasks (states of committed steps only)
     active-inline   the tasks themselves: base64 of their compact JSON (states whose tasks fit)
     origin          `<run_id>/<step>` that the step was forked from (first steps of forks only)
+    out-of-order    1 for a committed step that was created when later ones were there already
     copy            1 for an active snapshot that no state depends on, because the state carries its tasks inline
 
 Absent fields are empty. What is read comes from outside and is unchecked: each reader checks the fields it relies on.
@@ -28,8 +29,8 @@ MAX_METADATA_BYTES = 2048
 
 _HEADER = "x-amz-meta-"
 """S3 counts names and values. Whether a store counts this prefix too, stores disagree; here it always counts."""
-_ORIGIN_BYTES = len(_HEADER + "origin") + 36 + 1 + len(str(MAX_STEP))
-"""What a fork of the step adds: it must not push the tasks out."""
+_RESERVED_BYTES = len(_HEADER + "origin") + 36 + 1 + len(str(MAX_STEP)) + len(_HEADER + "out-of-order1")
+"""What is added once the tasks are in, by a fork of the step or by its commit: it must not push them out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class ObjectMetadata:
     active_inline: str = ""
     schema_version: str = ""
     origin: str = ""
+    out_of_order: str = ""
     copy: str = ""
     format: str = LAYOUT_FORMAT
 
@@ -65,7 +67,7 @@ class ObjectMetadata:
         if len(tasks) > MAX_METADATA_BYTES:
             return None
         whole = replace(self, active_inline=b64encode(tasks).decode())
-        return whole if whole.size + _ORIGIN_BYTES <= MAX_METADATA_BYTES else None
+        return whole if whole.size + _RESERVED_BYTES <= MAX_METADATA_BYTES else None
 
     def inline_tasks(self) -> bytes:
         """The JSON of the tasks carried inline; `ValueError` if the field is not base64."""

@@ -19,11 +19,29 @@ was not there and had not been pruned either:
 
 - A LIST of this process has shown within `grace`/2 that the run ended below the step, and the process has seen no
   later step since. No request.
+- Or this process has read the step before it within `grace`/2, that one was young, and this one was not there
+  (`note_successor`). No request.
 - Otherwise 1 LIST from the step on. Nothing there: as above. The step itself there: it is read back, and nothing is
-  sent. Only later steps there: the step may have been pruned, and 1 LIST of the floor, sent after that, tells.
+  sent. Only later steps there: the step may have been pruned, and 1 LIST of the floor, sent after that, tells. A step
+  committed so is marked `out-of-order`.
 
 Whatever is committed at the step from then on is younger than `grace` when the state is sent, because a commit that
 began more than `grace`/2 ago does not send it. A quarter of `grace` is left for clocks and for a request in flight.
+
+**Why a young step shows that the next one has not been pruned.** Say that step n is there, was committed less than
+`grace`/16 ago, not out of order, and that some step m > n had been pruned by now. Then m is older than `grace`. So it
+was stored before the commit of n looked, which was 3/4 of `grace` before n was stored, and its flight, at most.
+
+- If that look was a LIST, it would have shown m, or a later step if m was gone; n would be out of order.
+- If it was a GET of n - 1 and a HEAD of n, then n - 1 was young, and by the same argument nothing behind it had been
+  pruned. The `prune` that took m listed the run when m was older than `grace`, hence (by induction, down to a step
+  whose look was a LIST) after some step of this chain was stored; the greatest such step was younger than `grace`
+  then, since each was stored less than 3/4 of `grace`, and its flight, after the one before it. It stayed, and `prune`
+  takes nothing behind a step that stays (`retention`). So m stayed too.
+
+It does not show that no later step is there: a run may have gaps, which `run_superstep` never leaves. And it rests on
+`LastModified` being when a step was committed: a copy of the object onto itself makes it young again, which matters
+only to a step that `prune` was refused to remove while it removed the next one.
 """
 
 from __future__ import annotations
@@ -31,6 +49,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic
 
@@ -53,6 +72,20 @@ logger = logging.getLogger("s3_checkpoint.commit")
 
 COMMIT_ATTEMPTS = 6
 """How often a state PUT is sent that is refused while nothing is there."""
+
+
+YOUNG_PART = 16
+"""A step younger than this part of `grace` shows that the next one has not been pruned. With 3/4 of `grace` before it,
+3/16 are left for clocks and for a request in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A step that is free, and until when its state may be sent."""
+
+    until: float
+    out_of_order: bool = False
+    """Whether later steps are there already."""
 
 
 class CommitProtocol(Generic[StateT]):
@@ -85,9 +118,12 @@ class CommitProtocol(Generic[StateT]):
         `began` is when the call that wants it began, by the injected clock. Requests and errors as of `commit`, after
         encoding; whether what was first is the same is left to the caller.
         """
-        until = await self._free_until(run, step, began)
-        if until is None:
+        window = await self._window(run, step, began)
+        if window is None:
             return await self._winner(run, step)
+        until = window.until
+        if window.out_of_order:
+            ours = ours.out_of_order()
         if not ours.is_one_object:
             # Its key is this attempt's own, so writing over it can only repeat it: a lost answer needs no thought.
             await self._objects.put_snapshot(run, step, ours)
@@ -98,15 +134,30 @@ class CommitProtocol(Generic[StateT]):
             logger.warning("the step is committed; the copy of its active tasks was not written", extra=metadata)
         return theirs
 
-    async def _free_until(self, run: RunKeys, step: int, began: float) -> float | None:
+    def note_successor(self, run: RunKeys, newest: StateObject, at: float) -> None:
+        """Takes note that the step after `newest` was not there, if that shows that it never was.
+
+        `at` is when it was asked for, by the injected clock, before `newest` was asked for or together with it. The
+        module's docstring has the proof.
+        """
+        head, metadata = newest.stored.head, newest.metadata
+        if head.date is None or not metadata.active or metadata.out_of_order:
+            return
+        age_s = (head.date - head.last_modified).total_seconds() + self.now() - at
+        if age_s < self._grace_s / YOUNG_PART:
+            # As if it had been seen when `newest` was stored, at the earliest: the next step is stored within 3/4 of
+            # `grace` after `newest`, which the proof for the step after that one needs.
+            self._index.never_there(run, newest.step + 1, at - self._grace_s / YOUNG_PART)
+
+    async def _window(self, run: RunKeys, step: int, began: float) -> _Window | None:
         """Until when the state of `step` may be sent; None if the step is there already.
 
         Raises `StepConflictError` for a step that may have been pruned.
         """
         half = self._grace_s / 2
-        look = self._index.last_look(run)
-        if look is not None and step > max(look.newest, self._index.newest_seen(run)) and began - look.at <= half:
-            return min(began + half, look.at + 1.5 * half)
+        looked = self._index.never_there_at(run, step)
+        if looked is not None and began - looked <= half:
+            return _Window(min(began + half, looked + 1.5 * half))
         first = await self._index.first_from(run, step)
         if first == step:
             return None
@@ -115,7 +166,7 @@ class CommitProtocol(Generic[StateT]):
             floor = await self._index.floor(run)
             if floor is not None and floor >= step:
                 raise StepConflictError(run.run_id, step, "", f"steps up to {floor} have been pruned")
-        return began + half
+        return _Window(began + half, out_of_order=first is not None)
 
     async def _create_state(self, run: RunKeys, step: int, ours: StepDraft, until: float) -> StateObject | None:
         for attempt in range(COMMIT_ATTEMPTS):

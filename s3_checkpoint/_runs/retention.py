@@ -40,7 +40,11 @@ HEADS_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What is kept. With both rules given, a step goes only if both let it go. The newest step never goes."""
+    """What is kept. With both rules given, a step goes only if both let it go. The newest step never goes.
+
+    Steps go from the oldest on: where one stays, all behind it stay. So a step that is there, and that no `prune` has
+    taken from a listing yet, shows that none of those behind it has been pruned.
+    """
 
     keep_last: int | None = None
     """Steps kept, counted from the newest: 1 …"""
@@ -60,7 +64,10 @@ class Retention:
     def split(
         self, states: Sequence[StepInfo], now: datetime, grace: timedelta
     ) -> tuple[list[StepInfo], list[StepInfo], int]:
-        """`states`, ascending, as those kept and those that go; and how many of the kept only `grace` keeps."""
+        """`states`, ascending, as those kept and those that go; and how many of the kept only `grace` keeps.
+
+        Those that only an earlier step keeps, because it is young, count as kept by `grace` too.
+        """
         safe = len(states) - (self.keep_last or 1)
         kept: list[StepInfo] = []
         gone: list[StepInfo] = []
@@ -69,7 +76,7 @@ class Retention:
             age = now - state.last_modified
             if index >= safe or (self.older_than is not None and age < self.older_than):
                 kept.append(state)
-            elif grace and age < grace:
+            elif kept or (grace and age < grace):
                 kept.append(state)
                 young += 1
             else:

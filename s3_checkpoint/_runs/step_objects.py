@@ -67,6 +67,12 @@ class StepDraft:
         """Whether the state object is the step by itself; else its snapshot must be there before it."""
         return not self.metadata.active or bool(self.metadata.active_inline)
 
+    def out_of_order(self) -> StepDraft:
+        """The same, marked as created when later steps were there already."""
+        metadata = replace(self.metadata, out_of_order="1")
+        attributes = replace(self.state_attributes, metadata=metadata.build())
+        return replace(self, metadata=metadata, state_attributes=attributes)
+
 
 class StepObjects(Generic[StateT]):
     """Reads and writes a step's objects through the codecs. Knows nothing of which step is the latest."""
@@ -190,6 +196,27 @@ class StepObjects(Generic[StateT]):
             missing = named or ""
         raise self._snapshot_gone(missing)
 
+    async def get_step_and_next(self, run: RunKeys, step: int) -> tuple[StoredStep | None, ObjectHead | None]:
+        """As `get_step`, and the head of the state after it, None if that is not there. 1 HEAD more, at the same time.
+
+        `step` is not the greatest that there can be.
+        """
+        return await both(self.get_step(run, step), self._store.head(run.state(step + 1)))
+
+    async def has_step(self, run: RunKeys, step: int) -> bool:
+        """Whether the state of `step` is there. 1 HEAD."""
+        return await self._store.head(run.state(step)) is not None
+
+    def inline_tasks(self, run: RunKeys, step: int, head: ObjectHead) -> list[ActiveSnapshot] | None:
+        """The tasks that the state of `step` with this head carries; None if it carries none. No request.
+
+        `StateDecodingError` for tasks that cannot be trusted.
+        """
+        metadata = _metadata(head)
+        if not (metadata.active and metadata.active_inline):
+            return None
+        return self._active.decode_inline(self.bucket, run.state(step), metadata)
+
     async def get_active(self, run: RunKeys, step: int) -> list[ActiveSnapshot]:
         """The tasks of the step; for a state that is not there, those of `save_active`; else none.
 
@@ -251,7 +278,7 @@ class StepObjects(Generic[StateT]):
         if whole is None:
             return None
         stored = whole.state.stored
-        metadata = replace(whole.state.metadata, write_id=write_id, origin=origin)
+        metadata = replace(whole.state.metadata, write_id=write_id, origin=origin, out_of_order="")
         snapshot = snapshot_attributes = None
         if metadata.active or whole.active:
             inline = bool(metadata.active_inline)

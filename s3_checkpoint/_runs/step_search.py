@@ -47,6 +47,7 @@ class StepIndex:
         self._monotonic = monotonic
         self._seen: dict[str, int] = {}
         self._looks: dict[str, Look] = {}
+        self._unborn: dict[str, tuple[int, float]] = {}
 
     def seen(self, run: RunKeys, step: int) -> None:
         """Remembers that the run has had this step, as a place to start the next search for the latest."""
@@ -59,9 +60,28 @@ class StepIndex:
         """The greatest step that this process knows the run to have had; -1 if it knows none."""
         return self._seen.get(run.steps, -1)
 
-    def last_look(self, run: RunKeys) -> Look | None:
-        """The last time that a LIST of this process has shown the end of the run; None if none has."""
-        return self._looks.get(run.steps)
+    def never_there(self, run: RunKeys, step: int, at: float) -> None:
+        """Remembers that at `at` (monotonic, in seconds) no such step was there or had been pruned.
+
+        `CommitProtocol.note_successor` has the proof.
+        """
+        self._unborn.pop(run.steps, None)
+        self._unborn[run.steps] = step, at
+        if len(self._unborn) > REMEMBERED_RUNS:
+            del self._unborn[next(iter(self._unborn))]
+
+    def never_there_at(self, run: RunKeys, step: int) -> float | None:
+        """The last time at which this process knows that no such step had ever been there; None if it knows of none.
+
+        Either a LIST has shown that the run ended below it, which a pruned step would contradict, since the newest is
+        never pruned; or `never_there` said so.
+        """
+        if step <= self.newest_seen(run):
+            return None
+        look = self._looks.get(run.steps)
+        times = [look.at] if look is not None and step > look.newest else []
+        unborn, at = self._unborn.get(run.steps, (-1, 0.0))
+        return max([*times, at] if unborn == step else times, default=None)
 
     async def latest(self, run: RunKeys) -> int | None:
         """The greatest step of the run, or None if it has none.

@@ -371,15 +371,22 @@ class Actor:
         self.gate: Gate = ledger.world.gate(name)
         self.name = f"{name}{self.gate.actor}"
         self._ids = iter(range(1000))
-        self.checkpointer = make(
-            WORK,
-            wrap(store or self.gate),
-            new_id=self._new_id,
-            sleep=_no_pause,
-            jitter=lambda: 0.5,
-            monotonic=self.clock.monotonic,
-            **options,
-        )
+        wrapped = wrap(store or self.gate)
+
+        def new_checkpointer() -> S3Checkpointer[Work]:
+            return make(
+                WORK,
+                wrapped,
+                new_id=self._new_id,
+                sleep=_no_pause,
+                jitter=lambda: 0.5,
+                monotonic=self.clock.monotonic,
+                **options,
+            )
+
+        self._new_checkpointer = new_checkpointer
+        self._admin = admin
+        self.checkpointer = self._new_checkpointer()
         self.admin = admin(self.checkpointer, now=self.clock.now)
 
     def start(self, program: Callable[[Actor], Coroutine[Any, Any, None]]) -> None:
@@ -387,6 +394,11 @@ class Actor:
 
     async def pause(self) -> None:
         await self.gate.pause()
+
+    def forget(self) -> None:
+        """The next call is made by a process that has not seen any run."""
+        self.checkpointer = self._new_checkpointer()
+        self.admin = self._admin(self.checkpointer, now=self.clock.now)
 
     # Workers
 
@@ -420,11 +432,14 @@ class Actor:
             step = 0 if latest is None else latest + 1
             await self.commit(step, f"{self.name}:{step}", run)
 
-    async def superstep(self, run: UUID = RUN, *, begin: bool = False) -> None:
-        """What a message does: `begin` is one that begins the run, and may be delivered again."""
-        await self._until_told(lambda: self._superstep(run, begin=begin))
+    async def superstep(self, run: UUID = RUN, *, begin: bool = False, known: int | None = None) -> int | None:
+        """What a message does: `begin` is one that begins the run, and may be delivered again; `known` is its step.
 
-    async def _superstep(self, run: UUID, *, begin: bool) -> None:
+        The step that the run is at then; None if it has been deleted.
+        """
+        return await self._until_told(lambda: self._superstep(run, begin=begin, known=known))
+
+    async def _superstep(self, run: UUID, *, begin: bool, known: int | None) -> int | None:
         call = self._call("commit")
 
         async def work(state: Work, task: Task) -> Next:
@@ -434,15 +449,18 @@ class Actor:
 
         graph = Graph(start="work", nodes={"work": work}, apply=lambda state, label: Work(label=label))
         try:
-            at = await run_superstep(self.checkpointer, graph, run, initial=Work(label=self.name) if begin else None)
+            at = await run_superstep(
+                self.checkpointer, graph, run, initial=Work(label=self.name) if begin else None, expected_step=known
+            )
         except StoreUnavailableError as error:
             self.ledger.failed(call, error)
             raise
         except (StepConflictError, InvalidArgumentError):
             if run not in self.ledger.deleting:
                 raise
-        else:
-            self.ledger.saw(call, run, at.step, at.state.label, None)
+            return None
+        self.ledger.saw(call, run, at.step, at.state.label, None)
+        return at.step
 
     # Readers
 

@@ -190,20 +190,20 @@ def test_three_rivals_for_one_step_in_thousands_of_schedules() -> None:
 class StateFirst(TasksApart):
     """Wrong: the state is visible before its tasks are."""
 
-    async def commit(self, run_id: UUID, step: int, state: Work, active: Sequence[ActiveSnapshot]) -> None:
+    async def commit(self, run_id: UUID | str, step: int, state: Work, active: Sequence[ActiveSnapshot]) -> None:
         run, ours = self._run(run_id), await self._objects.draft(state, active, self._commits.new_id())
         outcome = await self._objects.create_state(run, step, ours)
         if isinstance(outcome, Refused):
             theirs = await self._objects.get_state(run, step)
             if theirs is None or theirs.metadata.write_id != ours.metadata.write_id:
-                raise StepConflictError(run_id, step, theirs.metadata.write_id if theirs else "")
+                raise StepConflictError(run.run_id, step, theirs.metadata.write_id if theirs else "")
         await self._objects.put_snapshot(run, step, ours)
 
 
 class OneSnapshotKey(S3Checkpointer[Work]):
     """Wrong: every attempt writes its tasks to the same key."""
 
-    async def commit(self, run_id: UUID, step: int, state: Work, active: Sequence[ActiveSnapshot]) -> None:
+    async def commit(self, run_id: UUID | str, step: int, state: Work, active: Sequence[ActiveSnapshot]) -> None:
         await self.save_active(run_id, step, active)
         run, ours = self._run(run_id), await self._objects.draft(state, [], self._commits.new_id())
         metadata = replace(ours.metadata, active="", active_digest="", active_inline="")
@@ -212,7 +212,7 @@ class OneSnapshotKey(S3Checkpointer[Work]):
         if isinstance(outcome, Refused):
             theirs = await self._objects.get_state(run, step)
             if theirs is None or theirs.metadata.write_id != metadata.write_id:
-                raise StepConflictError(run_id, step, theirs.metadata.write_id if theirs else "")
+                raise StepConflictError(run.run_id, step, theirs.metadata.write_id if theirs else "")
 
 
 class _Believing(CommitProtocol[Work]):
@@ -231,7 +231,7 @@ class BelievesRefusals(S3Checkpointer[Work]):
 class Unconditional(S3Checkpointer[Work]):
     """Wrong: the last writer wins, and the first was told that it had."""
 
-    async def commit(self, run_id: UUID, step: int, state: Work, active: Sequence[ActiveSnapshot]) -> None:
+    async def commit(self, run_id: UUID | str, step: int, state: Work, active: Sequence[ActiveSnapshot]) -> None:
         run, ours = self._run(run_id), await self._objects.draft(state, active, self._commits.new_id())
         await self._objects.put_snapshot(run, step, ours)
         await self._objects.store.put(run.state(step), ours.state, ours.state_attributes, mode="overwrite")
@@ -240,8 +240,8 @@ class Unconditional(S3Checkpointer[Work]):
 class ForgetsTheTasks(S3Checkpointer[Work]):
     """Wrong: resume shows the tasks of `save_active`, whichever call committed the step."""
 
-    async def resume(self, run_id: UUID) -> Checkpoint[Work] | None:
-        found = await super().resume(run_id)
+    async def resume(self, run_id: UUID | str, *, known_step: int | None = None) -> Checkpoint[Work] | None:
+        found = await super().resume(run_id, known_step=known_step)
         if found is None:
             return None
         saved = await self._objects.store.get(self._run(run_id).active(found.step), max_bytes=10_000)

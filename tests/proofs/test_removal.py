@@ -79,6 +79,33 @@ def messages(count: int, *, begin: bool = False) -> tuple[str, Program]:
     return "message", program
 
 
+def knows(step: int, *, count: int = 1) -> tuple[str, Program]:
+    """A message for the superstep after `step`, and those that follow it, each in a process of its own."""
+
+    async def program(actor: Actor) -> None:
+        known: int | None = step
+        for n in range(count):
+            actor.forget()
+            if n:
+                await actor.pause()
+            known = await actor.superstep(known=known)
+            if known is None:
+                return
+
+    return "message", program
+
+
+def commits_and_knows(step: int) -> tuple[str, Program]:
+    """A step that is committed out of order, and a message for the superstep after it."""
+
+    async def program(actor: Actor) -> None:
+        await actor.commit(step, f"{actor.name}:{step}")
+        actor.forget()
+        await actor.superstep(known=step)
+
+    return "worker", program
+
+
 def prunes(keep_last: int = 1, *, times: int = 1) -> tuple[str, Program]:
     async def program(actor: Actor) -> None:
         for _ in range(times):
@@ -168,6 +195,11 @@ PLAYS: dict[str, Play] = {
     "two forks": _play(forks(1), forks(2)),
     "the same fork twice": _play(forks(2), forks(2)),
     "a fork and a worker that begins": _play(forks(2), begins_other()),
+    "messages that know their step and a prune": _play(knows(2, count=2), prunes()),
+    "a stale message and a prune": _play(knows(1), prunes(), steps=(1, 2, 3)),
+    "two chains of messages": _play(knows(2, count=2), knows(2)),
+    "a message and a delete": _play(knows(2), deletes(), steps=(2,), age=timedelta(0)),
+    "a step out of order, its message and a prune": _play(commits_and_knows(2), prunes(), steps=(1, 3, 4)),
     "a reader and a prune": _play(resumes(), prunes()),
     "a reader of tasks and a prune": _play(looks(1), prunes()),
     "a reader of history and a prune": _play(looks_back(), prunes()),
@@ -178,6 +210,9 @@ PLAYS: dict[str, Play] = {
 SLOW: dict[str, Play] = {
     "a rival runs ahead and prunes": _play(resumes_and_commits(3), runs_ahead(3, 4), steps=(2,)),
     "a message and a prune": _play(messages(1), prunes()),
+    "a rival runs ahead of a message that knows its step": _play(
+        knows(3), runs_ahead(4, 5), steps=(2, 3), age=timedelta(0)
+    ),
     "a begin message, again": _play(messages(1, begin=True), begins_and_runs_ahead(), steps=()),
 }
 """Time passes in these."""
@@ -187,6 +222,12 @@ CROWDS: dict[str, Play] = {
     "an engine, a janitor and a deleter": _play(goes_on(2), prunes(), deletes()),
     "a rival, a straggler and a begin message": _play(
         resumes_and_commits(3), runs_ahead(3, 4, 5), messages(2, begin=True)
+    ),
+    "messages that know their step, a rival and a janitor": _play(
+        knows(2, count=3), runs_ahead(3, 4, 5), prunes(times=2), age=timedelta(0)
+    ),
+    "messages, steps out of order and a janitor": _play(
+        knows(1, count=3), commits_and_knows(3), prunes(times=2), steps=(1, 5, 6), age=timedelta(minutes=58)
     ),
     "forks, a worker and a janitor": _play(forks(1), forks(2), begins_other(), prunes()),
 }

@@ -6,6 +6,7 @@ A `Stage` lets one actor run up to a request, and others act while it is held th
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -24,14 +25,16 @@ from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.object_store import ObjectAttributes, ObjectStore, Page, PutMode, Refused, StoredObject, Written
 from tests.faults import Verb, Wrapper
 from tests.proofs.ledger import RUN, WORK, Work
-from tests.proofs.removal import OTHER, Actor, Removals, tasks_of
-from tests.proofs.scheduler import Explorer, Scenario, Violation, World
+from tests.proofs.removal import OTHER, Actor, Removals, state_key, tasks_of
+from tests.proofs.scheduler import Explorer, Pick, Scenario, Violation, World
 from tests.proofs.test_removal import (
     OLD,
     SEPARATE,
     commits,
+    commits_and_knows,
     deletes,
     forks,
+    knows,
     play,
     prunes,
     resumes_and_commits,
@@ -360,6 +363,46 @@ async def test_a_run_with_a_key_that_xml_cannot_say_is_deleted(s3_store: S3Objec
     assert list((await s3_store.list("")).keys) == []
 
 
+def superstep(actor: Actor, known: int) -> Coroutine[Any, Any, int | None]:
+    actor.forget()
+    return actor.superstep(known=known)
+
+
+@HELD
+def test_a_stale_message_does_not_commit_again_while_prune_removes_its_step(options: dict[str, Any]) -> None:
+    """A batch is removed in any order: step 1 is there still, step 2 is gone, and both are old."""
+    stage = Stage(1, 2, 3, **options)
+    message, janitor = stage.actor("message"), stage.actor("janitor")
+    pruning = stage.begin(janitor, janitor.prune(1)).held_at("DeleteObjects", "/steps/")
+    (batch,) = stage.world.waiting
+    stage.world.take(Pick(batch, part=state_key(RUN, 2)))
+    assert stage.steps() == [1, 3]
+
+    assert stage.run(message, superstep(message, 1)) == 3
+
+    pruning.result()
+    assert stage.steps() == [3]
+
+
+def test_a_gap_filled_message_by_message_does_not_reach_a_pruned_step() -> None:
+    """Each message knows a young step, and the gap ends at an old one, which `prune` leaves behind a young one."""
+    stage = Stage(0, age=timedelta(0))
+    rival, message, janitor = stage.actor("rival"), stage.actor("message"), stage.actor("janitor")
+    stage.run(rival, goes_to(rival, 4, 5))
+    for step, pause in enumerate((5, 31, 29)):
+        stage.passes(timedelta(minutes=3))
+        holding = stage.begin(message, superstep(message, step)).held_at("PutObject", "/steps/")
+        stage.passes(timedelta(minutes=pause))
+        holding.result()
+    assert stage.steps() == [0, 1, 2, 3, 4, 5]
+
+    stage.passes(timedelta(minutes=1))
+    stage.run(janitor, janitor.prune(1))
+
+    assert stage.run(message, superstep(message, 3)) == 5
+    assert 4 in stage.steps()
+
+
 # Wrong variants ----------------------------------------------------------------------------------------------------
 
 
@@ -422,6 +465,22 @@ class ForksInPlace(Wrapper):
         return await self.store.put(self.place(key), body, attributes, mode=mode)
 
 
+class AlwaysYoung(Wrapper):
+    """Wrong: whatever the age of the known step, the next one counts as never pruned."""
+
+    async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
+        stored = await self.store.get(key, max_bytes=max_bytes)
+        return stored and replace(stored, head=replace(stored.head, date=stored.head.last_modified))
+
+
+class NotMarked(Wrapper):
+    """Wrong: a step that is committed out of order does not say so."""
+
+    async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
+        metadata = {name: value for name, value in attributes.metadata.items() if name != "out-of-order"}
+        return await self.store.put(key, body, replace(attributes, metadata=metadata), mode=mode)
+
+
 def without_grace() -> tuple[str, Any]:
     async def program(actor: Actor) -> None:
         await actor.prune(1, grace=timedelta(0))
@@ -454,6 +513,14 @@ WRONG: dict[str, tuple[Scenario, str]] = {
     "the floor is not looked at": (
         play(resumes_and_commits(3), runs_ahead(3, 4), wraps={"worker": SeesNoFloor}),
         "was 'rival1:3', and is now 'worker0:3'",
+    ),
+    "a known step is believed at any age": (
+        play(knows(1), prunes(), steps=(1, 2, 3), wraps={"message": AlwaysYoung}),
+        "step 2 of .* was 'old2', and is now 'message0:2'",
+    ),
+    "a step out of order is believed": (
+        play(commits_and_knows(2), prunes(), steps=(1, 3, 4), wraps={"worker": NotMarked}),
+        "step 3 of .* was 'old3', and is now 'worker0:3'",
     ),
     "snapshots go together with states": (
         play(prunes(), wraps={"pruner": OneBatch}, **SEPARATE),

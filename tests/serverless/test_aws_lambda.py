@@ -8,6 +8,7 @@ import logging
 import re
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -202,7 +203,58 @@ def test_a_late_duplicate_is_dropped_without_work_and_without_a_message(
     assert hooks.ran == [1, 2]
     assert queue.counts() == (3, 0)
     assert outcomes(caplog)[-2:] == ["superseded", "superseded"]
-    assert vars(caplog.records[-1])["request_count"] == 2
+    assert vars(caplog.records[-1])["request_count"] == 3  # 1 GET, 2 HEADs
+
+
+@pytest.mark.parametrize(("snapshots", "puts"), [("always", 2), ("when_large", 1)])
+def test_each_kind_of_message_costs_what_it_says_in_a_cold_process(
+    new_handler: Callable[..., SqsHandler[Count]],
+    settings: S3Settings,
+    queue: Queue,
+    run_id: UUID,
+    snapshots: str,
+    puts: int,
+) -> None:
+    """Every message goes to a process that has never seen the run."""
+    settings = settings.model_copy(update={"snapshot_objects": snapshots})
+
+    def cost(body: str) -> Counter[str]:
+        sent: Counter[str] = Counter()
+        handler = new_handler(settings=settings, on_request=lambda event: sent.update([event.operation]))
+        assert failed(handler({"Records": [delivered(body)]}, Context.of(30))) == []
+        return sent
+
+    assert cost(begin(run_id)) == {"ListObjectsV2": 1, "PutObject": puts}
+    for step in range(2):
+        assert cost(at(run_id, step)) == {"GetObject": 1, "HeadObject": 1, "PutObject": puts}
+    assert queue.counts() == (3, 0)
+    assert cost(at(run_id, 0)) == {"GetObject": 1, "HeadObject": 2}  # the run is past the next step too
+    assert queue.counts() == (3, 0)
+    assert cost(at(run_id, 1)) == {"GetObject": 1, "HeadObject": 2}  # it is not: was the next message ever sent?
+    assert queue.counts() == (3, 1)
+
+
+def test_a_message_before_an_interrupt_or_the_end_is_never_sent_again(
+    new_handler: Callable[..., SqsHandler[Count]], queue: Queue, run_id: UUID, hooks: Hooks
+) -> None:
+    """The tasks in the next step's metadata tell; no HEAD of the step after it, and no message in doubt."""
+    sent: Counter[str] = Counter()
+    handler = new_handler(interrupt_before=["review"], on_request=lambda event: sent.update([event.operation]))
+    for body in (begin(run_id), *(at(run_id, step) for step in range(STEPS))):
+        handler({"Records": [delivered(body)]}, Context.of(30))
+    before = queue.counts()
+    sent.clear()
+
+    assert failed(handler({"Records": [delivered(at(run_id, STEPS - 1))]}, Context.of(30))) == []
+    assert sent == {"GetObject": 1, "HeadObject": 1}
+    assert queue.counts() == before
+
+    answer = SuperstepMessage.resume(run_id, STEPS).model_dump_json()
+    assert failed(handler({"Records": [delivered(answer)]}, Context.of(30))) == []
+    sent.clear()
+    assert failed(handler({"Records": [delivered(answer)]}, Context.of(30))) == []
+    assert sent == {"GetObject": 1, "HeadObject": 1}
+    assert queue.counts() == before
 
 
 def test_a_crash_between_commit_and_send_does_not_end_the_run(
