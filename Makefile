@@ -3,7 +3,7 @@
 #   make test     all tests, with the SDK that aioboto3 pins; green or red
 #   make test-newest, make test-lowest  the same with the newest SDK, and with the lowest bounds
 #   make check    format, lint and strict types
-#   make docs     the site, in docs/_build/html/
+#   make docs     the site, in docs/_build/html/; make screenshots  its pictures of the page
 #   make bench    the benchmark suite, this library and its peers (minutes)
 #   make package  the Lambda zip, in infra/build/
 #   make constraints  the newest versions of what the zip holds, pinned with hashes
@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: bench demo docs test test-long test-newest test-lowest check format package constraints clean
+.PHONY: bench demo docs screenshots test test-long test-newest test-lowest check format package constraints clean
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/s3-checkpoint demo $(ARGS)
@@ -35,6 +35,9 @@ check: $(VENV)/dev.stamp
 docs: $(VENV)/docs.stamp
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html" >&2
+
+screenshots: $(VENV)/dev.stamp
+	@S3_CHECKPOINT_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/web/test_screenshots.py
 
 bench: $(VENV)/bench.stamp
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
