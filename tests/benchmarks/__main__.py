@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.benchmarks import cold_start, report, side_by_side, targets
+from tests.benchmarks import cold_start, report, side_by_side, supersteps, targets
 from tests.benchmarks.contestants import CONTESTANTS, Library
 from tests.benchmarks.growth_plot import Point, growth_svg
 from tests.benchmarks.measuring import LATENCY_MS, Measured
@@ -32,6 +32,8 @@ async def library_targets(stub: StubProcess, scratch: Path) -> list[targets.Row]
         await library.open()
         rows = await targets.requests_cost(stub, library, say)
         rows += await targets.long_run(stub, library, say)
+        rows += await supersteps.by_message(stub, library, say)
+        rows += await supersteps.operators_calls(stub, library, say)
         return rows + await targets.large_states(library, say)
 
 

@@ -15,19 +15,28 @@ import hashlib
 import json
 import re
 import sys
+import time
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from email.utils import formatdate
+from functools import lru_cache
 from urllib.parse import parse_qsl, quote, unquote
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-CREATED = "2026-11-23T17:00:00.000Z"
-CREATED_HTTP = formatdate(1795453200, usegmt=True)
+LISTED_AT = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+"""When every object was stored, as listings tell it."""
 
 Answer = tuple[int, dict[str, str], bytes]
+
+
+@lru_cache(4)
+def _http_date(second: int) -> str:
+    """As in the headers `Date` and `Last-Modified`; written once a second."""
+    return formatdate(second, usegmt=True)
 
 
 class Bucket:
@@ -45,7 +54,7 @@ class Bucket:
         self._lines.pop(key, None)
         etag = f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
         kept = {n: v for n, v in headers.items() if n.startswith(("x-amz-meta-", "content-type", "content-enc"))}
-        self.objects[key] = (body, {**kept, "etag": etag, "last-modified": CREATED_HTTP})
+        self.objects[key] = (body, {**kept, "etag": etag, "last-modified": _http_date(int(time.time()))})
         return etag
 
     def delete(self, key: str) -> None:
@@ -90,7 +99,7 @@ class Bucket:
         """A line of a listing, written once: a client is measured, and not how fast this writes XML."""
         body, headers = self.objects[key]
         line = self._lines[key] = (
-            f"<Contents><Key>{quote(key)}</Key><LastModified>{CREATED}</LastModified>"
+            f"<Contents><Key>{quote(key)}</Key><LastModified>{LISTED_AT}</LastModified>"
             f"<ETag>{escape(headers['etag'], {chr(34): '&quot;'})}</ETag>"
             "<ChecksumAlgorithm>CRC32</ChecksumAlgorithm>"
             f"<ChecksumType>FULL_OBJECT</ChecksumType><Size>{len(body)}</Size><StorageClass>STANDARD</StorageClass>"
@@ -217,7 +226,9 @@ class Connection(asyncio.Protocol):
         status, headers, body = answer
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         length = "" if status == 204 else f"content-length: {len(body)}\r\n"
-        head = f"HTTP/1.1 {status} X\r\n{lines}{length}x-amz-request-id: 0\r\n\r\n"
+        head = (
+            f"HTTP/1.1 {status} X\r\n{lines}{length}x-amz-request-id: 0\r\ndate: {_http_date(int(time.time()))}\r\n\r\n"
+        )
         self._transport.write(head.encode("latin-1") + (b"" if method == "HEAD" else body))
 
 

@@ -129,9 +129,9 @@ async def long_run(stub: StubProcess, library: Library, say: Callable[[str], Non
     stub.set(latency_ms=20)
     turns, parallel = [], []
     for _ in range(5):
-        turns.append(await _wall(page_by_page))
-        parallel.append(await _wall(list_all))
-    latest = await _wall(lambda: S3Checkpointer(State, store, prefix="ours").load(run.run_id))
+        turns.append(await wall(page_by_page))
+        parallel.append(await wall(list_all))
+    latest = await wall(lambda: S3Checkpointer(State, store, prefix="ours").load(run.run_id))
     stub.set(latency_ms=COUNTING_MS)
     await S3Checkpointer(State, store, prefix="ours").load(run.run_id)
     requests, trips = stub.counts()
@@ -236,12 +236,12 @@ async def _rates(calls: dict[str, Call]) -> dict[str, float]:
                 for _ in left:  # type: ignore[attr-defined]
                     await call()
 
-            wall = await _wall(lambda worker=worker: asyncio.gather(*(worker() for _ in range(64))))  # type: ignore[misc]
-            rates[name].append(640 / wall)
+            took = await wall(lambda worker=worker: asyncio.gather(*(worker() for _ in range(64))))  # type: ignore[misc]
+            rates[name].append(640 / took)
     return {name: max(found) for name, found in rates.items()}
 
 
-async def _wall(call: Call) -> float:
+async def wall(call: Call) -> float:
     started = time.perf_counter()
     await call()
     return time.perf_counter() - started
