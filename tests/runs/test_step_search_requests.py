@@ -46,6 +46,27 @@ async def test_the_latest_of_a_long_run_takes_few_requests(
     assert store.rounds <= round_trips
 
 
+class WholePages(ComputedRun):
+    """A store to which a LIST of one key costs as much as one of a thousand."""
+
+    whole_pages = True
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+@pytest.mark.parametrize(("count", "lists", "round_trips"), [(1000, 1, 1), (10_000, 24, 4), (1_000_000, 50, 8)])
+async def test_a_store_without_max_keys_is_asked_for_fewer_pages(
+    spread: str, count: int, lists: int, round_trips: int
+) -> None:
+    """6 probes a round instead of 14, and two round trips more at a million steps."""
+    steps = SPREADS[spread](count)
+    store = WholePages(RUN, steps)
+
+    assert await StepIndex(store).latest(RUN) == steps[-1]
+
+    assert store.lists <= lists
+    assert store.rounds <= round_trips
+
+
 async def test_clusters_with_wide_gaps_take_one_round_trip_more() -> None:
     """A thousand clusters of a thousand steps; and a million steps with one far behind them, which is found at once."""
     clusters = ComputedRun(RUN, *(range(first, first + 1000) for first in range(0, 1000 * 2**50, 2**50)))
