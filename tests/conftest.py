@@ -26,6 +26,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
     # A shell starts its background jobs so; the commands that tests start and interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+TRANSPORTS = ("aiobotocore", "obstore")
 CREDENTIALS = {"access_key_id": "testing", "secret_access_key": "testing"}
 
 
@@ -81,6 +82,12 @@ def settings(new_settings: Callable[..., S3Settings]) -> S3Settings:
     return new_settings()
 
 
+@pytest.fixture(params=TRANSPORTS)
+def settings_by_transport(request: pytest.FixtureRequest, settings: S3Settings) -> S3Settings:
+    """The same, for each transport in turn."""
+    return settings.model_copy(update={"transport": request.param})
+
+
 @pytest.fixture
 async def s3_store(settings: S3Settings) -> AsyncIterator[S3ObjectStore]:
     """An open store on the bucket of `settings`."""
@@ -94,7 +101,6 @@ def _real_bucket() -> S3Settings:
     return S3Settings(bucket=os.environ["S3_CHECKPOINT_TEST_BUCKET"], prefix=prefix, endpoint_url=endpoint)
 
 
-TRANSPORTS = ("aiobotocore", "obstore")
 STORES = [pytest.param("memory"), pytest.param("moto"), pytest.param("moto-obstore")]
 if os.environ.get("S3_CHECKPOINT_TEST_BUCKET"):
     STORES += [pytest.param(name, marks=pytest.mark.bucket) for name in ("bucket", "bucket-obstore")]

@@ -62,7 +62,7 @@ _NO_DATE = datetime.fromtimestamp(0, UTC)
 """What obstore says where an answer has no `Last-Modified`."""
 _HIGHEST = "\U0010ffff"
 _CONTENT = {"Content-Type", "Content-Encoding", "Content-Language", "Content-Disposition", "Cache-Control"}
-_ABSENT_NAME = "s3-checkpoint-is-anything-answering"
+ABSENT_NAME = "s3-checkpoint-is-anything-answering"
 """The name of an object that is nowhere: see `_confirm_empty`."""
 _MOST_BACKOFF_S = 20.0
 
@@ -403,7 +403,7 @@ class ObstoreObjectStore:
 
         Any page of HTML is a listing without keys to obstore, and an empty listing means that there is no run.
         """
-        key = prefix[: prefix.rfind("/") + 1] + _ABSENT_NAME
+        key = prefix[: prefix.rfind("/") + 1] + ABSENT_NAME
         with self._request("GetObject", key) as exchange:
             try:
                 await self._ask("GetObject", key, exchange, _get, self._client, key, 0)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from s3_checkpoint import CheckpointError, S3Checkpointer, S3Settings, StateDecodingError, connect
+from tests.conftest import TRANSPORTS
 from tests.proofs.ledger import RUN, Work, tasks_of
 
 MEGABYTE = 1024**2
@@ -109,7 +110,8 @@ def calls(c: S3Checkpointer[Work]) -> dict[str, Callable[[], Awaitable[object]]]
     }
 
 
-async def test_whatever_a_server_answers_nothing_but_our_errors_comes_out() -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_whatever_a_server_answers_nothing_but_our_errors_comes_out(transport: str) -> None:
     """And nothing is taken for a state, for an empty run or for a success that is none.
 
     Story: a date that is none came out as the SDK's bare ValueError, and a page of `<Other/>` was a run without steps.
@@ -119,7 +121,7 @@ async def test_whatever_a_server_answers_nothing_but_our_errors_comes_out() -> N
     async def serve(writer: asyncio.StreamWriter) -> None:
         writer.write(current)
 
-    async with server_of(serve) as url, connect(Work, settings_for(url)) as checkpointer:
+    async with server_of(serve) as url, connect(Work, settings_for(url, transport=transport)) as checkpointer:
         for name, current in ANSWERS.items():
             for call_name, call in calls(checkpointer).items():
                 try:

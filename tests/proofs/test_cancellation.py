@@ -156,10 +156,12 @@ async def test_a_body_cancelled_while_it_is_read_leaves_the_checkpointer_usable(
             assert await checkpointer.load(RUN, 5) == Work(label="a")
 
 
-async def test_calls_under_way_end_when_the_checkpointer_is_closed(settings: S3Settings, moto_url: str) -> None:
+async def test_calls_under_way_end_when_the_checkpointer_is_closed(
+    settings_by_transport: S3Settings, moto_url: str
+) -> None:
     """Story: their repeats opened connections on a client that was closed, which nobody closed again."""
     async with wire_to(moto_url) as wire:
-        through = settings.model_copy(update={"endpoint_url": wire.url})
+        through = settings_by_transport.model_copy(update={"endpoint_url": wire.url})
         wire.spoil("hold", "PutObject", times=99)
         async with connect(Work, through) as checkpointer:
             calls = [asyncio.ensure_future(checkpointer.save(RUN, step, Work(label="a"))) for step in range(3)]
@@ -176,11 +178,13 @@ async def test_calls_under_way_end_when_the_checkpointer_is_closed(settings: S3S
         assert len(wire.seen) == sent, "nothing is sent behind the end"
 
 
-async def test_a_call_that_is_cancelled_and_closed_at_once_stays_cancelled(settings: S3Settings, moto_url: str) -> None:
+async def test_a_call_that_is_cancelled_and_closed_at_once_stays_cancelled(
+    settings_by_transport: S3Settings, moto_url: str
+) -> None:
     """Who cancels a task must see it cancelled, whatever else happens to it."""
     async with wire_to(moto_url) as wire:
         wire.spoil("hold", "PutObject", times=99)
-        async with connect(Work, settings.model_copy(update={"endpoint_url": wire.url})) as checkpointer:
+        async with connect(Work, settings_by_transport.model_copy(update={"endpoint_url": wire.url})) as checkpointer:
             call = asyncio.ensure_future(checkpointer.save(RUN, 5, Work(label="a")))
             await wire.held.wait()
             call.cancel()
@@ -189,9 +193,9 @@ async def test_a_call_that_is_cancelled_and_closed_at_once_stays_cancelled(setti
             await call
 
 
-async def test_after_closing_every_call_is_a_clear_error(settings: S3Settings) -> None:
+async def test_after_closing_every_call_is_a_clear_error(settings_by_transport: S3Settings) -> None:
     """Those of a namespace too: they share the client."""
-    async with connect(Work, settings) as checkpointer:
+    async with connect(Work, settings_by_transport) as checkpointer:
         namespaced = checkpointer.with_namespace("research")
 
     for closed in (checkpointer, namespaced):
@@ -200,9 +204,9 @@ async def test_after_closing_every_call_is_a_clear_error(settings: S3Settings) -
                 await call(closed)
 
 
-async def test_before_opening_every_call_is_a_clear_error(settings: S3Settings) -> None:
+async def test_before_opening_every_call_is_a_clear_error(settings_by_transport: S3Settings) -> None:
     """A connection is not yet a checkpointer."""
-    connection: Any = connect(Work, settings)
+    connection: Any = connect(Work, settings_by_transport)
 
     for call in CALLS.values():
         with pytest.raises(LifecycleError, match="async with connect"):
@@ -231,11 +235,11 @@ async def test_a_connection_is_opened_once_at_a_time_and_again_after_closing(
         assert await again.load(RUN) == Work(label="a")
 
 
-def test_a_checkpointer_used_in_another_loop_is_a_clear_error(settings: S3Settings) -> None:
+def test_a_checkpointer_used_in_another_loop_is_a_clear_error(settings_by_transport: S3Settings) -> None:
     """Whether the loop it was opened in still runs or is closed."""
 
     async def opened(run: Callable[[S3Checkpointer[Work]], None]) -> None:
-        async with connect(Work, settings) as checkpointer:
+        async with connect(Work, settings_by_transport) as checkpointer:
             await checkpointer.save(RUN, 5, Work(label="a"))
             await asyncio.to_thread(run, checkpointer)
 

@@ -6,18 +6,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from s3_checkpoint import MemoryStore
-from s3_checkpoint._s3.client import client_for
-from s3_checkpoint._s3.store import S3ObjectStore
+from s3_checkpoint import MemoryStore, S3Settings
+from s3_checkpoint._transports import open_store
 from s3_checkpoint.object_store import ObjectStore
 
 
-@pytest.fixture(params=["memory", "moto"])
+@pytest.fixture(params=["memory", "aiobotocore", "obstore"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[ObjectStore]:
     """An empty store. Never a real bucket: these tests prune and delete whatever they find."""
     if request.param == "memory":
         yield MemoryStore()
         return
-    settings = request.getfixturevalue("settings")
-    async with client_for(settings) as client:
-        yield S3ObjectStore(client, settings)
+    settings: S3Settings = request.getfixturevalue("settings")
+    async with open_store(settings.model_copy(update={"transport": request.param})) as opened:
+        yield opened
