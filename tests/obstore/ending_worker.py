@@ -12,6 +12,8 @@ import signal
 import sys
 from uuid import uuid4
 
+from pydantic import SecretStr
+
 from s3_checkpoint import ActiveSnapshot, S3Settings, connect
 from s3_checkpoint.sync import SyncS3Checkpointer
 
@@ -24,7 +26,7 @@ def settings(url: str) -> S3Settings:
         endpoint_url=url,
         region_name="us-east-1",
         access_key_id="a",
-        secret_access_key="b",
+        secret_access_key=SecretStr("b"),
         transport="obstore",
         max_attempts=1,
     )
