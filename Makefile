@@ -2,9 +2,10 @@
 #   make demo     workers are killed, the run finishes right
 #   make test     all tests, with the SDK that aioboto3 pins; green or red
 #   make test-newest, make test-lowest  the same with the newest SDK, and with the lowest bounds
-#   make check    format, lint and strict types
+#   make check    format, lint, spelling, strict types, layers
 #   make docs     the site, in docs/_build/html/; make screenshots  its pictures of the page
 #   make bench    the benchmark suite, this library and its peers (minutes)
+#   make dist     wheel and sdist in dist/; the wheel is installed in an empty environment and tried
 #   make package  the Lambda zip, in infra/build/
 #   make constraints  the newest versions of what the zip holds, pinned with hashes
 
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: bench demo docs screenshots test test-long test-newest test-lowest check format package constraints clean
+.PHONY: bench demo dist docs screenshots test test-long test-newest test-lowest check format package constraints clean
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/s3-checkpoint demo $(ARGS)
@@ -27,6 +28,7 @@ test-long: $(VENV)/dev.stamp
 check: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/codespell
 	@$(BIN)/mypy
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright
 	@$(BIN)/python -m tests.typing.completeness
@@ -45,6 +47,15 @@ bench: $(VENV)/bench.stamp
 format: $(VENV)/dev.stamp
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+# The wheel is tried with nothing but what it requires, from outside this folder.
+dist: | $(BIN)/python
+	@rm -rf dist $(VENV)-dist
+	@$(PIP) install build
+	@$(BIN)/python -m build --outdir dist . >/dev/null
+	@$(BIN)/python -m venv $(VENV)-dist
+	@$(VENV)-dist/bin/python -m pip --disable-pip-version-check install --quiet dist/*.whl
+	@cd dist && ../$(VENV)-dist/bin/python -I ../tests/try_wheel.py *.whl
 
 # For another runtime: make package ARGS='--python 3.12 --architecture arm64'
 package: | $(BIN)/python
@@ -106,5 +117,5 @@ $(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest infra/build docs/_build dist .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest $(VENV)-dist infra/build docs/_build dist .mypy_cache .pytest_cache .ruff_cache \
 		.hypothesis
