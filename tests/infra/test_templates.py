@@ -336,7 +336,7 @@ def test_the_costs_in_the_readme_add_up() -> None:
     )
     total = re.search(r"\| \*\*total\*\* \| \| \*\*([0-9.]+)\*\* \|", (INFRA / "README.md").read_text())
 
-    assert len(lines) == 8
+    assert len(lines) == 7
     for item, arithmetic, amount in lines:
         terms = re.sub(r"\b(GB|s)\b", "", arithmetic).replace(",", "").split("×")
         product = 1.0
