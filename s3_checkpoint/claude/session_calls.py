@@ -1,0 +1,187 @@
+"""The calls on sessions, each written once for the async and the blocking store: what happens in the store's loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from s3_checkpoint._concurrency.gather import gather_bounded
+from s3_checkpoint._format.session_keys import Transcript, mains_prefix, parse_project, sessions_prefix
+from s3_checkpoint.claude.listing import list_transcript, list_transcripts, total_bytes
+from s3_checkpoint.claude.removal import (
+    Removed,
+    compact,
+    delete_session,
+    delete_transcript,
+    list_project,
+    merge,
+    prune_session,
+    store_time,
+    subs_of,
+    sweep,
+)
+from s3_checkpoint.claude.session_log import SessionLog
+from s3_checkpoint.claude.values import PrunedSessions, SessionInfo
+from s3_checkpoint.errors import CheckpointError, ConfigurationError, InvalidArgumentError
+from s3_checkpoint.object_store import pages
+
+logger = logging.getLogger("s3_checkpoint.claude")
+
+SUMMARIES_AT_ONCE = 32
+MERGE_PARTS = 64
+"""Single parts from which on an append, or a prune, merges them."""
+
+
+def transcript_of(prefix: str, key: Mapping[str, object]) -> Transcript:
+    """The transcript that the SDK's key names; `InvalidArgumentError` for one that cannot be."""
+    if not isinstance(key, Mapping):
+        raise InvalidArgumentError("key", type(key).__name__, "must be a SessionKey")
+    return Transcript.checked(prefix, key.get("project_key"), key.get("session_id"), key.get("subpath"))
+
+
+def fold_with_sdk(before: dict[str, Any] | None, transcript: Transcript, entries: Sequence[Any]) -> dict[str, Any]:
+    """The SDK's summary of a session after `entries`, from the one before."""
+    try:
+        from claude_agent_sdk import fold_session_summary
+    except ImportError as error:
+        raise ConfigurationError("sessions need a package: pip install 's3-checkpoint[claude]'") from error
+    key: Any = {"project_key": transcript.project_key, "session_id": transcript.session_id}
+    previous: Any = None
+    if before is not None:
+        previous = {"session_id": transcript.session_id, "mtime": 0, "data": before}
+    return dict(fold_session_summary(previous, key, list(entries))["data"])
+
+
+async def append(log: SessionLog, transcript: Transcript, entries: Sequence[Any], merge_parts: int) -> None:
+    """See `S3SessionStore.append`."""
+    if not entries:
+        return
+    small = await log.append(transcript, entries)
+    if merge_parts and small >= merge_parts:
+        # The entries are stored: nothing that goes wrong here is the append's.
+        try:
+            await merge(log, await list_transcript(log.store, transcript))
+        except CheckpointError as error:
+            extra = {"session_id": transcript.session_id, "code": error.code}
+            logger.warning("the entries are stored; the parts before them were not merged", extra=extra)
+
+
+async def list_sessions(log: SessionLog, project_key: str) -> list[dict[str, Any]]:
+    """See `S3SessionStore.list_sessions`."""
+    found = await list_transcripts(log.store, log.prefix, project_key, mains_prefix(log.prefix, project_key))
+    return [
+        {"session_id": transcript.session_id, "mtime": _milliseconds(listing.last_modified)}
+        for transcript, listing in found.items()
+        if listing.last_modified is not None
+    ]
+
+
+async def list_session_summaries(log: SessionLog, project_key: str) -> list[dict[str, Any]]:
+    """See `S3SessionStore.list_session_summaries`."""
+    found = await list_transcripts(log.store, log.prefix, project_key, mains_prefix(log.prefix, project_key))
+    listings = [listing for listing in found.values() if listing.counts]
+    summaries = await gather_bounded((log.summary_of(listing) for listing in listings), limit=SUMMARIES_AT_ONCE)
+    return [
+        {
+            "session_id": listing.transcript.session_id,
+            "mtime": _milliseconds(listing.last_modified),
+            "data": summary,
+        }
+        for listing, summary in zip(listings, summaries, strict=True)
+        if summary is not None and listing.last_modified is not None
+    ]
+
+
+async def list_subkeys(log: SessionLog, session: Transcript) -> list[str]:
+    """See `S3SessionStore.list_subkeys`."""
+    found = await subs_of(log, session)
+    return [transcript.subpath for transcript, listing in found.items() if transcript.subpath and listing.counts]
+
+
+async def delete(log: SessionLog, transcript: Transcript) -> None:
+    """See `S3SessionStore.delete`."""
+    if transcript.subpath is None:
+        await delete_session(log, transcript)
+    else:
+        await delete_transcript(log, transcript)
+
+
+async def compact_session(log: SessionLog, session: Transcript) -> int:
+    """See `S3SessionStore.compact`."""
+    _, removed = await compact(log, session)
+    for transcript in await subs_of(log, session) if session.subpath is None else ():
+        _, more = await compact(log, transcript)
+        removed.objects += more.objects
+    return removed.objects
+
+
+async def projects(log: SessionLog) -> list[str]:
+    """All projects, by name. 1 LIST per 1,000."""
+    found = []
+    async for page in pages(log.store, sessions_prefix(log.prefix), delimiter="/"):
+        found += [name for group in page.prefixes if (name := parse_project(log.prefix, group)) is not None]
+    return sorted(found)
+
+
+async def sessions(log: SessionLog, project_key: str | None) -> AsyncIterator[SessionInfo]:
+    """See `S3SessionStore.sessions`."""
+    for project in await projects(log) if project_key is None else [project_key]:
+        for session_id, listings in (await list_project(log, project)).items():
+            own = listings.get(Transcript(log.prefix, project, session_id))
+            if own is None or own.last_modified is None:
+                continue
+            stored = [one for listing in listings.values() for one in listing.stored]
+            yield SessionInfo(
+                project,
+                session_id,
+                own.last_modified,
+                sum(1 for transcript, listing in listings.items() if transcript.subpath and listing.counts),
+                len(stored),
+                total_bytes(stored),
+            )
+
+
+async def prune(
+    log: SessionLog, older_than: timedelta | None, project_key: str | None, *, dry_run: bool, merge_parts: int
+) -> PrunedSessions:
+    """See `S3SessionStore.prune`."""
+    if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta(0)):
+        raise InvalidArgumentError("older_than", repr(older_than)[:80], "must be a timedelta of zero or more")
+    gone: list[tuple[str, str]] = []
+    kept = merged = 0
+    total = Removed()
+    for project in await projects(log) if project_key is None else [project_key]:
+        now: datetime | None = None
+        for session_id, listings in (await list_project(log, project)).items():
+            own = Transcript(log.prefix, project, session_id)
+            count = sorted((one for one in listings.values() if one.counts), key=lambda one: one.transcript != own)
+            times = [one.last_modified for one in count if one.last_modified is not None]
+            if times and older_than is not None:
+                if now is None and count[0].newest is not None:
+                    now = await store_time(log, count[0].newest.listed.key)
+                if now is not None and now - max(times) >= older_than:
+                    removed = await prune_session(log, count, dry_run=dry_run)
+                    if removed is not None:
+                        gone.append((project, session_id))
+                        total.objects += removed.objects
+                        total.bytes += removed.bytes
+                        continue
+            kept += bool(times)
+            if dry_run:
+                continue
+            for listing in listings.values():
+                single = sum(1 for one in listing.cover() if not one.merged)
+                if single > merge_parts:
+                    did, removed = await compact(log, listing.transcript, min_parts=merge_parts)
+                    merged += did
+                else:
+                    removed = await sweep(log, listing)
+                total.objects += removed.objects
+                total.bytes += removed.bytes
+    return PrunedSessions(tuple(gone), kept, merged, total.objects, total.bytes, dry_run)
+
+
+def _milliseconds(time: datetime | None) -> int:
+    return 0 if time is None else int(time.timestamp() * 1000)

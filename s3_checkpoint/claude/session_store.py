@@ -1,0 +1,357 @@
+"""`S3SessionStore`: the Claude Agent SDK's session store in a bucket; `SyncS3SessionStore`: the same, blocking.
+
+from claude_agent_sdk import ClaudeAgentOptions, query
+from s3_checkpoint.claude import S3SessionStore
+
+store = S3SessionStore("s3://my-bucket/agents")
+async for message in query(prompt="…", options=ClaudeAgentOptions(session_store=store, resume=session_id)):
+    ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from datetime import timedelta
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
+
+from s3_checkpoint._concurrency.gc_pause import collector_paused
+from s3_checkpoint._concurrency.open_once import OpenOnce
+from s3_checkpoint._format.keys import new_write_id
+from s3_checkpoint._format.session_keys import Transcript
+from s3_checkpoint.claude import session_calls as calls
+from s3_checkpoint.claude.session_log import Fold, SessionLog
+from s3_checkpoint.claude.values import PrunedSessions, SessionInfo
+from s3_checkpoint.errors import InvalidArgumentError
+from s3_checkpoint.object_store import ObjectStore
+from s3_checkpoint.request_events import OnRequest
+from s3_checkpoint.settings import Compression, S3Settings
+
+if TYPE_CHECKING:
+    from claude_agent_sdk import SessionStoreEntry
+    from claude_agent_sdk.types import SessionStoreListEntry, SessionSummaryEntry
+
+GRACE = timedelta(hours=1)
+"""How long a process may count on what it has seen of a transcript, twice over; one value for all of a bucket."""
+MAX_SESSION_BYTES = 512 * 1024**2
+
+
+class SessionOptions(TypedDict, total=False):
+    """The options of both session stores. For a store, the first four; settings bring their own."""
+
+    prefix: str
+    """All keys begin with this."""
+    compression: Compression | None
+    max_state_bytes: int
+    """JSON of one append, and of one object that is read; default 64 MiB."""
+    conditional_writes: bool
+    max_session_bytes: int
+    """JSON of a transcript that is loaded, and bytes of its objects; default 512 MiB."""
+    merge_parts: int
+    """Single parts from which on `append` stores them again in one object, so that `load` reads fewer; default 64, and
+    0 for never."""
+    grace: timedelta
+    """More than zero; default one hour. The same for all processes that use the bucket."""
+    on_request: OnRequest | None
+    """As in `connect`; only with settings."""
+    fold: Fold
+    """Makes the SDK's summaries; default: `claude_agent_sdk.fold_session_summary`."""
+    new_id: Callable[[], str]
+    sleep: Callable[[float], Awaitable[None]]
+    jitter: Callable[[], float]
+    monotonic: Callable[[], float]
+
+
+class _Sessions:
+    """What both stores have: where the sessions are, opened by the first call in one event loop."""
+
+    def __init__(self, source: S3Settings | str | ObjectStore | None = None, **options: Unpack[SessionOptions]) -> None:
+        settings = S3Settings.resolve(source) if isinstance(source, (S3Settings, str, type(None))) else None
+        store = None if settings is not None else cast("ObjectStore", source)
+        for name in ("max_state_bytes", "max_session_bytes", "merge_parts"):
+            if (value := options.get(name, 1)) is None or type(value) is not int or value < 0:
+                raise InvalidArgumentError(name, repr(value)[:80], "must be an int of 0 or more")
+        grace = options.get("grace", GRACE)
+        if not isinstance(grace, timedelta) or grace <= timedelta(0):
+            raise InvalidArgumentError("grace", repr(grace)[:80], "must be a timedelta of more than zero")
+        self._merge_parts = options.get("merge_parts", calls.MERGE_PARTS)
+        self._prefix = options.get("prefix", settings.prefix if settings else "").strip("/")
+        make = partial(
+            SessionLog,
+            prefix=self._prefix,
+            compression=options.get("compression", settings.compression if settings else None),
+            max_part_bytes=options.get("max_state_bytes", settings.max_state_bytes if settings else 64 * 1024**2),
+            max_session_bytes=options.get("max_session_bytes", MAX_SESSION_BYTES),
+            conditional_writes=options.get("conditional_writes", settings.conditional_writes if settings else True),
+            grace=grace,
+            fold=options.get("fold", calls.fold_with_sdk),
+            new_id=options.get("new_id", new_write_id),
+            sleep=options.get("sleep", asyncio.sleep),
+            jitter=options.get("jitter", random.random),
+            monotonic=options.get("monotonic", time.monotonic),
+        )
+        new: Callable[[], AbstractAsyncContextManager[SessionLog]]
+        if settings is not None:
+            new = partial(_open_client, settings, options.get("on_request"), make)
+            self._opening = OpenOnce(new, name="s3-checkpoint-claude")
+        elif store is not None:
+            kept: AbstractAsyncContextManager[SessionLog] = nullcontext(make(store))
+            self._opening = OpenOnce(lambda: kept, name="s3-checkpoint-claude", loop=store.loop)
+
+    def _transcript(self, key: Mapping[str, object]) -> Transcript:
+        return calls.transcript_of(self._prefix, key)
+
+    def _session(self, project_key: str, session_id: str, subpath: str | None = None) -> Transcript:
+        return Transcript.checked(self._prefix, project_key, session_id, subpath)
+
+    def _project(self, project_key: str) -> str:
+        return Transcript.checked(self._prefix, project_key, "-").project_key
+
+
+class S3SessionStore(_Sessions):
+    """Keeps the transcripts of Claude Agent SDK sessions in a bucket: `ClaudeAgentOptions(session_store=…)`.
+
+    Each append is one object; its number is its place, whatever the clocks of the processes say. What was appended once
+    is loaded once, even if its answer was lost and the SDK hands it in again. Methods can be called from any thread's
+    event loop; nothing is opened before the first call. `aclose`, `async with`, or the end of the process closes it.
+
+    All methods raise `AccessDeniedError`, `ConfigurationError`, `StoreUnavailableError` (every call can be repeated),
+    `LifecycleError` (after `aclose`), `StoreError`, `InvalidArgumentError` (a key that cannot be; no request was made),
+    and readers `StateDecodingError` (what is stored cannot be trusted).
+
+    Args:
+        source: Settings, a bucket's name or URL, or an open store, used in the loop it belongs to (`store.loop`) and
+            closed by its owner. Default: from the environment (`S3_CHECKPOINT_BUCKET`, …).
+        options: Those of `SessionOptions`.
+    """
+
+    async def append(self, key: Mapping[str, object], entries: Sequence[Mapping[str, object]]) -> None:
+        """The entries are stored behind all that were appended to the transcript before, by any process.
+
+        Handed in again after an error, they are stored once. Entries that were appended before under the same `uuid` do
+        not count again. Nothing is sent for no entries.
+
+        Requests:
+            1 PUT; before the first append of a process to a transcript, unless it was loaded, 1 LIST, and 1 GET if the
+            transcript has entries; the same if the last one was half of `grace` ago. 1 GET and 1 PUT more for each
+            other writer who was first. At every 64th part, 1 LIST, 1 GET for each object that is merged, and 1 PUT.
+
+        Raises:
+            StateEncodingError: An entry is no JSON object, does not round-trip, or all are too large. Nothing was
+                written.
+            InvalidArgumentError: The session was deleted while this process was appending to it. Nothing was written,
+                so that no half of a session comes to be: begin a new session, or `load` it to begin it again.
+        """
+        transcript = self._transcript(key)
+        await self._opening.acall(lambda log: calls.append(log, transcript, entries, self._merge_parts))
+
+    async def load(self, key: Mapping[str, object]) -> list[SessionStoreEntry] | None:
+        """All entries of the transcript, in the order of their appends; None if there are none.
+
+        Requests:
+            1 LIST per 1,000 objects, then 1 GET per object, 32 at a time: two round trips once its parts are merged.
+
+        Raises:
+            StateDecodingError: An object was damaged or removed by other means, or the transcript is larger than
+                `max_session_bytes`.
+        """
+        transcript = self._transcript(key)
+        found = await self._opening.acall(lambda log: log.load(transcript))
+        return cast("list[SessionStoreEntry] | None", found)
+
+    async def list_sessions(self, project_key: str) -> list[SessionStoreListEntry]:
+        """The sessions of the project, each with the time of its last append by the store's clock, in milliseconds.
+
+        Requests:
+            1 LIST per 1,000 objects of the project's sessions, those of subagents not counted.
+        """
+        project = self._project(project_key)
+        found = await self._opening.acall(lambda log: calls.list_sessions(log, project))
+        return cast("list[SessionStoreListEntry]", found)
+
+    async def list_session_summaries(self, project_key: str) -> list[SessionSummaryEntry]:
+        """The SDK's summaries of all sessions of the project, as of their last appends.
+
+        Requests:
+            Those of `list_sessions`, then 1 GET per session, 32 at a time.
+        """
+        project = self._project(project_key)
+        found = await self._opening.acall(lambda log: calls.list_session_summaries(log, project))
+        return cast("list[SessionSummaryEntry]", found)
+
+    async def delete(self, key: Mapping[str, object]) -> None:
+        """Nothing of the transcript can be loaded any more; without `subpath`, nor of its subagents.
+
+        A process that was appending to it is told so, and what it appends does not count. Empty objects stay for
+        `grace`, so that no number is used twice, and go with a later `prune`. An unknown session is no error.
+
+        Requests:
+            Per transcript 1 LIST per 1,000 objects, 1 PUT, 1 HEAD, 1 DELETE per 1,000 objects, and 1 PUT for each part
+            younger than `grace`; for a session, 1 LIST of its subagents' objects.
+        """
+        transcript = self._transcript(key)
+        await self._opening.acall(lambda log: calls.delete(log, transcript))
+
+    async def list_subkeys(self, key: Mapping[str, object]) -> list[str]:
+        """The subpaths of the session's subagents.
+
+        Requests:
+            1 LIST per 1,000 objects of its subagents.
+        """
+        session = self._transcript({**key, "subpath": None})
+        return await self._opening.acall(lambda log: calls.list_subkeys(log, session))
+
+    async def sessions(self, project_key: str | None = None) -> AsyncIterator[SessionInfo]:
+        """All sessions, of one project or of all, for an operator.
+
+        Requests:
+            1 LIST per 1,000 projects, and 1 LIST per 1,000 objects of each project.
+        """
+        project = None if project_key is None else self._project(project_key)
+        for found in await self._opening.acall(lambda log: _all(calls.sessions(log, project))):
+            yield found
+
+    async def compact(self, key: Mapping[str, object]) -> int:
+        """The transcript's parts are merged into objects of up to 8 MiB; without `subpath`, its subagents' too.
+
+        Of the parts, those older than `grace` are removed. Safe while others append, load and compact.
+
+        Requests:
+            Per transcript 2 LISTs, 1 GET for each object that is merged, 1 PUT, 1 HEAD and 1 DELETE per 1,000 objects.
+
+        Returns:
+            How many objects were removed.
+        """
+        transcript = self._transcript(key)
+        return await self._opening.acall(lambda log: calls.compact_session(log, transcript))
+
+    async def prune(
+        self, older_than: timedelta | None = None, project_key: str | None = None, *, dry_run: bool = False
+    ) -> PrunedSessions:
+        """Sessions that were last written `older_than` ago are gone, whole; of the others, what is superfluous.
+
+        A session goes with its subagents or stays with all of them; one that is appended to at the same moment stays.
+        Ages are the store's. Of what stays, transcripts of more than `merge_parts` parts are merged (`compact`).
+
+        Requests:
+            1 LIST per 1,000 objects; per project 1 HEAD; what `delete` takes for each session that goes, and `compact`
+            for each transcript that is merged.
+
+        Args:
+            older_than: Zero or more. Default: no session goes.
+            project_key: Default: all projects.
+            dry_run: Count only; nothing is written, merged or removed.
+        """
+        project = None if project_key is None else self._project(project_key)
+        merge_parts = self._merge_parts or calls.MERGE_PARTS
+        return await self._opening.acall(
+            lambda log: calls.prune(log, older_than, project, dry_run=dry_run, merge_parts=merge_parts)
+        )
+
+    async def aclose(self) -> None:
+        """Closes what was opened. No request. Calls after it raise `LifecycleError`."""
+        await self._opening.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self._opening.aopen()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class SyncS3SessionStore(_Sessions):
+    """Every call of `S3SessionStore`, blocking, from any thread; for scripts and operators. The SDK takes the other."""
+
+    def append(self, key: Mapping[str, object], entries: Sequence[Mapping[str, object]]) -> None:
+        """See `S3SessionStore.append`."""
+        transcript = self._transcript(key)
+        self._opening.call(lambda log: calls.append(log, transcript, entries, self._merge_parts))
+
+    def load(self, key: Mapping[str, object]) -> list[SessionStoreEntry] | None:
+        """See `S3SessionStore.load`."""
+        transcript = self._transcript(key)
+        return cast("list[SessionStoreEntry] | None", self._opening.call(lambda log: log.load(transcript)))
+
+    def list_sessions(self, project_key: str) -> list[SessionStoreListEntry]:
+        """See `S3SessionStore.list_sessions`."""
+        project = self._project(project_key)
+        found: Any = self._opening.call(lambda log: calls.list_sessions(log, project))
+        return cast("list[SessionStoreListEntry]", found)
+
+    def list_session_summaries(self, project_key: str) -> list[SessionSummaryEntry]:
+        """See `S3SessionStore.list_session_summaries`."""
+        project = self._project(project_key)
+        found: Any = self._opening.call(lambda log: calls.list_session_summaries(log, project))
+        return cast("list[SessionSummaryEntry]", found)
+
+    def delete(self, key: Mapping[str, object]) -> None:
+        """See `S3SessionStore.delete`."""
+        transcript = self._transcript(key)
+        self._opening.call(lambda log: calls.delete(log, transcript))
+
+    def list_subkeys(self, key: Mapping[str, object]) -> list[str]:
+        """See `S3SessionStore.list_subkeys`."""
+        session = self._transcript({**key, "subpath": None})
+        return self._opening.call(lambda log: calls.list_subkeys(log, session))
+
+    def sessions(self, project_key: str | None = None) -> Iterator[SessionInfo]:
+        """See `S3SessionStore.sessions`."""
+        project = None if project_key is None else self._project(project_key)
+        return self._opening.iterate(lambda log: calls.sessions(log, project))
+
+    def compact(self, key: Mapping[str, object]) -> int:
+        """See `S3SessionStore.compact`."""
+        transcript = self._transcript(key)
+        return self._opening.call(lambda log: calls.compact_session(log, transcript))
+
+    def prune(
+        self, older_than: timedelta | None = None, project_key: str | None = None, *, dry_run: bool = False
+    ) -> PrunedSessions:
+        """See `S3SessionStore.prune`."""
+        project = None if project_key is None else self._project(project_key)
+        merge_parts = self._merge_parts or calls.MERGE_PARTS
+        return self._opening.call(
+            lambda log: calls.prune(log, older_than, project, dry_run=dry_run, merge_parts=merge_parts)
+        )
+
+    def close(self) -> None:
+        """See `S3SessionStore.aclose`."""
+        self._opening.close()
+
+    def __enter__(self) -> Self:
+        self._opening.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@asynccontextmanager
+async def _open_client(
+    settings: S3Settings, on_request: OnRequest | None, make: Callable[[ObjectStore], SessionLog]
+) -> AsyncIterator[SessionLog]:
+    with collector_paused():
+        # The SDK takes a quarter of a second to import; a store that is only constructed does not wait for it.
+        from s3_checkpoint._s3.client import client_for
+        from s3_checkpoint._s3.store import S3ObjectStore
+
+    async with client_for(settings) as client:
+        store = S3ObjectStore(client, settings, on_request)
+        try:
+            yield make(store)
+        finally:
+            store.close()
+
+
+async def _all(items: AsyncIterator[SessionInfo]) -> list[SessionInfo]:
+    return [item async for item in items]
