@@ -12,12 +12,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from typer.main import get_command
 
 from s3_checkpoint import S3Settings, errors
+from s3_checkpoint._format import keys, metadata, thread_keys
 from s3_checkpoint.cli.app import build
 from s3_checkpoint.cli.exit_codes import ExitCode
 
@@ -201,6 +203,26 @@ def test_exit_codes_page_has_every_code() -> None:
     rows = [row for row in _table("docs/reference/exit-codes.md") if row[0].isdigit()]
 
     assert [int(row[0]) for row in rows] == sorted(ExitCode)
+
+
+@pytest.mark.parametrize(
+    ("page", "module"),
+    [("docs/concepts/storage-layout.md", keys), ("docs/design/0005-langgraph-keys.md", thread_keys)],
+    ids=["runs", "threads"],
+)
+def test_pages_have_the_key_grammar_of_the_code(page: str, module: ModuleType) -> None:
+    """The same patterns; the words behind them may differ."""
+    pattern = re.compile(r"^ *(\[<prefix>/\]\S+)", re.MULTILINE)
+
+    assert pattern.findall((ROOT / page).read_text()) == pattern.findall(module.__doc__ or "")
+
+
+def test_layout_page_has_every_name_of_the_metadata() -> None:
+    """And no other."""
+    rows = [row for row in _table("docs/concepts/storage-layout.md") if row[0].startswith("`")]
+
+    documented = {name for row in rows for name in re.findall(r"`([a-z-]+)`", row[0])}
+    assert documented == set(re.findall(r"^    ([a-z-]+)  ", metadata.__doc__ or "", re.MULTILINE))
 
 
 LINKS = sorted(

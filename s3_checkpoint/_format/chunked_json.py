@@ -10,12 +10,10 @@ A large container is spread over lines, each of which holds one or more of its p
     ]
     }
 
-It is the compact JSON, which has line breaks nowhere, with line breaks put in: a reader knows where to cut without
-parsing, and to every other reader they are white space. What is not laid out like that to the letter is read whole,
-right or wrong as it may be; what this module cannot write, for whatever reason, is written whole.
-
-Each line goes to the validator of its place in the type (`chunked_types`). A record (a model, dataclass or TypedDict)
-is validated without its large containers, which are put in afterwards.
+It is the compact JSON with line breaks put in. What is not laid out like that to the letter is read whole, and what
+this module cannot write, for any reason, is written whole. Each line goes to the validator of its place in the type
+(`chunked_types`); a record (a model, dataclass or TypedDict) is validated without its large containers, which are put
+in afterwards. Why: docs/design/0007-chunked-json.md.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Which values are taken apart, so that large ones are written and read in chunks: a matter of their type.
 
-Containers without bounds (lists, tuples, sets, dicts) have parts that are what they would be by themselves, and so have
-records (models, dataclasses, TypedDicts) in which nothing but each field by itself decides what an instance is. That is
-looked up in pydantic's core schema, which is public and says all: validators, serializers and settings. A schema of a
-kind or with an entry that is not listed here is left alone. A part's validator and serializer are made of its part of
-the schema, and of the settings that hold there.
+Taken apart are containers without bounds and records in which nothing but each field by itself decides what an instance
+is, as pydantic's core schema says. A schema of a kind or with an entry that is not listed here is left alone. A part's
+validator and serializer are made of its part of the schema, and of the settings that hold there. See
+docs/design/0007-chunked-json.md.
 """
 
 from __future__ import annotations

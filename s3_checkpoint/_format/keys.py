@@ -1,4 +1,4 @@
-"""The key grammar: what stands where in the bucket. Pure; building and parsing stand side by side.
+"""The key grammar: what is where in the bucket. Pure; building and parsing side by side.
 
     [<prefix>/]runs/<run_id>/steps/<step>.json                   the state of a step
     [<prefix>/]runs/<run_id>/active/<step>.json                  active tasks written by `save_active`

@@ -1,4 +1,4 @@
-"""The key grammar of conversation threads, as the LangGraph saver keeps them. Pure; build and parse stand side by side.
+"""The key grammar of conversation threads, as the LangGraph saver keeps them. Pure; build and parse side by side.
 
     [<prefix>/]threads/<thread>/<namespace>/<checkpoint>/c.<run>[.<value>…]   a checkpoint
     [<prefix>/]threads/<thread>/<namespace>/<checkpoint>/d.<run>[.<value>…]   one with delta channels: needs ancestors
@@ -11,12 +11,10 @@
 
 `thread`, `namespace` and `task` are percent-encoded, `/` and `.` included; too long ones are hashed (`!` and a
 SHA-256), and the empty one is `!`. `checkpoint` is the id with every UTF-8 byte complemented, in hexadecimal, ended by
-`z`: the byte order of keys is newest first, whatever the ids look like. A checkpoint's key names the large values it
-refers to. So the first LIST page of a namespace shows everything there is to read of its newest checkpoint. `run` is a
-hash of the run id, or `-`. `value` begins with a hash of channel, version and content, and ends with one of the write:
-a name that has been deleted is never written again. Behind a delta channel's snapshot are `s` and a hash of the
-channel, in the checkpoint's key alone. `slot` numbers the calls that wrote for one task; the highest holds everything
-of its kind.
+`z`: the byte order of keys is newest first. `run` is a hash of the run id, or `-`. `value` begins with a hash of
+channel, version and content, and ends with one of the write. Behind a delta channel's snapshot are `s` and a hash of
+the channel, in the checkpoint's key alone. `slot` numbers the calls that wrote for one task; the highest holds
+everything of its kind. Why: docs/design/0005-langgraph-keys.md.
 """
 
 from __future__ import annotations

@@ -1,47 +1,16 @@
 """Creating a step exactly once: what `commit` and `fork` send, in which order, and what they make of the answers.
 
-**How a commit works.** The state object is the commit point: PUT steps/<step>.json with `If-None-Match: *`.
+- **The state object is the commit point**: PUT steps/<step>.json with `If-None-Match: *`. Tasks that fit are in its
+  metadata, and the snapshot object, a copy for people and tools, is sent together with it. Other tasks go first, into
+  the snapshot object, whose key is this attempt's own; the state names it.
+- **A refusal is never believed unread**: the step is read back. Our own write id or an equal step: committed. Other
+  content, or nothing after a 412: `StepConflictError`. Nothing after a 409: tried again, with jitter.
+- **A pruned step is never committed again.** Before the PUT, something shows that the step was not there and had not
+  been pruned: a LIST of this process within `grace`/2, a young step before it (`note_successor`), or 1 LIST now, and
+  the floor if that shows only later steps (the step is then marked `out-of-order`). A commit that began more than
+  `grace`/2 ago does not send its state.
 
-- Tasks that fit are in its metadata. The step is one object, and the snapshot object active/<step>.<write_id>.json, a
-  copy for people and tools, is sent together with it.
-- Other tasks go first, into that snapshot object, whose key is this attempt's own; the state names it. A crash before
-  the state leaves an object that nothing names. A loser has disturbed nothing, since its snapshot has another name.
-
-**What a refusal means.** 412 and 409 are not believed unread: a PUT whose answer was lost is sent again by the HTTP
-client and refused by its own success. So the step is read back. Our own write id there: committed. The same content,
-or a state and tasks equal to ours: committed by another call. Other content: `StepConflictError`. After a 412, nothing
-there: the step was there and is gone, a conflict too. After a 409, which two writers can both get, nothing there: the
-commit tries again, with jitter.
-
-**Why a pruned step is never committed again.** `prune` removes no state younger than `grace`, and writes down how far
-it goes (the *floor*) before it removes anything. So a commit needs to know, for a time within `grace`, that its step
-was not there and had not been pruned either:
-
-- A LIST of this process has shown within `grace`/2 that the run ended below the step, and the process has seen no
-  later step since. No request.
-- Or this process has read the step before it within `grace`/2, that one was young, and this one was not there
-  (`note_successor`). No request.
-- Otherwise 1 LIST from the step on. Nothing there: as above. The step itself there: it is read back, and nothing is
-  sent. Only later steps there: the step may have been pruned, and 1 LIST of the floor, sent after that, tells. A step
-  committed so is marked `out-of-order`.
-
-Whatever is committed at the step from then on is younger than `grace` when the state is sent, because a commit that
-began more than `grace`/2 ago does not send it. A quarter of `grace` is left for clocks and for a request in flight.
-
-**Why a young step shows that the next one has not been pruned.** Say that step n is there, was committed less than
-`grace`/16 ago, not out of order, and that some step m > n had been pruned by now. Then m is older than `grace`. So it
-was stored before the commit of n looked, which was 3/4 of `grace` before n was stored, and its flight, at most.
-
-- If that look was a LIST, it would have shown m, or a later step if m was gone; n would be out of order.
-- If it was a GET of n - 1 and a HEAD of n, then n - 1 was young, and by the same argument nothing behind it had been
-  pruned. The `prune` that took m listed the run when m was older than `grace`, hence (by induction, down to a step
-  whose look was a LIST) after some step of this chain was stored; the greatest such step was younger than `grace`
-  then, since each was stored less than 3/4 of `grace`, and its flight, after the one before it. It stayed, and `prune`
-  takes nothing behind a step that stays (`retention`). So m stayed too.
-
-It does not show that no later step is there: a run may have gaps, which `run_superstep` never leaves. And it rests on
-`LastModified` being when a step was committed: a copy of the object onto itself makes it young again, which matters
-only to a step that `prune` was refused to remove while it removed the next one.
+Why this is enough is argued in docs/design/0001-commit-protocol.md.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
 """What may be removed of a run, and in which order, so that no crash and no commit in progress can spoil what stays.
 
-**Ages.** A commit that began more than `grace`/2 ago does not send its state (`checkpointer`). So for whatever is older
-than `grace`, no commit is in progress that could still need it, and a step that is not there will not come.
-
     object                        prune removes it if it is older than `grace`, and …
     state                         retention lets the step go; never the newest
     snapshot of a step that goes  always, after the state
@@ -10,14 +7,10 @@ than `grace`, no commit is in progress that could still need it, and a step that
     snapshot without a state      the state has not come since the listing (1 HEAD)
     snapshot of `save_active`     its step goes; or has no state, and a later step is there
 
-**Order.** First the floor: an empty object whose key says up to which step states go. Then states, in requests of their
-own, the oldest first; a state that the store refuses to remove ends it. Then snapshots, then floors that a later one
-covers. Whatever interrupts that leaves every step that is still listed whole, and the next call removes the rest.
-
-`delete` removes everything of a run, in the same order, until a LIST shows nothing more. What it leaves is a snapshot
-younger than `grace` that is no copy of inline tasks, even if `delete` has removed the state that named it: the PUT of
-that state may be about to be sent, or sent again by an HTTP client that has lost the answer, and nothing is there any
-more to refuse it. It would bring the run back without its tasks.
+First the floor: an empty object whose key says up to which step states go. Then states, in requests of their own, the
+oldest first; a state that the store refuses to remove ends it. Then snapshots, then floors that a later one covers.
+`delete` removes everything in the same order until a LIST shows nothing more, except a young snapshot that a commit in
+progress may be about to name. Why: docs/design/0004-removal.md.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
 """Listing the steps of a run: one page of them, and all of them, a long run in parallel ranges.
 
-Keys that are no steps may stand anywhere among the steps; they are looked behind, and cost what listing them costs.
-
-A long listing starts as one range, `[first step, end)`. Whoever has nothing to do takes the far half of the range that
-has most pages to go, so ranges follow the steps wherever they stand. Where the last range ends is not known: it is cut
-at growing distances, and a cut behind which nothing stands becomes its end.
+Keys that are no steps may be anywhere among the steps; they are looked behind, and cost what listing them costs. How a
+long run is divided is explained in docs/design/0003-search-for-the-latest.md.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """Which steps a run has, by prefix listing alone: the latest, and all of them.
 
-**The latest** of a run of up to 1,000 steps is on the first page. Beyond, it is searched for between `low`, below which
-nothing greater is left, and `high`, from which on there was nothing. A round of LISTs is sent together, most of them
-asking for one key only: the first round at distances that grow to the end of all numbers, the next ones inside the
-bracket, until what is left is a few pages. A thousandfold longer run costs two or three rounds more.
-
-Only what a LIST has shown during the call is ever returned, and nothing is concluded from how densely steps stand but
-where to look next: gaps, other keys and steps that come while it searches make it longer, not wrong.
+**The latest** of a run of up to 1,000 steps is on the first page. Beyond, it is searched for between `low`, the
+greatest step seen, and `high`, from which on nothing was there, by rounds of LISTs that are sent together. Only what a
+LIST has shown during the call is ever returned: gaps, other keys and steps that come while it searches make it longer,
+not wrong. The rounds are explained in docs/design/0003-search-for-the-latest.md.
 """
 
 from __future__ import annotations

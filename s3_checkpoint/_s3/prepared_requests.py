@@ -1,12 +1,11 @@
 """Requests through an SDK client: by its methods, or prepared.
 
 For each call of a method the SDK walks through its descriptions of S3 and works out a request, of which only the key,
-the body, the metadata or the place in a listing are new. A prepared request has that done once for its kind, in a
-rehearsal that is not sent, and goes on from there: the SDK signs, sends, repeats, redirects, reads and judges as ever.
-What is sent is the same, but for the body of a small PUT, which goes out together with its headers.
+the body, the metadata or the place in a listing are new. A prepared request is a template that the SDK has rendered
+once for its kind, without sending it; the SDK signs, sends, repeats, redirects, reads and judges it as ever.
 
-That reaches into the SDK, so it is for clients made here, of the one version that aioboto3 pins. Where a part of it is
-not as expected, requests go by the client's methods, and nothing is lost but time.
+That reaches into the SDK, so it is for clients made here. Where a part of it is not as expected, requests go by the
+client's methods, and nothing is lost but time: docs/design/0006-prepared-requests.md.
 """
 
 from __future__ import annotations
