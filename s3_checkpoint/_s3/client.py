@@ -153,7 +153,7 @@ def _config(session: AioSession, settings: S3Settings, user_agent: str | None) -
         max_pool_connections=settings.max_connections,
         retries={"mode": "standard", "total_max_attempts": settings.max_attempts},
         **{"user_agent": user_agent} if user_agent else {},
-        **_for_compatible(session) if compatible else {},
+        **_checksums(session, compatible=compatible),
         **{"s3": addressing} if addressing else {},  # one without a style would hide the session's own
     )
 
@@ -177,17 +177,17 @@ def _aws_endpoint_url(session: AioSession) -> str | None:
     return next((str(url) for url in places if url), None)
 
 
-def _for_compatible(session: AioSession) -> dict[str, str]:
-    """Checksums only when required, unless the AWS configuration says otherwise.
+def _checksums(session: AioSession, *, compatible: bool) -> dict[str, str]:
+    """Which checksums requests have, unless the AWS configuration says otherwise.
 
-    AWS checks what it receives; many compatible stores do not know the newer checksum headers.
+    AWS checks what it receives; many compatible stores do not know the newer checksum headers. What is read has a
+    digest of ours, so that no second one is asked for.
     """
     profile = session.get_scoped_config()
-    return {
-        name: "when_required"
-        for name in ("request_checksum_calculation", "response_checksum_validation")
-        if not (os.environ.get(f"AWS_{name.upper()}") or profile.get(name))
-    }
+    names = ["response_checksum_validation"]
+    if compatible:
+        names.append("request_checksum_calculation")
+    return {name: "when_required" for name in names if not (os.environ.get(f"AWS_{name.upper()}") or profile.get(name))}
 
 
 def _addressing(session: AioSession, settings: S3Settings, *, compatible: bool) -> dict[str, str]:

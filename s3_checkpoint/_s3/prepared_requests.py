@@ -22,6 +22,8 @@ try:
 except ImportError:  # moved: no request is prepared then
     apply_request_checksum = percent_encode = percent_encode_sequence = None
 
+from s3_checkpoint._s3.tuning import CHECKSUM_HEADER
+
 logger = logging.getLogger("s3_checkpoint.requests")
 
 PREPARED_BYTES = 64 * 1024
@@ -64,7 +66,12 @@ class _Prepared:
     """What the parameters of the query are called on the wire."""
 
     def with_(
-        self, key: str | None, query: Mapping[str, Any], body: bytes | None, metadata: Mapping[str, str]
+        self,
+        key: str | None,
+        query: Mapping[str, Any],
+        body: bytes | None,
+        metadata: Mapping[str, str],
+        checksum: str | None,
     ) -> dict[str, Any]:
         """A whole request: nothing that the SDK will write in is shared with another."""
         request = dict(self.request)
@@ -74,6 +81,8 @@ class _Prepared:
         request["headers"] = dict(request["headers"])
         for name, value in metadata.items():
             request["headers"][f"x-amz-meta-{name}"] = value
+        if checksum is not None:
+            request["headers"][CHECKSUM_HEADER] = checksum
         if body is not None:
             request["body"] = _Unlogged(body)
         if key is not None:
@@ -113,11 +122,12 @@ class S3Requests:
         query: Mapping[str, Any] = _NOTHING,
         body: bytes | None = None,
         metadata: Mapping[str, str] = _NOTHING,
+        checksum: str | None = None,
     ) -> Any:
         """The parsed answer to one request; raises what the SDK raises.
 
         All are parameters of the SDK: `options` those that many requests share, `query` those of a listing that are new
-        each time, `body` and `metadata` those of a PUT.
+        each time, `body`, `metadata` and `checksum` (a SHA-256 in base64) those of a PUT.
         """
         ready = None
         # A kind for each ETag would be one too many; what is not ASCII, the SDK refuses where it looks at it.
@@ -128,14 +138,14 @@ class S3Requests:
             and "".join(metadata.values()).isascii()
         ):
             try:
-                ready = await self._ready(operation, options, key, query, body, metadata)
+                ready = await self._ready(operation, options, key, query, body, metadata, checksum)
             except _MOVED as error:
                 # Nothing is sent until it is ready.
                 self._may_prepare = False
                 logger.warning("requests are not prepared: the SDK is not as expected (%s)", type(error).__name__)
         if ready is not None:
             return await self._send_prepared(operation, ready)
-        new = {"Key": key, "Body": body, "Metadata": dict(metadata) or None}
+        new = {"Key": key, "Body": body, "Metadata": dict(metadata) or None, "ChecksumSHA256": checksum}
         return await self._by_method(operation, {**options, **query, **_given(new)})
 
     async def _by_method(self, operation: str, parameters: Mapping[str, Any]) -> Any:
@@ -149,16 +159,17 @@ class S3Requests:
         query: Mapping[str, Any],
         body: bytes | None,
         metadata: Mapping[str, str],
+        checksum: str | None,
     ) -> _Ready | None:
         """A request that only has to be sent, as the SDK's client makes it; None if its kind cannot be prepared."""
-        kind = (operation, *options.items())
+        kind = (operation, checksum is None, *options.items())
         if kind not in self._prepared:
-            self._prepared[kind] = await self._rehearse(operation, options, key, body)
+            self._prepared[kind] = await self._rehearse(operation, options, key, body, checksum)
         prepared = self._prepared[kind]
         if prepared is None:
             return None
         client, model = self._client, prepared.model
-        request = prepared.with_(key, query, body, metadata)
+        request = prepared.with_(key, query, body, metadata, checksum)
         make = client._make_request
         _, answer = await client.meta.events.emit_until_response(
             f"before-call.s3.{operation}",
@@ -186,7 +197,7 @@ class S3Requests:
         return parsed
 
     async def _rehearse(
-        self, operation: str, options: Mapping[str, Any], key: str | None, body: bytes | None
+        self, operation: str, options: Mapping[str, Any], key: str | None, body: bytes | None, checksum: str | None
     ) -> _Prepared | None:
         """The kind of request that these options make; None if what is new does not stand at its end."""
         noted: dict[str, Any] = {}
@@ -201,7 +212,11 @@ class S3Requests:
         before = _rehearsed.set(noted)
         self._client.meta.events.register_first(event, note)
         try:
-            place = {"Key": None if key is None else _PLACE, "Body": None if body is None else b""}
+            place = {
+                "Key": None if key is None else _PLACE,
+                "Body": None if body is None else b"",
+                "ChecksumSHA256": checksum,
+            }
             await self._by_method(operation, {**options, **_given(place)})
         finally:
             self._client.meta.events.unregister(event, note)

@@ -10,7 +10,7 @@ import re
 from contextlib import suppress
 from io import BytesIO
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from pydantic_core import to_json
 
@@ -26,8 +26,11 @@ ASKS_FIRST_BYTES = 2 * 1024**2
 KEY_PARAMETERS = frozenset({"Key", "Prefix", "CopySource"})
 """Parameters of the endpoint rules that differ from request to request."""
 
+CHECKSUM_HEADER = "x-amz-checksum-sha256"
+
 _NAMES_KEY = re.compile(rb'"ref":"(?:%b)"|\{(?:%b)[}#]' % ((b"|".join(map(str.encode, sorted(KEY_PARAMETERS))),) * 2))
-_preparable: WeakSet[Any] = WeakSet()
+_tuned: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+"""Clients made here, and whether their requests may be prepared."""
 
 
 def tune(client: Any, endpoint_rules: object, *, prepared: bool = True) -> None:
@@ -42,18 +45,37 @@ def tune(client: Any, endpoint_rules: object, *, prepared: bool = True) -> None:
         events.unregister("before-call.s3", add_expect_header)
         events.register("before-call.s3", _ask_first_when_large)
     _share_endpoints(client, endpoint_rules)
-    if prepared:
-        _preparable.add(client)
+    events.register("before-call.s3.PutObject", _count_checksum_as_the_sdks)
+    _tuned[client] = prepared
 
 
 def may_prepare(client: Any) -> bool:
     """Whether requests of this client may be prepared: it was made here, of a session that was made here."""
-    return client in _preparable
+    return _tuned.get(client, False)
+
+
+def sends_own_checksums(client: Any) -> bool:
+    """Whether a PUT carries our SHA-256 instead of the CRC that the SDK would work out.
+
+    For clients made here, unless checksums are turned off, as for a compatible store. A client that was handed in signs
+    the body where a checksum is given, and works out a SHA-256 of its own for that.
+    """
+    return client in _tuned and client.meta.config.request_checksum_calculation == "when_supported"
 
 
 def rules_name_keys(rules: object) -> bool:
     """Whether endpoint rules, as their description has them, depend on what differs from request to request."""
     return _NAMES_KEY.search(to_json(rules)) is not None
+
+
+def _count_checksum_as_the_sdks(params: dict[str, Any], **_: Any) -> None:
+    """Tells the SDK of the checksum in the header, as it notes its own: over TLS it then signs no body.
+
+    Where it keeps no such note, it signs the body, which costs one more SHA-256 of it.
+    """
+    if CHECKSUM_HEADER in params["headers"]:
+        algorithm = {"algorithm": "sha256", "in": "header", "name": CHECKSUM_HEADER}
+        params["context"]["checksum"] = {"request_algorithm": algorithm}
 
 
 def _ask_first_when_large(model: Any, params: dict[str, Any], **others: Any) -> None:

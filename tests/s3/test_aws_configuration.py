@@ -17,7 +17,7 @@ from tests.states import Counter
 
 KEYS = {"access_key_id": "a", "secret_access_key": "b", "region_name": "eu-west-1"}
 ELSEWHERE = "http://127.0.0.1:9"
-CHECKSUMS = {"x-amz-checksum-crc32", "x-amz-sdk-checksum-algorithm", "x-amz-trailer"}
+CHECKSUMS = {"x-amz-checksum-crc32", "x-amz-checksum-sha256", "x-amz-sdk-checksum-algorithm", "x-amz-trailer"}
 
 
 async def _sent(**fields: Any) -> tuple[str, set[str]]:

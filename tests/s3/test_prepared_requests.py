@@ -37,6 +37,16 @@ CALLS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/key", "BucketKeyEnabled": True},
         {"key": "p/k", "body": b"{}", "metadata": {"format": "1"}},
     ),
+    (
+        "PutObject",
+        {"ContentType": "application/json", "ContentEncoding": "gzip"},
+        {
+            "key": "p/k",
+            "body": b"{}",
+            "metadata": {"format": "1"},
+            "checksum": "RBNvo1WzZ4oRRq0W9+hknpT7T8If536DEMBg9hyq/4o=",
+        },
+    ),
     ("PutObject", {"ContentType": "text/plain"}, {"key": "large", "body": b"y" * (PREPARED_BYTES + 1)}),
     ("ListObjectsV2", {}, {"query": {"Prefix": "a b/ü+&=", "MaxKeys": 1000}}),
     ("ListObjectsV2", {}, {"query": {"Prefix": "p/", "MaxKeys": 1, "StartAfter": "p/1", "Delimiter": "/"}}),
