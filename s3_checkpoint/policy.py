@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias, get_args
 
 from pydantic import JsonValue
 
-from s3_checkpoint._format.key_families import KEY_FAMILIES, RUNS, THREADS
+from s3_checkpoint._format.key_families import KEY_FAMILIES, RUNS, SESSIONS, THREADS
 from s3_checkpoint._format.keys import join_prefix
 from s3_checkpoint.errors import InvalidArgumentError
 
@@ -29,11 +29,19 @@ Role: TypeAlias = Literal["worker", "reader", "janitor"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
-MARKS = (f"{RUNS}/*/pruned/0*", f"{RUNS}/*/pruned/1*", f"{THREADS}/*/*/values/*")
-"""What the janitor may write: how far a run has been pruned, and a large value of a thread, by a copy onto itself,
-before it goes. IAM's `*` matches slashes too, so the first two hold for subgraphs too; they end with the first of the
-step's 20 digits, so that a subgraph named `pruned` is not opened. In the third, a thread and a namespace come
-before `values`, so that a namespace of that name is not."""
+MARKS = (
+    f"{RUNS}/*/pruned/0*",
+    f"{RUNS}/*/pruned/1*",
+    f"{THREADS}/*/*/values/*",
+    f"{SESSIONS}/*/parts/*",
+    f"{SESSIONS}/*/merged/*",
+    f"{SESSIONS}/clock.json",
+)
+"""What the janitor may write: how far a run has been pruned; a large value of a thread, by a copy onto itself, before
+it goes; of a session the empty part that ends it, and its parts merged (IAM sees no bodies, so any part). IAM's `*`
+matches slashes too, so the first two hold for subgraphs as well; they end with the first of the step's 20 digits, so
+that a subgraph named `pruned` is not opened. In the third, a thread and a namespace come before `values`, so that a
+namespace of that name is not."""
 
 _OBJECT_ACTIONS: dict[Role, list[str]] = {
     "worker": ["s3:GetObject", "s3:PutObject"],
