@@ -1,7 +1,7 @@
 """The key grammar of conversation threads, as the LangGraph saver keeps them. Pure; build and parse side by side.
 
     [<prefix>/]threads/<thread>/<namespace>/<checkpoint>/c.<run>[.<value>…]   a checkpoint
-    [<prefix>/]threads/<thread>/<namespace>/<checkpoint>/d.<run>[.<value>…]   one with delta channels: needs ancestors
+    [<prefix>/]threads/<thread>/<namespace>/<checkpoint>/d[<n>].<run>[.<value>…]   with delta channels: needs ancestors
     [<prefix>/]threads/<thread>/<namespace>/<checkpoint>/w.<task>.r<slot>     pending writes of a task
     [<prefix>/]threads/<thread>/<namespace>/<checkpoint>/w.<task>.s<slot>     special ones: error, interrupt, resume
     [<prefix>/]threads/<thread>/<namespace>/values/<value>                    a large channel value
@@ -13,8 +13,9 @@
 SHA-256), and the empty one is `!`. `checkpoint` is the id with every UTF-8 byte complemented, in hexadecimal, ended by
 `z`: the byte order of keys is newest first. `run` is a hash of the run id, or `-`. `value` begins with a hash of
 channel, version and content, and ends with one of the write. Behind a delta channel's snapshot are `s` and a hash of
-the channel, in the checkpoint's key alone. `slot` numbers the calls that wrote for one task; the highest holds
-everything of its kind. Why: docs/design/0005-langgraph-keys.md.
+the channel, in the checkpoint's key alone. `n` tells of how many ancestors, the nearest ones, it holds copies of what
+they wrote to delta channels. `slot` numbers the calls that wrote for one task; the highest holds everything of its
+kind. Why: docs/design/0005-langgraph-keys.md.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ MAX_CHECKPOINT_ID_BYTES = 64
 MAX_PREFIX_BYTES = 400
 MAX_VALUES = 32
 """The most large values one checkpoint refers to; its key names them."""
+MAX_COVERS = 4096
+"""The most ancestors whose delta writes one checkpoint holds."""
 NO_RUN = "-"
 _RUNS = "!runs"
 """No thread's segment: that of none begins so."""
@@ -45,7 +48,7 @@ _COMPLEMENT = bytes(255 - byte for byte in range(256))
 
 _DIRECTORY = re.compile(r"(?P<newest_first>(?:[0-9a-f]{2})+z)/")
 _HEAD = re.compile(
-    rf"(?P<kind>[cd])\.(?P<run>-|[0-9a-f]{{{_RUN_DIGITS}}})"
+    rf"(?:c|(?P<needs>d)(?P<covers>[1-9][0-9]{{0,3}})?)\.(?P<run>-|[0-9a-f]{{{_RUN_DIGITS}}})"
     rf"(?P<values>(?:\.[0-9a-f]{{{_VALUE_DIGITS}}}(?:s[0-9a-f]{{{_CHANNEL_DIGITS}}})?)*)"
 )
 _VALUE = re.compile(rf"[0-9a-f]{{{_VALUE_DIGITS}}}")
@@ -137,15 +140,18 @@ class Head:
     run: str
     values: tuple[str, ...]
     """The large values it refers to, by name."""
-    snapshots: frozenset[str]
-    """The delta channels, by segment, that have a snapshot among them."""
+    snapshots: Mapping[str, str]
+    """Those of them that are snapshots of delta channels, by the channel's segment."""
     needs_ancestors: bool
+    covers: int = 0
+    """Of how many ancestors, the nearest ones, it holds the delta writes itself."""
 
 
-def head_name(run: str, values: Mapping[str, str | None], *, needs_ancestors: bool) -> str:
+def head_name(run: str, values: Mapping[str, str | None], *, needs_ancestors: bool, covers: int = 0) -> str:
     """The last part of a checkpoint's key. `values`: each by name, with its channel's segment if it is a snapshot."""
+    kind = f"d{covers or ''}" if needs_ancestors else "c"
     marked = (f"{value}s{channel}" if channel else value for value, channel in values.items())
-    return ".".join(("d" if needs_ancestors else "c", run, *marked))
+    return ".".join((kind, run, *marked))
 
 
 def parse_head(name: str) -> Head | None:
@@ -154,8 +160,9 @@ def parse_head(name: str) -> Head | None:
     if match is None:
         return None
     values = [value.partition("s") for value in match["values"].split(".")[1:]]
-    snapshots = frozenset(channel for _, _, channel in values if channel)
-    return Head(name, match["run"], tuple(value for value, _, _ in values), snapshots, match["kind"] == "d")
+    snapshots = {channel: value for value, _, channel in values if channel}
+    names = tuple(value for value, _, _ in values)
+    return Head(name, match["run"], names, snapshots, match["needs"] is not None, int(match["covers"] or 0))
 
 
 def with_values(name: str, names: Mapping[str, str]) -> str:
@@ -225,8 +232,8 @@ class NamespaceKeys:
 
     def most_values(self, checkpoint_id: str) -> int:
         """How many large values the checkpoint's key has room to name."""
-        without = self.directory(checkpoint_id) + head_name("0" * _RUN_DIGITS, {}, needs_ancestors=True)
-        room = MAX_KEY_BYTES - len(without.encode())
+        without = head_name("0" * _RUN_DIGITS, {}, needs_ancestors=True, covers=MAX_COVERS)
+        room = MAX_KEY_BYTES - len((self.directory(checkpoint_id) + without).encode())
         return min(MAX_VALUES, room // (_VALUE_DIGITS + _CHANNEL_DIGITS + 2))
 
     def parse(self, key: str) -> tuple[str, str] | None:

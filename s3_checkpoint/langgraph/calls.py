@@ -24,8 +24,9 @@ from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.size_estimate import LARGE_BYTES, estimated_bytes
 from s3_checkpoint._format.thread_keys import NamespaceKeys, ThreadKeys, run_segment
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StoreError, StoreUnavailableError
-from s3_checkpoint.langgraph import copying, retention
-from s3_checkpoint.langgraph.conversion import Conversion
+from s3_checkpoint.langgraph import copying, delta_copies, retention
+from s3_checkpoint.langgraph.conversion import DELTA_COUNTERS, Conversion
+from s3_checkpoint.langgraph.delta_copies import Lineage
 from s3_checkpoint.langgraph.delta_history import DeltaChain
 from s3_checkpoint.langgraph.envelope import CheckpointRecord, Payload
 from s3_checkpoint.langgraph.grace import Grace
@@ -117,30 +118,48 @@ class Calls:
         keys = ThreadKeys.of(self.prefix, parent.thread_id).namespace(parent.namespace)
         metadata = get_checkpoint_metadata(config, metadata)
         known = self.known.of(parent)
-
         latest = self.grace.now()
 
-        def encode(again: Mapping[str, Payload | None]) -> tuple[EncodedCheckpoint, dict[str, KnownValue]]:
+        def encode(
+            lineage: Lineage, again: Mapping[str, Payload | None]
+        ) -> tuple[EncodedCheckpoint, dict[str, KnownValue]]:
             nonlocal latest
             # Of two puts within one second of the store's clock, this tells readers which one is the later.
             latest = max(latest + timedelta(microseconds=1), self.grace.now())
             write_id, now = self.new_id(), latest
             return self.conversion.encode(
-                keys, parent, checkpoint, metadata, new_versions, known, write_id=write_id, now=now, again=again
+                keys,
+                parent,
+                checkpoint,
+                metadata,
+                new_versions,
+                known,
+                write_id=write_id,
+                now=now,
+                lineage=lineage,
+                again=again,
             )
 
-        return CallInSteps(self._put(keys, parent, encode), lambda: estimated_bytes(checkpoint, LARGE_BYTES))
+        counters: Any = metadata.get(DELTA_COUNTERS)
+        steps = self._put(keys, parent, frozenset(counters or ()), encode)
+        return CallInSteps(steps, lambda: estimated_bytes(checkpoint, LARGE_BYTES))
 
     def _put(
         self,
         keys: NamespaceKeys,
         parent: Place,
-        encode: Callable[[Mapping[str, Payload | None]], tuple[EncodedCheckpoint, dict[str, KnownValue]]],
+        delta_channels: frozenset[str],
+        encode: Callable[[Lineage, Mapping[str, Payload | None]], tuple[EncodedCheckpoint, dict[str, KnownValue]]],
     ) -> Steps[RunnableConfig]:
         """Puts the checkpoint; where values that it reuses are gone, again with them, from the checkpoint at hand."""
+        lineage = Lineage()
+        if delta_channels and parent.checkpoint_id is not None:
+            lineage = yield partial(
+                delta_copies.lineage, keys=keys, parent_id=parent.checkpoint_id, channels=delta_channels
+            )
         again: dict[str, Payload | None] = {}
         for _ in range(_PUTS):
-            encoded, refs = encode(again)
+            encoded, refs = encode(lineage, again)
             outcome: PutOutcome = yield partial(ThreadStore.put, keys=keys, checkpoint=encoded)
             if not outcome.lost:
                 place = parent._replace(checkpoint_id=encoded.id)

@@ -33,6 +33,7 @@ from s3_checkpoint._format.thread_keys import (
 )
 from s3_checkpoint.errors import StateDecodingError, StateEncodingError
 from s3_checkpoint.langgraph.chunked_payloads import dump_payload, load_payload
+from s3_checkpoint.langgraph.delta_copies import Lineage
 from s3_checkpoint.langgraph.envelope import CheckpointRecord, Payload, ValueRef, WriteRow, WritesRecord
 from s3_checkpoint.langgraph.known_values import KnownValue, Place
 from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, StoredCheckpoint
@@ -61,12 +62,14 @@ class Conversion:
         *,
         write_id: str,
         now: datetime,
+        lineage: Lineage,
         again: Mapping[str, Payload | None],
     ) -> tuple[EncodedCheckpoint, dict[str, KnownValue]]:
         """The checkpoint with new large values, and all it refers to.
 
         `known`: what its parent refers to. `again`: the channels of which that is gone; they are stored again, from the
-        checkpoint, or as the payload given where the checkpoint leaves them out.
+        checkpoint, or as the payload given where the checkpoint leaves them out. `lineage`: what its ancestors have
+        written to delta channels; left out where each of these has its value in the checkpoint.
         """
         checkpoint_id = str(checkpoint["id"])
         inline: dict[str, Payload] = {}
@@ -106,6 +109,9 @@ class Conversion:
                 self._check_size(f"$.channel_values.{channel}", len(payload[1]))
             else:
                 inline[channel] = payload
+        unseeded = _unseeded(metadata, checkpoint, inline.keys() | refs.keys())
+        if not unseeded:
+            lineage = Lineage()
         record = CheckpointRecord(
             id=checkpoint_id,
             namespace=parent.namespace,
@@ -115,16 +121,17 @@ class Conversion:
             metadata=self._dump("$metadata", metadata),
             inline=inline,
             values={channel: value.ref for channel, value in refs.items()},
+            depth=lineage.depth,
+            copies=lineage.copies,
         )
         body = record.encode()
         self._check_size("$", len(body))
         run_id = metadata.get("run_id")
         run = run_segment(str(run_id)) if run_id else NO_RUN
         names = {value.ref.name: channel_segment(channel) if value.delta else None for channel, value in refs.items()}
-        unseeded = _unseeded(metadata, checkpoint, inline.keys() | refs.keys())
-        name = head_name(run, names, needs_ancestors=bool(unseeded))
+        name = head_name(run, names, needs_ancestors=bool(unseeded), covers=len(lineage.copies))
         reused = {value.ref.name: value.seen for value in refs.values() if value.ref.name not in new}
-        return EncodedCheckpoint(parent.thread_id, checkpoint_id, name, body, run, new, reused), refs
+        return EncodedCheckpoint(parent.thread_id, checkpoint_id, name, body, run, new, reused, record), refs
 
     def encode_writes(self, writes: Iterable[Sequence[Any]], task_path: str) -> list[WriteRow]:
         """Writes as rows: special channels have an index of their own, the others that of their position."""
@@ -149,8 +156,7 @@ class Conversion:
         known: dict[str, KnownValue] = {}
         for channel, ref in record.values.items():
             values[channel] = self.load_value(stored.keys, channel, ref, stored.values)
-            seen = None if ref.name in stored.unused else stored.seen
-            known[channel] = KnownValue(ref, isinstance(values[channel], _DeltaSnapshot), seen)
+            known[channel] = KnownValue(ref, isinstance(values[channel], _DeltaSnapshot), stored.seen.get(ref.name))
         place = Place(thread_id, record.namespace, record.id)
         parent = place._replace(checkpoint_id=record.parent).config if record.parent else None
         # The order of channels is the checkpoint's own.

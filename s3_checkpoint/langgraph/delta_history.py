@@ -9,10 +9,10 @@ from typing import Any
 
 from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 
-from s3_checkpoint._format.thread_keys import ThreadKeys
+from s3_checkpoint._format.thread_keys import ThreadKeys, channel_segment
 from s3_checkpoint.errors import StateDecodingError
+from s3_checkpoint.langgraph.ancestors import Ancestor, Ancestors
 from s3_checkpoint.langgraph.conversion import Conversion
-from s3_checkpoint.langgraph.history import Ancestor, Ancestors
 from s3_checkpoint.langgraph.known_values import Place
 from s3_checkpoint.langgraph.thread_store import GoneError, ThreadStore
 
@@ -32,24 +32,28 @@ class DeltaChain:
 
     @classmethod
     async def read(cls, threads: ThreadStore, place: Place, channels: Sequence[str]) -> DeltaChain:
-        """Walks until every channel has met a stored value. 1 LIST, then reads in growing chunks, then the values."""
+        """Walks until every channel has met a stored value.
+
+        1 LIST per 1,000 keys, then about log2(ancestors) objects and the values, together; what is not copied along as
+        `delta_copies` says, in chunks that grow.
+        """
         keys = ThreadKeys.of(threads.prefix, place.thread_id).namespace(place.namespace)
         chain: list[Ancestor] = []
         values: dict[str, bytes] = {}
         missing = set(channels)
-        async with aclosing(Ancestors(threads, keys, place.checkpoint_id).walk()) as walk:
+        ancestors = Ancestors(threads, keys, place.checkpoint_id, map(channel_segment, channels))
+        async with aclosing(ancestors.walk()) as walk:
             async for ancestor in walk:
                 chain.append(ancestor)
                 record = ancestor.record
                 names = [record.values[channel].name for channel in sorted(missing & record.values.keys())]
+                values |= {name: ancestors.values[name] for name in names if name in ancestors.values}
                 try:
-                    values |= await threads.read_values(ancestor.listed, names)
+                    values |= await threads.read_values(ancestor.listed, [name for name in names if name not in values])
                 except GoneError as error:
                     reason = "a checkpoint refers to it, and it is not there"
                     raise StateDecodingError(threads.objects.bucket, str(error), reason) from None
                 missing -= record.inline.keys() | record.values.keys()
-                if not missing:
-                    break
         return cls(chain, values)
 
     def decode(self, conversion: Conversion, channels: Sequence[str]) -> dict[str, DeltaChannelHistory]:

@@ -1,4 +1,4 @@
-"""The checkpoints of a thread one after another: listed in chunks, and walked from child to parent."""
+"""The checkpoints of a thread, newest first, read in chunks."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 
-from s3_checkpoint._concurrency.gather import both, gather_bounded
+from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._format.thread_keys import NamespaceKeys, ThreadKeys
 from s3_checkpoint.errors import StateDecodingError
-from s3_checkpoint.langgraph.envelope import CheckpointRecord, WritesRecord
+from s3_checkpoint.langgraph.envelope import CheckpointRecord
 from s3_checkpoint.langgraph.thread_listing import (
     ListedCheckpoint,
     all_threads_root,
@@ -157,79 +156,3 @@ class History:
         for listed in await thread_checkpoints(store, self._threads.prefix, root):
             if listed.heads and (before is None or listed.id < before) and self._checkpoint_id in (None, listed.id):
                 yield listed
-
-
-@dataclass(frozen=True, slots=True)
-class Ancestor:
-    """A checkpoint on the way from a target to the root, with its pending writes."""
-
-    listed: ListedCheckpoint
-    key: str
-    record: CheckpointRecord
-    writes: tuple[WritesRecord, ...]
-
-
-class Ancestors:
-    """The parent, its parent, and so on, of one checkpoint. Siblings on other branches are read too, and left out.
-
-    Ancestors have lesser ids, so the listing that shows the target shows them next: 1 LIST per 1,000 keys, and reads in
-    chunks that grow, rather than one round trip for each.
-    """
-
-    def __init__(self, threads: ThreadStore, keys: NamespaceKeys, checkpoint_id: str | None) -> None:
-        self._threads = threads
-        self._keys = keys
-        self._target = checkpoint_id
-        self._known: dict[str, Ancestor] = {}
-        self._size = FIRST_CHUNK
-        self._more = True
-        self._oldest = ""
-        self._listing: AsyncGenerator[ListedCheckpoint]
-
-    async def walk(self) -> AsyncGenerator[Ancestor]:
-        """Nearest first. An ancestor that is not there ends the walk."""
-        start_after = self._keys.directory(self._target) if self._target else ""
-        async with aclosing(checkpoints(self._threads.objects, self._keys, start_after=start_after)) as listing:
-            self._listing = listing
-            while self._more and not self._known:
-                await self._read_on()
-            target = self._known.get(self._target or max(self._known, default=""))
-            parent, seen = (target.record.parent, {target.record.id}) if target else (None, set())
-            while parent is not None and parent not in seen:
-                while parent not in self._known and self._more and parent < self._oldest:
-                    await self._read_on()
-                found = self._known.get(parent) or await self._read_one(parent)
-                if found is None:
-                    return
-                yield found
-                seen.add(parent)
-                parent = found.record.parent
-
-    async def _read_on(self) -> None:
-        chunk = [listed async for listed in _take(self._listing, self._size)]
-        self._more = len(chunk) == self._size
-        self._size = min(self._size * 2, LARGEST_CHUNK)
-        for ancestor in await gather_bounded(self._read(listed) for listed in chunk if listed.heads):
-            if ancestor is not None:
-                self._known[ancestor.record.id] = ancestor
-        if chunk:
-            self._oldest = chunk[-1].id
-
-    async def _read(self, listed: ListedCheckpoint) -> Ancestor | None:
-        try:
-            (key, record), writes = await both(self._threads.read_head(listed), self._threads.read_writes(listed))
-        except GoneError:
-            return None
-        return Ancestor(listed, key, record, writes)
-
-    async def _read_one(self, checkpoint_id: str) -> Ancestor | None:
-        listed = await one_checkpoint(self._threads.objects, self._keys, checkpoint_id)
-        return await self._read(listed) if listed is not None and listed.heads else None
-
-
-async def _take(found: AsyncGenerator[ListedCheckpoint], size: int) -> AsyncGenerator[ListedCheckpoint]:
-    for _ in range(size):
-        listed = await anext(found, None)
-        if listed is None:
-            return
-        yield listed

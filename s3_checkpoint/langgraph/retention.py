@@ -7,9 +7,10 @@ checkpoints, in requests of their own; then their writes; then the values that t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 
-from s3_checkpoint._concurrency.gather import gather_bounded
+from s3_checkpoint._concurrency.gather import each, gather_bounded
 from s3_checkpoint._format.thread_keys import (
     NO_RUN,
     NamespaceKeys,
@@ -19,6 +20,7 @@ from s3_checkpoint._format.thread_keys import (
     run_prefix,
 )
 from s3_checkpoint.errors import StoreUnavailableError
+from s3_checkpoint.langgraph.ancestors import Ancestors
 from s3_checkpoint.langgraph.envelope import CheckpointRecord
 from s3_checkpoint.langgraph.thread_listing import (
     ListedCheckpoint,
@@ -152,26 +154,16 @@ async def needed_ancestors(
     here = {channel for head in latest.heads for channel in head.snapshots}
     if known <= here and not any(head.needs_ancestors for head in latest.heads):
         return set()
-    by_id = {checkpoint.id: checkpoint for checkpoint in listed}
-    chain: set[str] = set()
-    found = await _head(threads, latest)
-    missing = known | {channel_segment(channel) for channel in unseeded(*found)} if found else set()
-    while found is not None:
-        record = found[1]
-        missing -= {channel_segment(channel) for channel in (*record.inline, *record.values)}
-        ancestor = by_id.get(record.parent or "")
-        if not missing or ancestor is None or not ancestor.heads or ancestor.id in chain:
-            break
-        chain.add(ancestor.id)
-        found = await _head(threads, ancestor)
-    return chain
-
-
-async def _head(threads: ThreadStore, listed: ListedCheckpoint) -> tuple[str, CheckpointRecord] | None:
     try:
-        return await threads.read_head(listed)
+        key, record = await threads.read_head(latest)
     except GoneError:
-        return None
+        return set()
+    missing = known | {channel_segment(channel) for channel in unseeded(key, record)}
+    missing -= {channel_segment(channel) for channel in (*record.inline, *record.values)}
+    older = each(checkpoint for checkpoint in listed if checkpoint.id <= latest.id)
+    ancestors = Ancestors(threads, latest.keys, latest.id, missing, listed=older)
+    async with aclosing(ancestors.walk()) as walk:
+        return {ancestor.listed.id async for ancestor in walk}
 
 
 async def remove_checkpoints(

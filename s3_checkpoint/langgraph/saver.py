@@ -38,6 +38,8 @@ from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import Compression, S3Options, S3Settings
 
+CACHE_BYTES = 32 * 1024**2
+"""By default, what a process keeps of the objects that it has written or read."""
 T = TypeVar("T")
 
 
@@ -69,6 +71,7 @@ class S3Saver(BaseCheckpointSaver[str]):
         conditional_writes: bool | None = None,
         on_request: OnRequest | None = None,
         grace: timedelta = GRACE,
+        cache_bytes: int = CACHE_BYTES,
         now: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = new_write_id,
@@ -93,6 +96,9 @@ class S3Saver(BaseCheckpointSaver[str]):
                 long as a put relies on a large value that it has seen. All savers of a thread need the same one.
                 `timedelta(0)` is for threads whose workers are stopped: then what nothing refers to goes at once, and a
                 put that reuses a value always looks first.
+            cache_bytes: Up to how many bytes of what this process has written or read are kept, so that a read asks
+                only for what is new; shared by copies of the saver. 0: nothing is kept, and checkpoints with delta
+                channels carry no copies of what their ancestors wrote. Default: 32 MiB.
             now: The time of day, in UTC; within minutes of the store's.
             monotonic: Seconds that no clock setting changes.
             new_id: Makes the ids by which writes of the same value are told apart: unique ones.
@@ -106,7 +112,8 @@ class S3Saver(BaseCheckpointSaver[str]):
         super().__init__(serde=serde)
         if isinstance(source, str):
             source = S3Settings.resolve(source)
-        for name, size in (("inline_bytes", inline_bytes), ("max_state_bytes", max_state_bytes)):
+        sizes = {"inline_bytes": inline_bytes, "max_state_bytes": max_state_bytes, "cache_bytes": cache_bytes}
+        for name, size in sizes.items():
             if size is not None and size < 0:
                 raise InvalidArgumentError(name, str(size), "must be 0 or more bytes")
         if not isinstance(grace, timedelta) or grace < timedelta(0):
@@ -132,6 +139,7 @@ class S3Saver(BaseCheckpointSaver[str]):
             conditional_writes=conditional_writes,
             grace=self._grace,
             new_id=new_id,
+            cache_bytes=cache_bytes,
             sleep=sleep,
             jitter=jitter,
         )
@@ -152,6 +160,7 @@ class S3Saver(BaseCheckpointSaver[str]):
         inline_bytes: int = 64 * 1024,
         on_request: OnRequest | None = None,
         grace: timedelta = GRACE,
+        cache_bytes: int = CACHE_BYTES,
         **settings: Unpack[S3Options],
     ) -> S3Saver:
         """A saver for `s3://bucket[/prefix]`, to be entered with `with` or `async with`; or call `setup` and `close`.
@@ -165,6 +174,7 @@ class S3Saver(BaseCheckpointSaver[str]):
             inline_bytes=inline_bytes,
             on_request=on_request,
             grace=grace,
+            cache_bytes=cache_bytes,
         )
 
     def setup(self) -> None:

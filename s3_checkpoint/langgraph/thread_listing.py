@@ -34,6 +34,8 @@ class ListedCheckpoint:
     """The highest slot per task and kind: it holds what those below hold."""
     names: list[str] = field(default_factory=list)
     """All names, whatever they are: what there is to delete."""
+    etags: dict[str, str] = field(default_factory=dict)
+    """The ETags of all of them, where the store tells them."""
 
     @property
     def directory(self) -> str:
@@ -71,12 +73,13 @@ class ListedCheckpoint:
         """The runs that made it, as in keys."""
         return {head.run for head in self.heads}
 
-    def add(self, name: str, last_modified: datetime) -> None:
+    def add(self, name: str, line: ListedObject) -> None:
         """Takes in one more name found under the id."""
         self.names.append(name)
+        self.etags[name] = line.etag
         if (head := parse_head(name)) is not None:
             self.heads.append(head)
-            self.times.append(last_modified)
+            self.times.append(line.last_modified)
         elif (writes := WritesName.parse(name)) is not None:
             other = self.writes.get((writes.task, writes.kind))
             if other is None or other.slot < writes.slot:
@@ -116,7 +119,7 @@ async def checkpoints(
                 if current is not None:
                     yield current
                 current = ListedCheckpoint(keys, checkpoint_id)
-            current.add(name, line.last_modified)
+            current.add(name, line)
         if beyond:
             break
     if current is not None:
@@ -128,7 +131,7 @@ async def one_checkpoint(store: ObjectStore, keys: NamespaceKeys, checkpoint_id:
     listed = ListedCheckpoint(keys, checkpoint_id)
     directory = listed.directory
     for line in await all_objects(store, directory):
-        listed.add(line.key[len(directory) :], line.last_modified)
+        listed.add(line.key[len(directory) :], line)
     return listed if listed.names else None
 
 
@@ -172,5 +175,5 @@ def group(keys: NamespaceKeys, members: Iterable[ListedObject]) -> Iterable[List
             checkpoint_id, name = parsed
             if checkpoint_id not in found:
                 found[checkpoint_id] = ListedCheckpoint(keys, checkpoint_id)
-            found[checkpoint_id].add(name, line.last_modified)
+            found[checkpoint_id].add(name, line)
     return found.values()

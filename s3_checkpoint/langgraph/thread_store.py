@@ -29,6 +29,7 @@ from s3_checkpoint._format.thread_keys import (
 from s3_checkpoint.errors import StateDecodingError, StateEncodingError, StoreUnavailableError
 from s3_checkpoint.langgraph.envelope import CheckpointRecord, ValueRef, WriteRow, WritesRecord
 from s3_checkpoint.langgraph.grace import Grace, Seen
+from s3_checkpoint.langgraph.object_cache import ObjectCache
 from s3_checkpoint.langgraph.remnants import is_remnant
 from s3_checkpoint.langgraph.thread_listing import FIRST_PAGE_KEYS, ListedCheckpoint, checkpoints, one_checkpoint
 from s3_checkpoint.langgraph.values import is_unused
@@ -49,6 +50,8 @@ _READS = 3
 _LOOKS = 3
 """Times a put looks after the values it refers to, each time held up for longer than it may rely on them."""
 _REMEMBERED = 10_000
+_VALUE = "value"
+"""Stands for name and ETag of large values in the cache: of each key there is only one."""
 _INLINE_COMPRESSION = 64 * 1024
 """Bytes up to which compressing takes less time than handing it to a thread."""
 _APPENDS = 100
@@ -66,10 +69,8 @@ class StoredCheckpoint:
     writes: tuple[WritesRecord, ...]
     values: Mapping[str, bytes]
     """The large values, by name."""
-    seen: Seen
-    """When they were read."""
-    unused: frozenset[str]
-    """The names of those that were marked as unused."""
+    seen: Mapping[str, Seen]
+    """When each of them was read, by name; without those that were marked as unused then."""
 
     @property
     def size(self) -> int:
@@ -91,6 +92,8 @@ class EncodedCheckpoint:
     """The large values to be stored with it, by name."""
     reused: Mapping[str, Seen | None]
     """Those it refers to besides, and when each was last seen."""
+    record: CheckpointRecord
+    """What `body` holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ class ThreadStore:
         conditional_writes: bool,
         grace: Grace,
         new_id: Callable[[], str],
+        cache_bytes: int = 0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -127,9 +131,10 @@ class ThreadStore:
         self.prefix = prefix
         self.grace = grace
         self.new_id = new_id
+        self.cache = ObjectCache(cache_bytes)
         self._compression = compression
         self._max_bytes = max_bytes
-        self._conditional_writes = conditional_writes
+        self.conditional_writes = conditional_writes
         self._sleep = sleep
         self._jitter = jitter
         # Objects of incompressible bytes come out a little larger.
@@ -161,11 +166,22 @@ class ThreadStore:
             key = keys.directory(checkpoint.id) + checkpoint.name
             slow = "each of its requests took longer than the grace period allows; nothing was committed"
             raise StoreUnavailableError("PutObject", self.objects.bucket, key, outcome_unknown=False, detail=slow)
-        written = await self._write_record(keys.directory(checkpoint.id) + checkpoint.name, checkpoint.body)
+        directory = keys.directory(checkpoint.id)
+        written = await self._write_record(directory + checkpoint.name, checkpoint.body)
+        self._keep(directory, checkpoint.name, written, checkpoint.record, len(checkpoint.body))
+        for name, payload in checkpoint.values.items():
+            self._keep_value(keys.value(name), payload, seen[name])
         if isinstance(written, Written) and written.repeated:
             # The first attempt may have landed, and its checkpoint been deleted, before this one landed.
             return await self._look_after(keys, seen, lambda _: False)
         return PutOutcome(seen=seen)
+
+    def _keep(self, directory: str, name: str, written: Written | Refused, record: object, size: int) -> None:
+        if isinstance(written, Written):
+            self.cache.put(directory, name, written.etag.strip('"'), record, size)
+
+    def _keep_value(self, key: str, payload: bytes, seen: Seen) -> None:
+        self.cache.put(key, _VALUE, _VALUE, (payload, seen), len(payload))
 
     async def _put_before(self, keys: NamespaceKeys, checkpoint: EncodedCheckpoint, began: Seen) -> None:
         finders: dict[str, bytes] = {}
@@ -237,12 +253,14 @@ class ThreadStore:
         """Each slot is written once, so calls for one task have an order that all readers agree on."""
         directory = keys.directory(checkpoint_id)
         record = WritesRecord(task_id, ()).merged(rows)
-        mode: PutMode = "create" if self._conditional_writes else "overwrite"
-        known = self._conditional_writes
+        mode: PutMode = "create" if self.conditional_writes else "overwrite"
+        known = self.conditional_writes
         for attempt in range(_APPENDS):
             if known:
                 body = self._encode_writes(record)
-                if not isinstance(await self._write_record(f"{directory}{name}", body, mode=mode), Refused):
+                written = await self._write_record(f"{directory}{name}", body, mode=mode)
+                if not isinstance(written, Refused):
+                    self._keep(directory, str(name), written, record, len(body))
                     return
             if attempt > 1:
                 await self._sleep(self._jitter() * 0.02 * min(attempt, 10))
@@ -251,7 +269,7 @@ class ThreadStore:
             last = listed.writes.get((name.task, name.kind)) if listed else None
             if last is None:
                 continue  # refused for another write in flight, or what was there has been deleted: the same slot again
-            there = await self._writes(f"{directory}{last}")
+            there = await self._writes(listed, str(last)) if listed else None
             if there is None:
                 continue
             record = there.merged(rows)
@@ -317,29 +335,27 @@ class ThreadStore:
         if len(heads) > 1:  # which of them counts, only their bodies tell
             key, record = await self.read_head(listed)
             return await self.complete(listed, key, record)
-        seen = self.grace.look()
-        (head, writes), (values, unused) = await both(
+        (head, writes), (values, seen) = await both(
             both(self._head(listed, heads[0].name), self.read_writes(listed)),
             self._read_values(listed, heads[0].values),
         )
-        return StoredCheckpoint(listed.keys, *head[1:], writes, values, seen, unused)
+        return StoredCheckpoint(listed.keys, *head[1:], writes, values, seen)
 
     async def complete(self, listed: ListedCheckpoint, key: str, record: CheckpointRecord) -> StoredCheckpoint:
         """A checkpoint whose record has been read, with its writes and large values. As `read`, without its GET."""
-        seen = self.grace.look()
         names = [ref.name for ref in record.values.values()]
-        writes, (values, unused) = await both(self.read_writes(listed), self._read_values(listed, names))
-        return StoredCheckpoint(listed.keys, key, record, writes, values, seen, unused)
+        writes, (values, seen) = await both(self.read_writes(listed), self._read_values(listed, names))
+        return StoredCheckpoint(listed.keys, key, record, writes, values, seen)
 
     async def read_head(self, listed: ListedCheckpoint) -> tuple[str, CheckpointRecord]:
         """Key and record of a listed checkpoint, without what belongs to it. 1 GET. Raises `GoneError`."""
         heads = await gather_bounded(self._head(listed, head.name) for head in listed.last_heads)
-        return max(heads, key=lambda head: head[0])[1:]
+        return max(heads, key=lambda head: head[0])[1:]  # of one second, as the store's clock tells: ours decides
 
     async def read_writes(self, listed: ListedCheckpoint) -> tuple[WritesRecord, ...]:
         """The pending writes of a listed checkpoint. 1 GET per task and kind, at once. Raises `GoneError`."""
         directory = listed.directory
-        found = await gather_bounded(self._writes(f"{directory}{name}") for name in listed.writes.values())
+        found = await gather_bounded(self._writes(listed, str(name)) for name in listed.writes.values())
         return tuple(_there(record, directory) for record in found)
 
     async def read_values(self, listed: ListedCheckpoint, names: Sequence[str]) -> dict[str, bytes]:
@@ -348,24 +364,51 @@ class ThreadStore:
 
     async def _read_values(
         self, listed: ListedCheckpoint, names: Sequence[str]
-    ) -> tuple[dict[str, bytes], frozenset[str]]:
-        """Large values by name, and which of them were marked as unused."""
-        found = await gather_bounded(self._open(listed.keys.value(name)) for name in names)
-        there = {name: _there(one, listed.keys.value(name)) for name, one in zip(names, found, strict=True)}
-        unused = frozenset(name for name, (stored, _) in there.items() if is_unused(stored.head))
-        return {name: bytes(body) for name, (_, body) in there.items()}, unused
+    ) -> tuple[dict[str, bytes], dict[str, Seen]]:
+        """Large values by name, and when those that are not marked as unused were read."""
+        found = await gather_bounded(self._value(listed.keys.value(name)) for name in names)
+        values = {name: body for name, (body, _) in zip(names, found, strict=True)}
+        return values, {name: seen for name, (_, seen) in zip(names, found, strict=True) if seen is not None}
 
-    async def _head(self, listed: ListedCheckpoint, name: str) -> tuple[tuple[object, int], str, CheckpointRecord]:
-        key = listed.directory + name
+    async def _value(self, key: str) -> tuple[bytes, Seen | None]:
+        """A large value, and when it was read; None if it was marked as unused then. Raises `GoneError`.
+
+        It is taken from the cache for as long as a put may rely on it without looking: nothing removes it in that time
+        but `delete_thread`.
+        """
+        payload, seen = self.cache.get(key, _VALUE, _VALUE) or (b"", None)
+        if self.grace.trusts(seen):
+            return payload, seen
+        seen = self.grace.look()
         stored, body = _there(await self._open(key), key)
-        record = self._decode(key, stored, body, CheckpointRecord)
-        if (head := parse_head(name)) is not None:
-            record = replace(record, values=_as_named(record.values, head.values))
-        return (stored.head.last_modified, record.saved_at_ns), key, record
+        if is_unused(stored.head):
+            return bytes(body), None
+        self._keep_value(key, bytes(body), seen)
+        return bytes(body), seen
 
-    async def _writes(self, key: str) -> WritesRecord | None:
+    async def _head(self, listed: ListedCheckpoint, name: str) -> tuple[int, str, CheckpointRecord]:
+        key = listed.directory + name
+        record = _there(await self._record(listed, name, CheckpointRecord), key)
+        if (head := parse_head(name)) is not None:
+            record = replace(record, values=as_named(record.values, head.values))
+        return record.saved_at_ns, key, record
+
+    async def _writes(self, listed: ListedCheckpoint, name: str) -> WritesRecord | None:
+        return await self._record(listed, name, WritesRecord)
+
+    async def _record(self, listed: ListedCheckpoint, name: str, kind: type[RecordT]) -> RecordT | None:
+        """A checkpoint or writes, from the cache if the listing shows the ETag known there; else 1 GET."""
+        known = self.cache.get(listed.directory, name, listed.etags.get(name, ""))
+        if isinstance(known, kind):
+            return known
+        key = listed.directory + name
         found = await self._open(key)
-        return None if found is None else self._decode(key, *found, WritesRecord)
+        if found is None:
+            return None
+        stored, body = found
+        record = self._decode(key, stored, body, kind)
+        self.cache.put(listed.directory, name, stored.head.etag.strip('"'), record, len(body))
+        return record
 
     def _decode(self, key: str, stored: StoredObject, body: bytes | bytearray, kind: type[RecordT]) -> RecordT:
         if hashlib.sha256(body).hexdigest() != stored.head.attributes.metadata.get("digest"):
@@ -416,7 +459,7 @@ def _there(found: Any, key: str) -> Any:
     return found
 
 
-def _as_named(refs: Mapping[str, ValueRef], names: Sequence[str]) -> dict[str, ValueRef]:
+def as_named(refs: Mapping[str, ValueRef], names: Sequence[str]) -> dict[str, ValueRef]:
     """The references under the names that the checkpoint's key gives them: those of a copy are its own."""
 
     def named(ref: ValueRef) -> ValueRef:

@@ -1,9 +1,10 @@
 """Graphs that exercise a checkpointer: each a builder, and the answers it must give on any of them."""
 
 import operator
+import random
 from typing import Annotated, Any
 
-from langchain_core.messages import AIMessage, AnyMessage
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
@@ -123,4 +124,50 @@ def asking() -> Any:
     builder.add_node("last", lambda _: {"trail": [interrupt("last?")]})
     builder.add_edge(START, "both")
     builder.add_edge("both", "last")
+    return builder
+
+
+TURN = 4
+"""Supersteps of a turn: the input, the model, a tool, and the model again."""
+
+
+def prose(seed: int) -> str:
+    """About 700 bytes of words, another text for each seed; it compresses as English does, to a half or third."""
+    chance = random.Random(seed)
+    return " ".join(chance.choice(_WORDS) for _ in range(100))
+
+
+_WORDS = ["".join(random.Random(n).choices("etaoinshrdlucmfwyp", k=2 + n % 9)) for n in range(3000)]
+
+
+def agent(*, every: int = 100) -> Any:
+    """As deepagents: messages and files in delta channels, a model, and a tool that writes a file."""
+
+    class State(TypedDict):
+        messages: Annotated[list[Any], DeltaChannel(append, list, snapshot_frequency=every)]
+        files: Annotated[list[str], DeltaChannel(append, list, snapshot_frequency=every)]
+
+    def model(state: State) -> dict[str, Any]:
+        n = len(state["messages"])
+        if isinstance(state["messages"][-1], ToolMessage):
+            return {"messages": [AIMessage(f"done {n}. {prose(n)}", id=f"m{n}")]}
+        call = {"name": "write", "args": {"path": f"/{n}"}, "id": f"call-{n}"}
+        return {"messages": [AIMessage(prose(n), id=f"m{n}", tool_calls=[call])]}
+
+    def tool(state: State) -> dict[str, Any]:
+        n = len(state["messages"])
+        return {
+            "messages": [ToolMessage(prose(n), tool_call_id="x", id=f"m{n}")],
+            "files": [f"file {n} {prose(n + 1000)}"],
+        }
+
+    def route(state: State) -> str:
+        return "tool" if isinstance(state["messages"][-1], AIMessage) and state["messages"][-1].tool_calls else END
+
+    builder: Any = StateGraph(State)
+    builder.add_node("model", model)
+    builder.add_node("tool", tool)
+    builder.add_edge(START, "model")
+    builder.add_conditional_edges("model", route, ["tool", END])
+    builder.add_edge("tool", "model")
     return builder

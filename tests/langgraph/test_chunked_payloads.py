@@ -135,7 +135,7 @@ async def test_a_large_value_that_is_damaged_is_an_error() -> None:
     checkpoint = empty_checkpoint()
     checkpoint["channel_values"], checkpoint["channel_versions"] = {"c": VALUES["items"]}, {"c": "1"}
     store = MemoryStore()
-    async with S3Saver(store) as saver:
+    async with S3Saver(store, cache_bytes=0) as saver:
         config = await saver.aput(
             {"configurable": {"thread_id": "t", "checkpoint_ns": ""}},
             checkpoint,

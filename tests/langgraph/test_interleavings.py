@@ -105,7 +105,7 @@ class Threads(Ledger):
                 seen.add(request.key)
 
         self.world.after = after
-        self.eye = saver_on(self.world, InLoop(self.world))
+        self.eye = saver_on(self.world, InLoop(self.world), cache_bytes=0)  # sees what is stored, and nothing else
 
     def fingerprint(self) -> Hashable:
         puts = tuple((one.thread, one.id, one.since) for one in self.puts)

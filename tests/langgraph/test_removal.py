@@ -362,7 +362,7 @@ def test_one_broken_thread_hides_no_other_from_the_list_of_all(
 ) -> None:
     """Story: one thread with a lost value made `list(None)` fail for all of them."""
     store = MemoryStore()
-    with S3Saver(store) as saver:
+    with S3Saver(store, cache_bytes=0) as saver:
         put(saver, at("before"), {"n": 1})
         saver.put_writes(put(saver, at("bad"), {"big": BIG}), [("x", 1)], "task")
         put(saver, at("after"), {"n": 2})

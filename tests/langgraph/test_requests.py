@@ -1,4 +1,4 @@
-"""What each call costs: requests by verb, and round trips, whatever the length of the history."""
+"""What each call costs without a cache: requests by verb, and round trips, whatever the length of the history."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def store() -> Counting:
 
 @pytest.fixture
 def saver(store: Counting) -> Iterator[S3Saver]:
-    with S3Saver(store) as saver:
+    with S3Saver(store, cache_bytes=0) as saver:
         yield saver
 
 

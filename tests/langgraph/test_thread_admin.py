@@ -378,7 +378,7 @@ async def test_prune_all_prunes_every_thread(saver: S3Saver) -> None:
 async def test_requests_are_those_of_the_docstrings() -> None:
     """For one thread of 20 checkpoints with a large value, one that waits, one with an id too long for its key."""
     counting = Counting(MemoryStore())
-    with S3Saver(counting) as saver:
+    with S3Saver(counting, cache_bytes=0) as saver:
         chain(saver, at("a"), 20)
         put(saver, at("a"), {"n": "x" * 100_000, "m": 1})
         asking().compile(checkpointer=saver).invoke({"trail": []}, at("b"))
