@@ -239,6 +239,17 @@ WIDE = {
     ("the same fork twice", "separate"),
     ("a rival runs ahead and prunes", "separate"),
     ("a begin message, again", "separate"),
+    ("messages that know their step and a prune", "inline"),
+    ("messages that know their step and a prune", "separate"),
+    ("a stale message and a prune", "inline"),
+    ("a stale message and a prune", "separate"),
+    ("two chains of messages", "inline"),
+    ("two chains of messages", "separate"),
+    ("a message and a delete", "separate"),
+    ("a step out of order, its message and a prune", "inline"),
+    ("a step out of order, its message and a prune", "separate"),
+    ("a rival runs ahead of a message that knows its step", "inline"),
+    ("a rival runs ahead of a message that knows its step", "separate"),
 }
 """More than a few thousand schedules: at random here, in every order with the long tests."""
 
