@@ -12,7 +12,12 @@ from typing import Annotated
 import typer
 
 from s3_checkpoint.cli import store_options
-from s3_checkpoint.cli.lazy_group import Commands, Lazy, LazyGroup, add
+from s3_checkpoint.cli.lazy_group import Commands, Group, Lazy, LazyGroup, add
+
+_SESSION_COMMANDS = {
+    "show": Lazy("s3_checkpoint.cli.agent_session.show", "Show a transcript; -o jsonl is what the SDK resumes from."),
+    "delete": Lazy("s3_checkpoint.cli.agent_session.delete", "Delete a session and its subagents. Asks first."),
+}
 
 COMMANDS: Commands = {
     "runs": Lazy("s3_checkpoint.cli.runs", "List the runs in the bucket."),
@@ -22,6 +27,8 @@ COMMANDS: Commands = {
     "history": Lazy("s3_checkpoint.cli.history", "Go back through a run, newest step first."),
     "diff": Lazy("s3_checkpoint.cli.diff", "Compare two steps of a run by JSON path."),
     "timeline": Lazy("s3_checkpoint.cli.timeline", "Draw a run: its steps over time, what changed, gaps and forks."),
+    "sessions": Lazy("s3_checkpoint.cli.sessions", "List the sessions of the Claude Agent SDK."),
+    "session": Group("See and delete a session of the Claude Agent SDK.", _SESSION_COMMANDS),
     "serve": Lazy("s3_checkpoint.cli.serve", "Show runs and threads in a browser, on loopback, read-only."),
     "fork": Lazy("s3_checkpoint.cli.fork", "Start a new run from a step of another."),
     "prune": Lazy("s3_checkpoint.cli.prune", "Remove old steps of a run, or of every run with --all."),

@@ -1,0 +1,1 @@
+"""The commands behind `session`: one Claude Agent SDK session."""
