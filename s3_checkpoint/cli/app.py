@@ -19,6 +19,16 @@ _SESSION_COMMANDS = {
     "delete": Lazy("s3_checkpoint.cli.agent_session.delete", "Delete a session and its subagents. Asks first."),
 }
 
+_THREAD_COMMANDS = {
+    "show": Lazy("s3_checkpoint.cli.thread.show", "Show a checkpoint: values, next nodes, interrupts, pending writes."),
+    "history": Lazy("s3_checkpoint.cli.thread.history", "Go back through a thread, newest checkpoint first."),
+    "diff": Lazy("s3_checkpoint.cli.thread.diff", "Compare two checkpoints; by default, what the last turn changed."),
+    "timeline": Lazy("s3_checkpoint.cli.thread.timeline", "Draw a thread: its checkpoints over time, turns and forks."),
+    "copy": Lazy("s3_checkpoint.cli.thread.copy", "Copy a thread under another id, inside the bucket."),
+    "prune": Lazy("s3_checkpoint.cli.thread.prune", "Remove old checkpoints of a thread, or of every one with --all."),
+    "delete": Lazy("s3_checkpoint.cli.thread.delete", "Delete a whole thread. Asks first."),
+}
+
 COMMANDS: Commands = {
     "runs": Lazy("s3_checkpoint.cli.runs", "List the runs in the bucket."),
     "steps": Lazy("s3_checkpoint.cli.steps", "List the steps of a run: when each was stored, and how large it is."),
@@ -29,6 +39,8 @@ COMMANDS: Commands = {
     "timeline": Lazy("s3_checkpoint.cli.timeline", "Draw a run: its steps over time, what changed, gaps and forks."),
     "sessions": Lazy("s3_checkpoint.cli.sessions", "List the sessions of the Claude Agent SDK."),
     "session": Group("See and delete a session of the Claude Agent SDK.", _SESSION_COMMANDS),
+    "threads": Lazy("s3_checkpoint.cli.threads", "List LangGraph's threads; with -l, which wait for a human."),
+    "thread": Group("See, compare, copy, prune and delete a LangGraph thread.", _THREAD_COMMANDS),
     "serve": Lazy("s3_checkpoint.cli.serve", "Show runs and threads in a browser, on loopback, read-only."),
     "fork": Lazy("s3_checkpoint.cli.fork", "Start a new run from a step of another."),
     "prune": Lazy("s3_checkpoint.cli.prune", "Remove old steps of a run, or of every run with --all."),

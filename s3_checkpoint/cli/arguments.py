@@ -46,3 +46,21 @@ NamespaceOption = Annotated[
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+ExitCodeOption = Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if anything differs.")]
+FullChangesOption = Annotated[bool, typer.Option("--full", help=f"On a terminal, more than {LINES_SHOWN} changes.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Stop after this many.")]
+OlderThanOption = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--older-than", parser=duration, metavar="SPAN", help="Remove only what is older than this: 45s, 90m, 12h, 30d."
+    ),
+]
+ThreadArgument = Annotated[
+    str, typer.Argument(metavar="THREAD", help="Thread id, or the beginning of one. In quotes if it has blanks.")
+]
+CheckpointOption = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoint", "-c", help="Checkpoint id, or how one begins or ends.", show_default="the newest checkpoint"
+    ),
+]

@@ -10,7 +10,7 @@ import typer
 
 from s3_checkpoint._runs.retention import GRACE
 from s3_checkpoint.cli.arguments import DryRunOption, Format, OutputOption, RunArgument, YesOption, duration
-from s3_checkpoint.cli.bucket import no_steps, opened
+from s3_checkpoint.cli.bucket import opened
 from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
 from s3_checkpoint.cli.output import chosen, size
 from s3_checkpoint.cli.removed import report_removed
@@ -39,10 +39,10 @@ async def command(
     """Delete a whole run: all steps, snapshots and namespaces. Asks first. Stop the run's workers before."""
     async with opened(session.settings) as bucket:
         keys = await bucket.run(run)
-        with session.working("listing"):
+        with session.counter("listing"):
             planned = await bucket.admin.delete(keys.run_id, dry_run=True, grace=grace)
         if not planned.states + planned.snapshots + planned.left:
-            raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
+            raise await bucket.no_steps(keys)
         if not (yes or dry_run):
             if not sys.stdin.isatty():
                 raise CommandError("there is nobody to ask; give --yes to delete without asking", ExitCode.USAGE)
@@ -53,7 +53,7 @@ async def command(
             if not ask(question):
                 session.note("nothing was deleted")
                 return ExitCode.NO
-        with session.working("deleting"):
+        with session.counter("deleting"):
             deleted = planned if dry_run else await bucket.admin.delete(keys.run_id, grace=grace)
     if chosen(session, output) == Format.TABLE:
         verb = "would delete" if dry_run else "deleted"

@@ -11,8 +11,8 @@ from pydantic import JsonValue
 
 from s3_checkpoint._views.run_views import Damaged
 from s3_checkpoint.cli.arguments import NamespaceOption, OutputOption, RunArgument
-from s3_checkpoint.cli.bucket import no_steps, opened
-from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
+from s3_checkpoint.cli.bucket import opened
+from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.output import SIZE, STEP, STORED, Column, cut, one_line, write_rows
 from s3_checkpoint.cli.session import Session, session_command
 from s3_checkpoint.cli.step_notes import tell_damaged, tell_pruned
@@ -33,7 +33,7 @@ async def command(
         keys = await bucket.run(run, namespace)
         numbers = await bucket.checkpointer.index.steps(keys)
         if not numbers:
-            raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
+            raise await bucket.no_steps(keys)
         wanted = numbers[::-1] if every else numbers[: -limit - 1 : -1]
         columns = [
             STEP,

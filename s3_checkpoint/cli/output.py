@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 from pydantic_core import to_json
+from rich.cells import cell_len
 from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
@@ -35,6 +36,8 @@ class Column:
     show: Callable[[Any], str] = str
     justify: Literal["left", "right"] = "left"
     style: str | None = None
+    whole: bool = False
+    """Never broken over lines: an id, to be copied."""
 
 
 def chosen(session: Session, output: Format | None, *, in_pipe: Format = Format.JSONL) -> Format:
@@ -49,31 +52,83 @@ async def write_rows(
     output: Format | None,
     *,
     title: str | None = None,
+    reading: str = "reading",
 ) -> int:
     """Writes rows to stdout, closes them, and returns how many there were. JSON goes out as the rows come in."""
     count = 0
     async with aclosing(rows):
         match chosen(session, output):
             case Format.TABLE:
-                table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-                for column in columns:
-                    table.add_column(column.header, justify=column.justify, style=column.style, overflow="fold")
-                with session.working("reading"):
+                cells: list[list[Text]] = []
+                with session.counter(reading) as counter:
                     async for row in rows:
-                        table.add_row(*(foreign(_cell(column, row)) for column in columns))
-                        count += 1
-                if count:
-                    session.out.print(table)
+                        cells.append([foreign(_cell(column, row)) for column in columns])
+                        counter.add()
+                count = len(cells)
+                if cells:
+                    _write_table(session, columns, cells, title)
             case Format.JSONL:
-                async for row in rows:
-                    write_line(session, as_json(row))
-                    count += 1
+                with session.counter(reading) as counter:
+                    async for row in rows:
+                        write_line(session, as_json(row))
+                        count += 1
+                        counter.add()
             case Format.JSON:
-                async for row in rows:
-                    write_line(session, ("[" if not count else ",") + as_json(row))
-                    count += 1
+                with session.counter(reading) as counter:
+                    async for row in rows:
+                        write_line(session, ("[" if not count else ",") + as_json(row))
+                        count += 1
+                        counter.add()
                 write_line(session, "]" if count else "[]")
     return count
+
+
+LEAST_CELL = 12
+"""Columns of a terminal that a cell is given before it is broken over lines; with less, entries are stacked."""
+
+
+def _write_table(
+    session: Session, columns: Sequence[Column], cells: Sequence[Sequence[Text]], title: str | None
+) -> None:
+    """A table; where it would break ids on this terminal, one entry below the other, each id on a line of its own."""
+    widths = [max(cell_len(column.header), *(row[n].cell_len for row in cells)) for n, column in enumerate(columns)]
+    least = [
+        width if column.whole else max(min(width, LEAST_CELL), cell_len(column.header))
+        for column, width in zip(columns, widths, strict=True)
+    ]
+    if any(column.whole for column in columns) and sum(least) + 2 * (len(columns) - 1) > session.out.width:
+        for row in cells:
+            _write_stacked(session, columns, row)
+        return
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(
+            column.header,
+            justify=column.justify,
+            style=column.style,
+            overflow="fold",
+            no_wrap=column.whole,
+            min_width=width if column.whole else None,
+        )
+    for row in cells:
+        table.add_row(*row)
+    session.out.print(table)
+
+
+def _write_stacked(session: Session, columns: Sequence[Column], row: Sequence[Text]) -> None:
+    named = list(zip(columns, row, strict=True))
+    for column, cell in named:
+        if column.whole:
+            session.out.print(cell, soft_wrap=True)
+    rest = [
+        Text.assemble((f"{column.header.lower()} ", "dim"), cell) if column.header else cell
+        for column, cell in named
+        if not column.whole and cell.plain not in ("", "–")
+    ]
+    if rest:
+        for line in Text("  ").join(rest).wrap(session.out, max(LEAST_CELL, session.out.width - 2)):
+            line.rstrip()
+            session.out.print(Text("  ").append_text(line), soft_wrap=True)
 
 
 def _cell(column: Column, row: Mapping[str, JsonValue]) -> str:

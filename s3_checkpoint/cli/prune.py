@@ -6,11 +6,10 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from s3_checkpoint._runs.retention import GRACE
-from s3_checkpoint.cli.arguments import DryRunOption, OutputOption, duration
-from s3_checkpoint.cli.bucket import no_steps, opened
+from s3_checkpoint.cli.arguments import DryRunOption, OlderThanOption, OutputOption, duration
+from s3_checkpoint.cli.bucket import opened
 from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
 from s3_checkpoint.cli.removed import report_removed
 from s3_checkpoint.cli.session import Session, session_command
@@ -25,15 +24,7 @@ async def command(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every run in the bucket.")] = False,
     keep_last: Annotated[int | None, typer.Option("--keep-last", min=1, help="Keep this many newest steps.")] = None,
-    older_than: Annotated[
-        timedelta | None,
-        typer.Option(
-            "--older-than",
-            parser=duration,
-            metavar="SPAN",
-            help="Remove only steps older than this: 45s, 90m, 12h, 30d.",
-        ),
-    ] = None,
+    older_than: OlderThanOption = None,
     grace: Annotated[
         timedelta,
         typer.Option(
@@ -60,38 +51,24 @@ async def command(
     async with opened(session.settings) as bucket:
         if run is not None:
             keys = await bucket.run(run)
-            with session.working("pruning"):
+            with session.counter("pruning"):
                 one = await bucket.admin.prune(
                     keys.run_id, keep_last=keep_last, older_than=older_than, grace=grace, dry_run=dry_run
                 )
             if not one.kept + one.states:
-                raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
+                raise await bucket.no_steps(keys)
             report_removed(
                 session, one, output, f"run {one.run_id}", {"run_id": str(one.run_id), "steps": list(one.steps)}
             )
             return
-        with _progress(session) as bar:
-            task = bar.add_task("listing runs", total=None)
+        with session.counter("listing runs") as counter:
             total = len([None async for _ in bucket.admin.runs()])
-            bar.update(task, description="pruning", total=total)
+            counter.now("pruning runs", total)
             removed = await bucket.admin.prune_all(
                 keep_last=keep_last,
                 older_than=older_than,
                 grace=grace,
                 dry_run=dry_run,
-                on_run=lambda _: bar.advance(task),
+                on_run=lambda _: counter.add(),
             )
     report_removed(session, removed, output, f"{removed.runs:,} runs in {session.where}", {"runs": removed.runs})
-
-
-def _progress(session: Session) -> Progress:
-    """A bar on stderr, if that is a terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=session.err,
-        transient=True,
-        disable=not session.err.is_terminal,
-    )

@@ -9,6 +9,7 @@ from typing import Annotated, cast
 import typer
 from pydantic import JsonValue
 
+from s3_checkpoint._format.thread_keys import threads_prefix
 from s3_checkpoint.cli.arguments import OutputOption
 from s3_checkpoint.cli.bucket import OpenBucket, opened
 from s3_checkpoint.cli.output import Column, ago, when, write_rows
@@ -27,7 +28,7 @@ async def command(
     output: OutputOption = None,
 ) -> None:
     """List the runs in the bucket."""
-    columns = [Column("run_id", "RUN")]
+    columns = [Column("run_id", "RUN", whole=True)]
     if long:
         columns += [
             Column("newest_step", "NEWEST STEP", justify="right"),
@@ -36,7 +37,9 @@ async def command(
         ]
     async with opened(session.settings) as bucket, aclosing(_runs(bucket, long=long, limit=limit)) as rows:
         if not await write_rows(session, rows, columns, output):
-            session.note(f"no runs in {session.where}")
+            threads = (await bucket.store.list(threads_prefix(session.settings.prefix), limit=1)).keys
+            hint = ", but LangGraph threads: `s3-checkpoint threads` lists them" if threads else ""
+            session.note(f"no runs in {session.where}{hint}")
 
 
 async def _runs(bucket: OpenBucket, *, long: bool, limit: int | None) -> AsyncGenerator[dict[str, JsonValue], None]:

@@ -16,7 +16,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, cast, get_type_hints
 
@@ -26,6 +25,7 @@ from rich.text import Text
 
 from s3_checkpoint._printable import ESCAPING, printable
 from s3_checkpoint.cli.exit_codes import CommandError, ExitCode, exit_code
+from s3_checkpoint.cli.progress import Counter
 from s3_checkpoint.cli.store_options import SHARED, StoreOptions
 from s3_checkpoint.errors import CheckpointError
 from s3_checkpoint.settings import S3Settings
@@ -49,9 +49,9 @@ class Session:
         """The bucket and prefix, for messages."""
         return f"s3://{self.settings.bucket}/{self.settings.prefix}".rstrip("/")
 
-    def working(self, text: str) -> AbstractContextManager[object]:
-        """A sign of life on stderr while the block runs, if that is a terminal."""
-        return self.err.status(text) if self.err.is_terminal else nullcontext()
+    def counter(self, what: str, total: int | None = None) -> Counter:
+        """Counts what is done while the block runs: on stderr, if that is a terminal, and after two seconds."""
+        return Counter(self.err, what, total)
 
     def note(self, text: str) -> None:
         """Writes a message to stderr, escaped."""

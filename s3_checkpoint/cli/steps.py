@@ -10,8 +10,7 @@ from pydantic import JsonValue
 from s3_checkpoint._concurrency.gather import each
 from s3_checkpoint._runs.retention import namespaces_of
 from s3_checkpoint.cli.arguments import LINES_SHOWN, Format, NamespaceOption, OutputOption, RunArgument
-from s3_checkpoint.cli.bucket import no_steps, opened
-from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
+from s3_checkpoint.cli.bucket import opened
 from s3_checkpoint.cli.output import SIZE, STEP, STORED, chosen, size, write_rows
 from s3_checkpoint.cli.session import Session, session_command
 
@@ -30,7 +29,7 @@ async def command(
         keys = await bucket.run(run, namespace)
         infos = await bucket.checkpointer.index.infos(keys)
         if not infos:
-            raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
+            raise await bucket.no_steps(keys)
         shown = infos[-LINES_SHOWN:] if session.out.is_terminal and output is None and not every else infos
         rows: list[dict[str, JsonValue]] = [
             {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter as Tally
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -29,10 +29,11 @@ from s3_checkpoint._views.run_views import (
     timeline_row,
 )
 from s3_checkpoint.cli.arguments import Format, NamespaceOption, OutputOption, RunArgument
-from s3_checkpoint.cli.bucket import no_steps, opened
+from s3_checkpoint.cli.bucket import opened
 from s3_checkpoint.cli.drawing import Aside, Entry, change_counts, draw, span
 from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
 from s3_checkpoint.cli.output import chosen, cut, size, write_long_document
+from s3_checkpoint.cli.progress import Counter
 from s3_checkpoint.cli.session import Session, session_command
 from s3_checkpoint.cli.step_notes import tell_damaged, tell_pruned
 from s3_checkpoint.models import Origin
@@ -51,7 +52,7 @@ class Moment:
     origin: Origin | None
     next: str
     """The names of the tasks that run next, cut."""
-    counts: Counter[str]
+    counts: Tally[str]
     """How many values of the state were added, changed and removed since the step before."""
     missing: tuple[int, int] | None
     pause: timedelta
@@ -79,7 +80,7 @@ async def command(
         keys = await bucket.run(run, namespace)
         numbers = await bucket.checkpointer.index.steps(keys)
         if not numbers:
-            raise CommandError(no_steps(keys), ExitCode.NOT_FOUND)
+            raise await bucket.no_steps(keys)
         views = bucket.views.pairs(keys, numbers[-limit:], damaged)
         floor = await bucket.checkpointer.index.floor(keys)
         head = _head(keys, session.where, floor)
@@ -96,14 +97,14 @@ async def command(
             return {"forks": [*fork_rows(await children())]}
 
         if html is not None:
-            with session.working("reading"):
-                page = await _page(head, keys, views)
+            with session.counter("reading steps", len(numbers[-limit:])) as counter:
+                page = await _page(head, keys, views, counter)
                 text = page.text(await tail()) if len(page) else None
             if text is not None:
                 _write_page(session, html, text, force=force)
         elif chosen(session, output, in_pipe=Format.TABLE) == Format.TABLE:
-            with session.working("reading"):
-                drawn = await _moments(views)
+            with session.counter("reading steps", len(numbers[-limit:])) as counter:
+                drawn = await _moments(views, counter)
                 found = await children() if drawn else []
             if drawn:
                 _say(session, keys, drawn, len(numbers), limit)
@@ -123,9 +124,13 @@ async def _rows(keys: RunKeys, views: Pairs) -> AsyncGenerator[dict[str, JsonVal
             yield timeline_row(keys, before, view)
 
 
-async def _moments(views: Pairs) -> list[Moment]:
+async def _moments(views: Pairs, counter: Counter) -> list[Moment]:
+    found: list[Moment] = []
     async with aclosing(views):
-        return [_moment(before, view) async for before, view in views]
+        async for before, view in views:
+            found.append(_moment(before, view))
+            counter.add()
+    return found
 
 
 def _moment(before: StepView | None, view: StepView) -> Moment:
@@ -136,7 +141,7 @@ def _moment(before: StepView | None, view: StepView) -> Moment:
         last_modified=view.last_modified,
         origin=view.origin,
         next=cut(", ".join(task.node_name for task in view.active) or "–", 400),
-        counts=Counter(change.kind for root, change in changes if root == "$"),
+        counts=Tally(change.kind for root, change in changes if root == "$"),
         missing=missing_between(before, view),
         pause=pause_between(before, view),
     )
@@ -146,12 +151,13 @@ def _head(keys: RunKeys, place: str, floor: int | None) -> dict[str, JsonValue]:
     return {"run_id": str(keys.run_id), "namespace": keys.namespace, "bucket": place, "pruned_up_to": floor}
 
 
-async def _page(head: dict[str, JsonValue], keys: RunKeys, views: Pairs) -> Page:
+async def _page(head: dict[str, JsonValue], keys: RunKeys, views: Pairs, counter: Counter) -> Page:
     """The page of the run, but for what comes last; empty if none of its steps can be read."""
     page = Page(head)
     async with aclosing(_rows(keys, views)) as steps:
         async for row in steps:
             page.add(row)
+            counter.add()
     return page
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 
 import typer
@@ -10,12 +11,14 @@ from pydantic import JsonValue
 
 from s3_checkpoint._format.thread_keys import threads_prefix
 from s3_checkpoint._runs.retention import objects_under
-from s3_checkpoint.cli.arguments import OutputOption
-from s3_checkpoint.cli.bucket import opened
-from s3_checkpoint.cli.output import Column, ago, size, write_rows
+from s3_checkpoint.cli.arguments import Format, OutputOption
+from s3_checkpoint.cli.bucket import THREADS_EXTRA, OpenBucket, opened
+from s3_checkpoint.cli.exit_codes import CommandError
+from s3_checkpoint.cli.output import Column, ago, chosen, size, write_rows
 from s3_checkpoint.cli.session import Session, session_command
 
 PRICE = 0.023
+Rows = AsyncGenerator[dict[str, JsonValue], None]
 
 
 @session_command
@@ -28,45 +31,93 @@ async def command(
     ] = PRICE,
     output: OutputOption = None,
 ) -> None:
-    """Show what each run takes in the bucket, and LangGraph's threads together, and what storing it costs a month.
+    """Show what each run and each LangGraph thread takes in the bucket, and what storing it costs a month.
 
     Storage of current versions only: requests, transfer, and noncurrent versions of a versioned bucket come on top.
+    1 LIST per 1,000 objects.
     """
-    columns = [
-        Column("run_id", "RUN"),
-        Column("steps", "STEPS", justify="right"),
+    costs = [
         Column("objects", "OBJECTS", justify="right"),
         Column("bytes", "SIZE", size, justify="right"),
         Column("usd_per_month", "$/MONTH", _dollars, justify="right"),
         Column("last_modified", "LAST WRITE", ago, justify="right"),
     ]
-    total = {"runs": 0, "objects": 0, "bytes": 0}
+    total = {"run": 0, "thread": 0, "objects": 0, "bytes": 0}
+
+    async def counted(rows: Rows) -> Rows:
+        async with aclosing(rows):
+            async for row in rows:
+                kind, objects, stored = row["kind"], row["objects"], row["bytes"]
+                assert isinstance(kind, str)  # noqa: S101 - as the two functions below make them
+                assert isinstance(objects, int)  # noqa: S101
+                assert isinstance(stored, int)  # noqa: S101
+                total[kind] += 1
+                total["objects"] += objects
+                total["bytes"] += stored
+                yield {**row, "usd_per_month": stored / 1e9 * price}
+
     async with opened(session.settings) as bucket:
-
-        async def rows() -> AsyncGenerator[dict[str, JsonValue], None]:
-            async for one in bucket.admin.usage():
-                total["runs"] += 1
-                total["objects"] += one.objects
-                total["bytes"] += one.bytes
-                yield {
-                    "run_id": str(one.run_id),
-                    "steps": one.steps,
-                    "objects": one.objects,
-                    "bytes": one.bytes,
-                    "usd_per_month": one.bytes / 1e9 * price,
-                    "last_modified": one.last_modified.isoformat(),
-                }
-
-        await write_rows(session, rows(), columns, output)
-        threads = threads_prefix(session.settings.prefix)
-        sizes = [listed.size async for listed in objects_under(bucket.store, threads)]
-    if sizes:
-        session.note(f"LangGraph threads: {len(sizes):,} objects, {size(sum(sizes))}")
-    stored = total["bytes"] + sum(sizes)
+        runs, threads = counted(_runs(bucket)), counted(_threads(session, bucket))
+        if chosen(session, output) == Format.TABLE:
+            columns = [Column("run_id", "RUN", whole=True), Column("steps", "STEPS", justify="right"), *costs]
+            if await write_rows(session, runs, columns, output, reading="listing runs"):
+                session.out.print()
+            columns = [Column("thread_id", "THREAD", whole=True), *costs]
+            await write_rows(session, threads, columns, output, reading="listing threads")
+        else:
+            await write_rows(session, _both(runs, threads), [], output, reading="listing")
     session.note(
-        f"{session.where}: {total['runs']:,} runs, {total['objects'] + len(sizes):,} objects, {size(stored)}, "
-        f"about ${_dollars(stored / 1e9 * price)} a month for storage at ${price} per GB"
+        f"{session.where}: {total['run']:,} runs, {total['thread']:,} threads, {total['objects']:,} objects, "
+        f"{size(total['bytes'])}, about ${_dollars(total['bytes'] / 1e9 * price)} a month for storage "
+        f"at ${price} per GB"
     )
+
+
+async def _both(one: Rows, other: Rows) -> Rows:
+    for rows in (one, other):
+        async with aclosing(rows):
+            async for row in rows:
+                yield row
+
+
+async def _runs(bucket: OpenBucket) -> Rows:
+    async for one in bucket.admin.usage():
+        yield {
+            "kind": "run",
+            "run_id": str(one.run_id),
+            "steps": one.steps,
+            "objects": one.objects,
+            "bytes": one.bytes,
+            "last_modified": one.last_modified.isoformat(),
+        }
+
+
+async def _threads(session: Session, bucket: OpenBucket) -> Rows:
+    """One row for each thread; without LangGraph's package, one for all of them."""
+    prefix = threads_prefix(session.settings.prefix)
+    if not (await bucket.store.list(prefix, limit=1)).keys:
+        return
+    try:
+        admin = bucket.threads
+    except CommandError:
+        found = [listed async for listed in objects_under(bucket.store, prefix)]
+        session.note(f"threads are counted together; to tell them apart: pip install '{THREADS_EXTRA}'")
+        yield {
+            "kind": "thread",
+            "thread_id": None,
+            "objects": len(found),
+            "bytes": sum(listed.size for listed in found),
+            "last_modified": max(listed.last_modified for listed in found).isoformat(),
+        }
+        return
+    async for one in admin.usage():
+        yield {
+            "kind": "thread",
+            "thread_id": one.thread_id,
+            "objects": one.objects,
+            "bytes": one.bytes,
+            "last_modified": one.last_modified.isoformat(),
+        }
 
 
 def _dollars(amount: float) -> str:

@@ -51,6 +51,7 @@ from s3_checkpoint.langgraph.thread_views import (
     PrunedThread,
     ThreadActivity,
     ThreadUsage,
+    asked,
     changes_between,
     checkpoint_view,
 )
@@ -442,7 +443,7 @@ class ThreadAdmin:
         view = checkpoint_view(
             thread_id, keys, self._bucket, newest.key, newest.record, newest.writes, newest.values, self._views
         )
-        waits = tuple(write.value for write in view.interrupts)
+        waits = tuple(value for write in view.interrupts for value in asked(write.value))
         return ThreadActivity(thread_id, view.id, view.saved_at, view.step, view.status, view.remaining, waits)
 
     async def _pages(self, prefix: str, delimiter: str = "", start_after: str = "") -> AsyncGenerator[Page, None]:

@@ -156,6 +156,13 @@ class CheckpointView:
         }
 
 
+def asked(value: JsonValue) -> list[JsonValue]:
+    """What tasks gave to `interrupt`, of the value of such a write; an encrypted one is that alone."""
+    if not isinstance(value, list):
+        return [value]
+    return [one["value"] if isinstance(one, dict) and "value" in one else one for one in value]
+
+
 @dataclass(frozen=True, slots=True)
 class ThreadActivity:
     """A thread and its newest checkpoint in the root namespace; all but the id None where it has none there."""

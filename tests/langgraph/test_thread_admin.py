@@ -88,7 +88,7 @@ async def test_activity_tells_who_waits_who_failed_and_who_is_done(saver: S3Save
         ThreadStatus.IN_ERROR,
     ]
     assert (found["waits"].next, found["done"].next, found["failed"].next) == (("both",), (), ("fail",))
-    assert found["waits"].waits_for[0][0]["value"] == "first?"
+    assert found["waits"].waits_for == ("first?",)
     assert (found["sub"].checkpoint_id, found["sub"].status) == (None, None)
 
 
@@ -96,7 +96,7 @@ async def test_a_thread_that_is_answered_becomes_active_and_idle(saver: S3Saver)
     graph = asking().compile(checkpointer=saver)
     graph.invoke({"trail": []}, at("t"))
     graph.invoke(Command(resume="one"), at("t"))
-    assert (await status_of(saver, "t")).waits_for[-1][0]["value"] == "second?"
+    assert (await status_of(saver, "t")).waits_for[-1] == "second?"
     graph.invoke(Command(resume="two"), at("t"))
     assert (await status_of(saver, "t")).next == ("last",)
 

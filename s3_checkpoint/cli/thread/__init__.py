@@ -1,0 +1,1 @@
+"""The commands behind `thread`, a file for each: what is done to one LangGraph thread."""

@@ -1,0 +1,41 @@
+"""`thread delete`: a whole thread removed."""
+
+from __future__ import annotations
+
+import sys
+
+from s3_checkpoint.cli.arguments import DryRunOption, Format, OutputOption, ThreadArgument, YesOption
+from s3_checkpoint.cli.bucket import opened
+from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
+from s3_checkpoint.cli.output import chosen, size
+from s3_checkpoint.cli.session import Session, ask, session_command
+from s3_checkpoint.cli.thread.removed import report_removed
+
+
+@session_command
+async def command(
+    session: Session,
+    *,
+    thread: ThreadArgument,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+    output: OutputOption = None,
+) -> ExitCode | None:
+    """Delete a whole thread: all namespaces, checkpoints, writes and values. Asks first. Stop its workers before."""
+    async with opened(session.settings) as bucket:
+        thread_id = await bucket.thread(thread)
+        planned = await bucket.threads.delete(thread_id, dry_run=True)
+        counts = f"{planned.checkpoints:,} checkpoints, {planned.objects:,} objects, {size(planned.bytes)}"
+        if not (yes or dry_run):
+            if not sys.stdin.isatty():
+                raise CommandError("there is nobody to ask; give --yes to delete without asking", ExitCode.USAGE)
+            if not ask(f"Delete thread {thread_id!r}: {counts}?"):
+                session.note("nothing was deleted")
+                return ExitCode.NO
+        with session.counter("deleting"):
+            deleted = planned if dry_run else await bucket.threads.delete(thread_id)
+    if chosen(session, output) == Format.TABLE:
+        session.say(f"{'would delete' if dry_run else 'deleted'} thread {thread_id}: {counts}")
+    else:
+        report_removed(session, [deleted], output, "", {"thread_id": thread_id})
+    return None
