@@ -25,6 +25,7 @@ _THREAD_COMMANDS = {
     "diff": Lazy("s3_checkpoint.cli.thread.diff", "Compare two checkpoints; by default, what the last turn changed."),
     "timeline": Lazy("s3_checkpoint.cli.thread.timeline", "Draw a thread: its checkpoints over time, turns and forks."),
     "copy": Lazy("s3_checkpoint.cli.thread.copy", "Copy a thread under another id, inside the bucket."),
+    "import": Lazy("s3_checkpoint.cli.thread.import_threads", "Copy threads from SQLite or Postgres into the bucket."),
     "prune": Lazy("s3_checkpoint.cli.thread.prune", "Remove old checkpoints of a thread, or of every one with --all."),
     "delete": Lazy("s3_checkpoint.cli.thread.delete", "Delete a whole thread. Asks first."),
 }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from s3_checkpoint.langgraph.saver import S3Saver
 
 if TYPE_CHECKING:
+    from s3_checkpoint.langgraph.moving import CopiedThreads, copy_threads
     from s3_checkpoint.langgraph.thread_admin import ThreadAdmin
     from s3_checkpoint.langgraph.thread_views import (
         CheckpointView,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckpointView",
+    "CopiedThreads",
     "PrunedThread",
     "S3Saver",
     "ThreadActivity",
@@ -32,10 +34,13 @@ __all__ = [
     "ThreadStatus",
     "ThreadUsage",
     "WriteView",
+    "copy_threads",
 ]
 
 _HOMES = {
+    "CopiedThreads": "moving",
     "ThreadAdmin": "thread_admin",
+    "copy_threads": "moving",
     **dict.fromkeys(
         ("CheckpointView", "PrunedThread", "ThreadActivity", "ThreadStatus", "ThreadUsage", "WriteView"), "thread_views"
     ),

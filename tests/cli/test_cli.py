@@ -192,15 +192,15 @@ def test_usage_adds_up(three_runs: Cli) -> None:
 
 
 def test_usage_counts_the_threads_of_langgraph_too(cli: Cli) -> None:
-    """Together, and in the total."""
+    """Each, and in the total."""
     backend = get_backend("s3")["123456789012"]["aws"]
     for number in range(3):
         backend.put_object(cli.bucket, f"threads/t/{number}", b"x" * 1000)
 
-    note = cli("usage", "--price", "1000000").stderr
+    usage = cli("usage", "--price", "1000000")
 
-    assert "LangGraph threads: 3 objects, 2.9 KiB" in note
-    assert "0 runs, 3 objects, 2.9 KiB, about $3.00 a month" in note
+    assert [(row["thread_id"], row["objects"], row["bytes"]) for row in lines(usage.stdout)] == [("t", 3, 3000)]
+    assert "0 runs, 1 threads, 3 objects, 2.9 KiB, about $3.00 a month" in usage.stderr
 
 
 @pytest.mark.parametrize("command", [["runs"], ["usage"], ["prune", "--all", "--keep-last", "1"]])

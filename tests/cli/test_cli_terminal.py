@@ -200,11 +200,11 @@ def test_a_reader_that_goes_away_is_no_error(three_runs: Cli) -> None:
     assert "BrokenPipe" not in err
 
 
-def test_prune_all_shows_progress_on_stderr_only(own_runs: Cli) -> None:
-    """A terminal sees a bar; stdout stays clean for the report."""
+def test_a_short_command_writes_nothing_but_its_report(own_runs: Cli) -> None:
+    """A count is for what takes longer; the report is data, and goes to stdout alone."""
     child = pexpect.spawn(
         "/bin/sh",
-        ["-c", f"{' '.join(COMMAND)} prune --all --keep-last 3 > /dev/null"],
+        ["-c", f"{' '.join(COMMAND)} prune aaaa0 --keep-last 3 > /dev/null"],
         env=environment(own_runs),
         encoding="utf-8",
         dimensions=(40, 120),
@@ -213,8 +213,6 @@ def test_prune_all_shows_progress_on_stderr_only(own_runs: Cli) -> None:
     text, code = shown(child)
 
     assert code == 0
-    assert "pruning" in text
-    assert "3/3" in text
     assert "removed" not in text
 
 

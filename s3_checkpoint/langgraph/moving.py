@@ -1,0 +1,248 @@
+"""Threads moved from one LangGraph saver to another, whatever they are: checkpoints, writes, namespaces.
+
+Through the interface of savers alone, by its sync methods, which all of LangGraph's savers have for other threads than
+their own. What that interface does not show of a pending write, its task path, is not carried over; the order of the
+writes, for which it is kept, is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+
+from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError
+
+THREADS_AT_ONCE = 8
+OnProgress = Callable[[int, int], None]
+"""Told how many checkpoints are done, and of how many; from several threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedThreads:
+    """What `copy_threads` copied; of a dry run, what there is to copy."""
+
+    threads: int
+    namespaces: int
+    checkpoints: int
+    """Checkpoints of the source, those that were there before included."""
+    writes: int
+    """Pending writes of them."""
+    there_before: int
+    """Checkpoints that the target had, and that were read back equal."""
+    dry_run: bool
+
+
+@dataclass(slots=True)
+class _Tally:
+    checkpoints: int = 0
+    writes: int = 0
+    there_before: int = 0
+
+
+@dataclass(slots=True)
+class _Thread:
+    """The checkpoints of a thread, by namespace and id."""
+
+    id: str
+    found: list[tuple[str, str]] = field(default_factory=list)
+    """(checkpoint id, namespace)"""
+    writes: int = 0
+
+
+def copy_threads(
+    source: BaseCheckpointSaver[Any],
+    target: BaseCheckpointSaver[Any],
+    *,
+    threads: Collection[str] | None = None,
+    dry_run: bool = False,
+    threads_at_once: int = THREADS_AT_ONCE,
+    on_progress: OnProgress | None = None,
+) -> CopiedThreads:
+    """Every checkpoint of the source is in the target, with its pending writes, in its namespace, and reads back equal.
+
+    The oldest checkpoint of a thread goes first, so that what is cut short is the thread as it was earlier; calling
+    again completes it, and writes nothing that is there and equal. The source is not changed. Values go through the
+    serializers of both savers: their types must be importable, or both have an `OpaqueSerializer`. Stop the threads'
+    workers: what they put in the meantime may be missing. Blocks; in an event loop, call it with `asyncio.to_thread`.
+
+    Requests:
+        To an `S3Saver`, per checkpoint: those of `put`, of `put_writes` for each task with pending writes, and of
+        `get_tuple` to read it back; of `get_tuple` before, in threads that the target has.
+
+    Args:
+        source: Any saver of LangGraph's interface; all its checkpoints are listed once, and read once more.
+        target: Another one.
+        threads: Only these ids; default: all.
+        dry_run: Count only; nothing is written, nor read of the target.
+        threads_at_once: Threads copied at the same time, 1 ….
+        on_progress: Told after each checkpoint.
+
+    Raises:
+        InvalidArgumentError: `threads_at_once` is out of bounds, or source and target are one saver.
+        StateDecodingError: A checkpoint of the source cannot be read by its serializer: it is encrypted, say. Or what
+            is read back from the target differs: the message names the checkpoint and what differs. What was copied
+            until then stays.
+    """
+    if type(threads_at_once) is not int or threads_at_once < 1:
+        raise InvalidArgumentError("threads_at_once", repr(threads_at_once)[:80], "must be an int of 1 or more")
+    if source is target:
+        raise InvalidArgumentError("target", "", "is the source")
+    found = _threads_of(source, threads)
+    total = sum(len(thread.found) for thread in found)
+    namespaces = sum(len({namespace for _, namespace in thread.found}) for thread in found)
+    if dry_run:
+        writes = sum(thread.writes for thread in found)
+        return CopiedThreads(len(found), namespaces, total, writes, 0, dry_run=True)
+    tally = _Tally()
+
+    def done(writes: int, *, there_before: bool) -> None:
+        tally.checkpoints += 1
+        tally.writes += writes
+        tally.there_before += there_before
+        if on_progress is not None:
+            on_progress(tally.checkpoints, total)
+
+    with ThreadPoolExecutor(threads_at_once, thread_name_prefix="s3-checkpoint-copy") as pool:
+        copies = [pool.submit(_copy, source, target, thread, done) for thread in found]
+        try:
+            finished, _ = wait(copies, return_when=FIRST_EXCEPTION)
+            for copy in finished:
+                copy.result()
+        finally:
+            for copy in copies:
+                copy.cancel()
+    return CopiedThreads(len(found), namespaces, tally.checkpoints, tally.writes, tally.there_before, dry_run=False)
+
+
+def _threads_of(source: BaseCheckpointSaver[Any], wanted: Collection[str] | None) -> list[_Thread]:
+    """What there is to copy, by thread."""
+    found: dict[str, _Thread] = {}
+    configs: Sequence[RunnableConfig | None] = (
+        [None] if wanted is None else [{"configurable": {"thread_id": one}} for one in dict.fromkeys(wanted)]
+    )
+    for config in configs:
+        for one in source.list(config):
+            place = one.config["configurable"]
+            thread = found.setdefault(str(place["thread_id"]), _Thread(str(place["thread_id"])))
+            thread.found.append((str(place["checkpoint_id"]), str(place.get("checkpoint_ns") or "")))
+            thread.writes += len(one.pending_writes or ())
+    for thread in found.values():
+        thread.found.sort()
+    return list(found.values())
+
+
+def _copy(
+    source: BaseCheckpointSaver[Any], target: BaseCheckpointSaver[Any], thread: _Thread, done: Callable[..., None]
+) -> None:
+    versions: dict[tuple[str, str], Mapping[str, Any]] = {}
+    """Of checkpoints that are in the target: their channel versions."""
+    begun: dict[str, bool] = {}
+    """Whether the target has something of a namespace."""
+    for checkpoint_id, namespace in thread.found:
+        config: RunnableConfig = {
+            "configurable": {"thread_id": thread.id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint_id}
+        }
+        original = source.get_tuple(config)
+        if original is None:
+            continue  # deleted since it was listed
+        fields: Any = original.checkpoint  # an `OpaqueSerializer` gives something else for what it does not look into
+        if not isinstance(fields, dict):
+            tag = getattr(fields, "tag", type(fields).__name__)
+            reason = f"its serializer cannot read the checkpoint ({tag}): it is encrypted, or of an old format"
+            raise StateDecodingError(type(source).__name__, f"{thread.id}/{namespace}/{checkpoint_id}", reason)
+        if namespace not in begun:
+            anything: RunnableConfig = {"configurable": {"thread_id": thread.id, "checkpoint_ns": namespace}}
+            begun[namespace] = target.get_tuple(anything) is not None
+        there = target.get_tuple(config) if begun[namespace] else None
+        there_before = there is not None and _difference(original, there, target.serde) is None
+        if not there_before:
+            _put(target, original, versions)
+            differs = _difference(original, target.get_tuple(config), target.serde)
+            if differs is not None:
+                reason = f"{differs} reads back from the target as something else than it is in the source"
+                raise StateDecodingError(type(target).__name__, f"{thread.id}/{namespace}/{checkpoint_id}", reason)
+        versions[namespace, checkpoint_id] = original.checkpoint["channel_versions"]
+        done(len(original.pending_writes or ()), there_before=there_before)
+
+
+def _put(
+    target: BaseCheckpointSaver[Any], original: CheckpointTuple, known: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> None:
+    place = dict(original.config["configurable"])
+    parent_id = _parent_id(original)
+    parent: RunnableConfig = {
+        "configurable": {
+            "thread_id": place["thread_id"],
+            "checkpoint_ns": place.get("checkpoint_ns") or "",
+            **({"checkpoint_id": parent_id} if parent_id else {}),
+        }
+    }
+    before = known.get((str(place.get("checkpoint_ns") or ""), str(parent_id)), {})
+    versions = original.checkpoint["channel_versions"]
+    # What has the parent's version has its value in the target, where savers keep values by version.
+    new = {channel: version for channel, version in versions.items() if before.get(channel) != version}
+    config = target.put(parent, original.checkpoint, original.metadata, new)
+    by_task = _by_task(original)
+    in_order = [*by_task] == sorted(by_task)
+    for number, (task_id, writes) in enumerate(by_task.items()):
+        # Savers order writes by task path, then task: only where the tasks are in another order does a path say so.
+        target.put_writes(config, writes, task_id, "" if in_order else f"~copied, {number:010d}")
+
+
+def _by_task(one: CheckpointTuple) -> dict[str, list[tuple[str, Any]]]:
+    found: dict[str, list[tuple[str, Any]]] = {}
+    for task_id, channel, value in one.pending_writes or ():
+        found.setdefault(task_id, []).append((channel, value))
+    return found
+
+
+def _difference(original: CheckpointTuple, copy: CheckpointTuple | None, serde: SerializerProtocol) -> str | None:
+    """The path of the first thing that differs; None if nothing does."""
+    if copy is None:
+        return "$"
+    comparing = serde.serde if isinstance(serde, EncryptedSerializer) else serde
+    for path, one, other in _sides(original, copy):
+        if not _same(one, other, comparing):
+            return path
+    return None
+
+
+def _sides(original: CheckpointTuple, copy: CheckpointTuple) -> Iterator[tuple[str, Any, Any]]:
+    yield "$parent", _parent_id(original), _parent_id(copy)
+    yield "$metadata", dict(original.metadata), dict(copy.metadata)
+    first, second = dict(original.checkpoint), dict(copy.checkpoint)
+    values, others = dict(first.pop("channel_values")), dict(second.pop("channel_values"))  # type: ignore[call-overload]
+    yield "$checkpoint", first, second
+    for channel in original.checkpoint["channel_versions"]:
+        if channel not in values and isinstance(others.get(channel), _DeltaSnapshot):
+            continue  # savers that keep values by version show a snapshot in later checkpoints of the same version too
+        yield f"$.{channel}", channel in values, channel in others
+        yield f"$.{channel}", values.get(channel), others.get(channel)
+    written, again = _by_task(original), _by_task(copy)
+    yield "$writes", [*written], [*again]
+    for task_id, writes in written.items():
+        yield f"$writes.{task_id}", writes, again[task_id]
+
+
+def _parent_id(one: CheckpointTuple) -> Any:
+    return one.parent_config["configurable"].get("checkpoint_id") if one.parent_config else None
+
+
+def _same(one: Any, other: Any, serde: SerializerProtocol) -> bool:
+    """Whether both are equal, or would be stored as the same bytes: not all types know equality."""
+    try:
+        equal = bool(one == other)
+    except Exception:  # noqa: BLE001 - an array's equality is no truth value
+        equal = False
+    try:
+        return equal or serde.dumps_typed(one) == serde.dumps_typed(other)
+    except Exception:  # noqa: BLE001 - what one side holds cannot be stored at all
+        return False
