@@ -19,7 +19,7 @@ import pytest
 from typer.main import get_command
 
 from s3_checkpoint import S3Settings, errors
-from s3_checkpoint._format import keys, metadata, thread_keys
+from s3_checkpoint._format import keys, metadata, session_keys, thread_keys
 from s3_checkpoint.cli.app import build
 from s3_checkpoint.cli.exit_codes import ExitCode
 
@@ -207,8 +207,12 @@ def test_exit_codes_page_has_every_code() -> None:
 
 @pytest.mark.parametrize(
     ("page", "module"),
-    [("docs/concepts/storage-layout.md", keys), ("docs/design/0005-langgraph-keys.md", thread_keys)],
-    ids=["runs", "threads"],
+    [
+        ("docs/concepts/storage-layout.md", keys),
+        ("docs/design/0005-langgraph-keys.md", thread_keys),
+        ("docs/guides/claude-agent-sdk.md", session_keys),
+    ],
+    ids=["runs", "threads", "sessions"],
 )
 def test_pages_have_the_key_grammar_of_the_code(page: str, module: ModuleType) -> None:
     """The same patterns; the words behind them may differ."""

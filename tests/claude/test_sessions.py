@@ -27,6 +27,7 @@ from tests.claude.conftest import NewStore
 from tests.counting import Counting
 from tests.faults import Aim, AnswerLost, Conflict409, CorruptBody, Unanswered, Wrapper
 from tests.leases.test_lease import StoreClock
+from tests.request_tables import requests_on
 
 KEY = {"project_key": "proj", "session_id": "sess"}
 SUB = {**KEY, "subpath": "subagents/agent-1"}
@@ -261,7 +262,7 @@ async def test_skewed_clocks_change_neither_the_order_nor_what_is_removed(hours:
 
 
 async def test_requests_are_as_the_table_says() -> None:
-    """docs/guides/claude-agent-sdk.md has it."""
+    """The page has most of it."""
     counting = Counting(MemoryStore())
     sessions = S3SessionStore(counting, merge_parts=0)
     taken: dict[str, dict[str, int]] = {}
@@ -308,6 +309,9 @@ async def test_requests_are_as_the_table_says() -> None:
         "delete, subpath": {"LIST": 1, "PUT": 2, "HEAD": 1},
         "delete": {"LIST": 3, "PUT": 6, "HEAD": 1, "DELETE": 1},
     }
+    documented = requests_on("guides/claude-agent-sdk.md")
+    assert len(documented) == 12
+    assert documented == {call: taken[call] for call in documented}
 
 
 @pytest.mark.parametrize(
