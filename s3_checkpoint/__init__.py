@@ -125,21 +125,23 @@ _MODULES = {
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker reads the imports above, and knows no other names
 
-    import gc
-    from importlib import import_module
+    def __getattr__(name: str) -> object:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-    collecting = gc.isenabled()
-    gc.disable()  # importing makes next to no garbage, and looking for it takes a tenth of the time
-    try:
-        value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    finally:
-        if collecting:
-            gc.enable()
-    return value
+        import gc
+        from importlib import import_module
+
+        collecting = gc.isenabled()
+        gc.disable()  # importing makes next to no garbage, and looking for it takes a tenth of the time
+        try:
+            value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        finally:
+            if collecting:
+                gc.enable()
+        return value
 
 
 def __dir__() -> list[str]:

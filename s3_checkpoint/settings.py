@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict, Unpack
@@ -216,6 +217,15 @@ class S3Settings(BaseSettings):
         """As pydantic's, without the user and password that a URL may hold."""
         for name, value in super().__repr_args__():
             yield name, _without_userinfo(value) if name == "endpoint_url" else value
+
+    def environment(self) -> dict[str, str]:
+        """Variables `S3_CHECKPOINT_…` that give these settings to another process: secrets in plain text."""
+        variables = {}
+        for name, value in self:
+            if value not in (None, {}, ""):
+                text = value.get_secret_value() if isinstance(value, SecretStr) else value
+                variables[f"S3_CHECKPOINT_{name.upper()}"] = text if isinstance(text, str) else json.dumps(text)
+        return variables
 
     @property
     def directory_bucket(self) -> bool:

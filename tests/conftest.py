@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import boto3
 import pytest
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
 
 from s3_checkpoint import MemoryStore, S3Settings
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint._transports import open_store
-from s3_checkpoint.demo.server import OneS3RequestAtATime
-from s3_checkpoint.object_store import ObjectStore
+from s3_checkpoint.object_store import ObjectStore, pages
+from s3_checkpoint.testing import LocalS3, PrefixedStore, local_s3
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
     # A shell starts its background jobs so; the commands that tests start and interrupt would inherit it.
@@ -31,8 +28,13 @@ CREDENTIALS = {"access_key_id": "testing", "secret_access_key": "testing"}
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A test sees neither the developer's AWS configuration nor the instance metadata service."""
+def no_settings_of_the_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A test sees neither the developer's AWS configuration nor the instance metadata service.
+
+    But for one on a real bucket: its credentials, region and endpoint are the developer's.
+    """
+    if request.node.get_closest_marker("bucket"):
+        return
     for name in list(os.environ):
         if name.startswith(("AWS_", "S3_CHECKPOINT_")) and not name.startswith("S3_CHECKPOINT_TEST_"):
             monkeypatch.delenv(name)
@@ -42,38 +44,22 @@ def no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 @pytest.fixture(scope="session")
-def moto_url() -> Iterator[str]:
+def local() -> Iterator[LocalS3]:
     """An S3 that lives as long as the test session, on a free loopback port."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    application = OneS3RequestAtATime(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, application, threaded=True)
-    serving = threading.Thread(target=server.serve_forever, daemon=True)
-    serving.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    serving.join()
-    server.server_close()
+    with local_s3() as s3:
+        yield s3
+
+
+@pytest.fixture(scope="session")
+def moto_url(local: LocalS3) -> str:
+    """Where the S3 of the test session answers; moto's other services do too."""
+    return local.endpoint_url
 
 
 @pytest.fixture
-def new_settings(moto_url: str) -> Callable[..., S3Settings]:
+def new_settings(local: LocalS3) -> Callable[..., S3Settings]:
     """Makes settings for a new, empty bucket on the moto server."""
-
-    def make(**fields: object) -> S3Settings:
-        bucket = f"test-{uuid4().hex}"
-        client = boto3.client(
-            "s3",
-            endpoint_url=moto_url,
-            region_name="us-east-1",
-            aws_access_key_id="testing",
-            aws_secret_access_key="testing",
-        )
-        client.create_bucket(Bucket=bucket)
-        client.close()
-        values = {"bucket": bucket, "endpoint_url": moto_url, "region_name": "us-east-1", **CREDENTIALS, **fields}
-        return S3Settings.model_validate(values)
-
-    return make
+    return local.new_bucket
 
 
 @pytest.fixture
@@ -95,24 +81,35 @@ async def s3_store(settings: S3Settings) -> AsyncIterator[S3ObjectStore]:
         yield S3ObjectStore(client, settings)
 
 
-def _real_bucket() -> S3Settings:
-    endpoint = os.environ.get("S3_CHECKPOINT_TEST_ENDPOINT") or None
-    prefix = f"s3-checkpoint-tests/{uuid4()}"
-    return S3Settings(bucket=os.environ["S3_CHECKPOINT_TEST_BUCKET"], prefix=prefix, endpoint_url=endpoint)
-
-
 STORES = [pytest.param("memory"), pytest.param("moto"), pytest.param("moto-obstore")]
-if os.environ.get("S3_CHECKPOINT_TEST_BUCKET"):
+REAL_BUCKET, REAL_ENDPOINT = os.environ.get("S3_CHECKPOINT_TEST_BUCKET"), os.environ.get("S3_CHECKPOINT_TEST_ENDPOINT")
+if REAL_BUCKET:
     STORES += [pytest.param(name, marks=pytest.mark.bucket) for name in ("bucket", "bucket-obstore")]
 
 
 @pytest.fixture(params=STORES)
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[ObjectStore]:
     """An empty object store: in memory, on the moto server by either transport, on a real bucket where one is named."""
-    if request.param == "memory":
+    where, _, transport = request.param.partition("-")
+    if where == "memory":
         yield MemoryStore()
         return
-    where, _, transport = request.param.partition("-")
-    settings = request.getfixturevalue("settings") if where == "moto" else _real_bucket()
-    async with open_store(settings.model_copy(update={"transport": transport or "aiobotocore"})) as opened:
-        yield opened
+    if where == "moto":
+        async with open_store(request.getfixturevalue("new_settings")(transport=transport or "aiobotocore")) as opened:
+            yield opened
+        return
+    settings = S3Settings.resolve(REAL_BUCKET, endpoint_url=REAL_ENDPOINT or None)
+    settings = settings.model_copy(update={"transport": transport or "aiobotocore"})
+    async with open_store(settings) as opened, _part_of(opened, f"s3-checkpoint-tests/{uuid4()}/") as part:
+        yield part
+
+
+@asynccontextmanager
+async def _part_of(store: ObjectStore, prefix: str) -> AsyncIterator[ObjectStore]:
+    """An empty store in a bucket that is in use; nothing is left of it, and nothing else is seen or changed."""
+    part = PrefixedStore(store, prefix)
+    try:
+        yield part
+    finally:
+        left = [key async for page in pages(part, "") for key in page.keys]
+        await part.delete(left)

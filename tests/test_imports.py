@@ -126,7 +126,7 @@ def test_connect_is_the_function_whichever_module_came_first(first: str) -> None
 def test_an_unknown_name_is_an_attribute_error() -> None:
     """As of any module."""
     with pytest.raises(AttributeError, match="Nothing"):
-        s3_checkpoint.Nothing  # noqa: B018
+        s3_checkpoint.Nothing  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_an_adapter_without_its_extra_names_it() -> None:

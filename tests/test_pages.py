@@ -17,7 +17,7 @@ from s3_checkpoint.object_store import (
     Page,
     pages,
 )
-from tests.faults import Wrapper
+from s3_checkpoint.testing import StoreWrapper
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -27,7 +27,7 @@ def page_of(*keys: str, token: str | None = None, prefixes: tuple[str, ...] = ()
     return Page.of([ListedObject(key, 1, WHEN) for key in keys], prefixes, token)
 
 
-class Answering(Wrapper):
+class Answering(StoreWrapper):
     """A store whose n-th LIST is answered with `answer(n)`, whatever is asked."""
 
     def __init__(self, answer: Callable[[int], Page]) -> None:

@@ -39,7 +39,11 @@ from s3_checkpoint import (
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint.graph import Goto
 from s3_checkpoint.object_store import ObjectStore
-from tests.faults import AnswerLost, Unanswered, state_put
+from s3_checkpoint.testing import (
+    AnswerLost,
+    Unanswered,
+    state_put,
+)
 
 
 class Log(BaseModel):

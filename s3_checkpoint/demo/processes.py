@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
-
-from pydantic import SecretStr
 
 from s3_checkpoint.settings import S3Settings
 from s3_checkpoint.superstep_queue import SuperstepQueue
@@ -24,10 +21,7 @@ QUEUE_VISIBILITY_S = 2
 def environment(settings: S3Settings) -> dict[str, str]:
     """The environment that gives a worker these settings; the queue's credentials are never the bucket's."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("S3_CHECKPOINT_")}
-    for name, value in settings:
-        if value not in (None, {}):
-            text = value.get_secret_value() if isinstance(value, SecretStr) else value
-            variables[f"S3_CHECKPOINT_{name.upper()}"] = text if isinstance(text, str) else json.dumps(text)
+    variables |= settings.environment()
     if settings.access_key_id is not None:
         variables |= {"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo"}
         variables.pop("AWS_PROFILE", None)

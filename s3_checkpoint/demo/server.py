@@ -9,28 +9,8 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable
-from typing import Any
 
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-
-
-class OneS3RequestAtATime:
-    """Makes moto's S3 keep what S3 promises to two workers at once.
-
-    Left to itself it looks whether a key is there, and writes it later; and shows an object before its metadata.
-    """
-
-    def __init__(self, application: Application) -> None:
-        self._application = application
-        self._lock = threading.Lock()
-
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Answers one request."""
-        if "/s3/aws4_request" not in environ.get("HTTP_AUTHORIZATION", ""):
-            return self._application(environ, start_response)
-        with self._lock:
-            return list(self._application(environ, start_response))
+from s3_checkpoint.testing.local_s3 import OneS3RequestAtATime
 
 
 def main() -> None:

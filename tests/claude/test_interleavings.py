@@ -24,7 +24,7 @@ from s3_checkpoint.claude.listing import keys_of, list_transcript
 from s3_checkpoint.claude.removal import compact, delete_transcript, end, merge
 from s3_checkpoint.claude.session_log import SessionLog
 from s3_checkpoint.object_store import ObjectStore, Written
-from tests.faults import Request
+from s3_checkpoint.testing import Request
 from tests.proofs.scheduler import FAULTS, LATE, Explorer, Gate, Ledger, Scenario, Violation, World
 
 T = TypeVar("T")

@@ -23,9 +23,9 @@ from s3_checkpoint import (
 from s3_checkpoint._format.session_keys import MAX_NUMBER, Transcript, clock_key, parse_project, parse_transcript
 from s3_checkpoint.claude import S3SessionStore, SyncS3SessionStore
 from s3_checkpoint.object_store import ObjectAttributes
+from s3_checkpoint.testing import Aim, AnswerLost, Conflict409, CorruptBody, StoreWrapper, Unanswered
+from s3_checkpoint.testing.counting import Counting
 from tests.claude.conftest import NewStore
-from tests.counting import Counting
-from tests.faults import Aim, AnswerLost, Conflict409, CorruptBody, Unanswered, Wrapper
 from tests.leases.test_lease import StoreClock
 from tests.request_tables import requests_on
 
@@ -220,7 +220,7 @@ async def test_pruning_by_age_takes_a_session_whole_or_leaves_it_whole() -> None
     assert await numbers(sessions, {**SUB, "session_id": "subagent"}) == [2, 4]
 
 
-class AppendsMeanwhile(Wrapper):
+class AppendsMeanwhile(StoreWrapper):
     """Another process appends just before the empty part is written."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: Any) -> Any:

@@ -14,12 +14,13 @@ import pytest
 from s3_checkpoint import S3Settings, StoreUnavailableError
 from s3_checkpoint.claude import S3SessionStore, SyncS3SessionStore
 from s3_checkpoint.object_store import ObjectStore, Refused
-from tests.faults import Request, Send, T, Wrapper
+from s3_checkpoint.testing import Request, Send, StoreWrapper
+from s3_checkpoint.testing.wrappers import T
 
 KEY = {"project_key": "proj", "session_id": "sess"}
 
 
-class BadWeather(Wrapper):
+class BadWeather(StoreWrapper):
     """One PUT in four meets a fault: answered twice, refused by a 409, or never answered, landed or not."""
 
     def __init__(self, store: ObjectStore, seed: int) -> None:

@@ -43,20 +43,27 @@ from s3_checkpoint.object_store import (
     StoredObject,
     Written,
 )
+from s3_checkpoint.testing import (
+    Aim,
+    AnswerLost,
+    Conflict409,
+    CorruptBody,
+    StoreWrapper,
+    Unanswered,
+)
 from tests.command_line import Cli
-from tests.faults import Aim, AnswerLost, Conflict409, CorruptBody, Unanswered, Wrapper
 
 SETTINGS = S3Settings(bucket="memory")
 
 
-class IgnoresConditions(Wrapper):
+class IgnoresConditions(StoreWrapper):
     """As stores do that do not know If-None-Match: every write is taken."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
         return await self.store.put(key, body, attributes, mode="overwrite")
 
 
-class RefusesConditions(Wrapper):
+class RefusesConditions(StoreWrapper):
     """As stores do that answer 501."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
@@ -65,7 +72,7 @@ class RefusesConditions(Wrapper):
         return await self.store.put(key, body, attributes, mode=mode)
 
 
-class ReordersListings(Wrapper):
+class ReordersListings(StoreWrapper):
     """Lists as a dictionary sorts: capitals among small letters."""
 
     async def list(self, prefix: str, **options: Any) -> Page:
@@ -74,28 +81,28 @@ class ReordersListings(Wrapper):
         return Page.of(entries, page.prefixes, page.next_token)
 
 
-class IgnoresStartAfter(Wrapper):
+class IgnoresStartAfter(StoreWrapper):
     """Lists from the beginning, whatever it is asked."""
 
     async def list(self, prefix: str, **options: Any) -> Page:
         return await self.store.list(prefix, **options | {"start_after": ""})
 
 
-class RepeatsPages(Wrapper):
+class RepeatsPages(StoreWrapper):
     """Gives the same page whatever the token."""
 
     async def list(self, prefix: str, **options: Any) -> Page:
         return await self.store.list(prefix, **options | {"token": None})
 
 
-class ForgetsDelimiter(Wrapper):
+class ForgetsDelimiter(StoreWrapper):
     """Lists everything, in no groups."""
 
     async def list(self, prefix: str, **options: Any) -> Page:
         return await self.store.list(prefix, **options | {"delimiter": ""})
 
 
-class ListsLate(Wrapper):
+class ListsLate(StoreWrapper):
     """Shows an object only once another one has been written."""
 
     def __init__(self, inner: ObjectStore) -> None:
@@ -113,21 +120,21 @@ class ListsLate(Wrapper):
         return Page.of(seen, page.prefixes, page.next_token)
 
 
-class DropsMetadata(Wrapper):
+class DropsMetadata(StoreWrapper):
     """As a gateway does that passes only the headers it knows."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
         return await self.store.put(key, body, replace(attributes, metadata={}), mode=mode)
 
 
-class DropsEncoding(Wrapper):
+class DropsEncoding(StoreWrapper):
     """As a proxy does that means to unpack what passes."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
         return await self.store.put(key, body, replace(attributes, content_encoding=None), mode=mode)
 
 
-class DeniesAbsence(Wrapper):
+class DeniesAbsence(StoreWrapper):
     """As S3 does without s3:ListBucket on the key."""
 
     async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
@@ -137,37 +144,37 @@ class DeniesAbsence(Wrapper):
         return found
 
 
-class DeniesDeletes(Wrapper):
+class DeniesDeletes(StoreWrapper):
     """As S3 does for a worker's credentials."""
 
     async def delete(self, keys: Any) -> None:
         raise AccessDeniedError("memory", keys[0], "s3:DeleteObject")
 
 
-class DeniesPuts(Wrapper):
+class DeniesPuts(StoreWrapper):
     """As S3 does for a reader's credentials."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
         raise AccessDeniedError("memory", key, "s3:PutObject")
 
 
-class DeniesLists(Wrapper):
+class DeniesLists(StoreWrapper):
     async def list(self, prefix: str, **options: Any) -> Page:
         raise AccessDeniedError("memory", prefix, "s3:ListBucket")
 
 
-class SaysNothing(Wrapper):
+class SaysNothing(StoreWrapper):
     async def list(self, prefix: str, **options: Any) -> Page:
         raise StoreUnavailableError("ListObjectsV2", "memory", prefix, outcome_unknown=False, detail="timed out")
 
 
-class WrongClock(Wrapper):
+class WrongClock(StoreWrapper):
     async def head(self, key: str) -> ObjectHead | None:
         found = await self.store.head(key)
         return found and replace(found, last_modified=found.last_modified.replace(year=2020))
 
 
-class CopiesNothingBeside(Wrapper):
+class CopiesNothingBeside(StoreWrapper):
     async def copy(self, source: str, target: str, *, attributes: ObjectAttributes | None = None) -> bool:
         return await self.store.copy(source, target)
 
@@ -377,7 +384,7 @@ async def test_a_fix_names_the_bucket_it_is_for(settings: S3Settings) -> None:
     assert f"--bucket {settings.bucket} " in finding.fix
 
 
-class FailsDeletes(Wrapper):
+class FailsDeletes(StoreWrapper):
     """A store whose DeleteObjects fails with one of S3's codes."""
 
     def __init__(self, inner: ObjectStore, error: CheckpointError) -> None:
@@ -388,14 +395,14 @@ class FailsDeletes(Wrapper):
         raise self._error
 
 
-class DeletesNothing(Wrapper):
+class DeletesNothing(StoreWrapper):
     """Answers a batch delete with success, and removes nothing."""
 
     async def delete(self, keys: Any) -> None:
         pass
 
 
-class DeletesTheFirst(Wrapper):
+class DeletesTheFirst(StoreWrapper):
     """Answers a batch delete with success, and removes one of the keys."""
 
     async def delete(self, keys: Any) -> None:
@@ -435,7 +442,7 @@ async def test_a_delete_that_is_answered_and_not_made_is_found(
     assert "answered with success" in found["clean-up"].found
 
 
-class LosesExclusivity(Wrapper):
+class LosesExclusivity(StoreWrapper):
     """As Ceph 20.2 with versioning: of those who create a key at the same moment, some win; alone, one is refused."""
 
     def __init__(self, inner: ObjectStore, every: int = 3) -> None:
@@ -506,7 +513,7 @@ async def test_metadata_of_the_full_2048_bytes_is_written() -> None:
     memory = MemoryStore()
     sizes: list[int] = []
 
-    class Measures(Wrapper):
+    class Measures(StoreWrapper):
         async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
             sizes.append(sum(len(f"x-amz-meta-{name}{value}") for name, value in attributes.metadata.items()))
             return await self.store.put(key, body, attributes, mode=mode)
@@ -572,7 +579,7 @@ async def test_a_malformed_or_missing_answer_to_a_bucket_probe_is_a_finding(sett
     assert not [one for one in found if one.status == Status.FAIL]
 
 
-class FailsOnce(Wrapper):
+class FailsOnce(StoreWrapper):
     """Lists late once, and never again."""
 
     def __init__(self, inner: ObjectStore) -> None:
@@ -610,7 +617,7 @@ def test_an_inconclusive_examination_leaves_with_6(cli: Cli) -> None:
     assert "every promise holds" not in result.stderr
 
 
-class RefusesWithWordsOfItsOwn(Wrapper):
+class RefusesWithWordsOfItsOwn(StoreWrapper):
     """A store that takes a condition for a wrong argument."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
@@ -628,7 +635,7 @@ async def test_a_store_that_refuses_every_condition_fails() -> None:
     assert not found["create-exclusive"].unsafe
 
 
-class AnswersDeletesWithNothing(Wrapper):
+class AnswersDeletesWithNothing(StoreWrapper):
     """200 with an empty body, and nothing removed: as a gateway does that knows no POST."""
 
     async def delete(self, keys: Any) -> None:

@@ -9,7 +9,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint
 from langgraph.checkpoint.base.id import uuid6
 
-from tests.counting import Counting
+from s3_checkpoint.testing.counting import Counting
 
 __all__ = ["Counting", "at", "chain", "checkpoint", "id_of", "put"]
 

@@ -12,8 +12,13 @@ from langgraph.graph import START, StateGraph
 from s3_checkpoint import MemoryStore
 from s3_checkpoint.langgraph import S3Saver
 from s3_checkpoint.object_store import ObjectStore
-from tests.counting import Counting
-from tests.faults import Aim, Crash, CrashAfter, CrashBefore
+from s3_checkpoint.testing import (
+    Aim,
+    Crash,
+    CrashAfter,
+    CrashBefore,
+)
+from s3_checkpoint.testing.counting import Counting
 from tests.langgraph.graphs import Trail
 
 STEPS = ("plan", "search", "write", "check")

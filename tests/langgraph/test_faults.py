@@ -12,7 +12,7 @@ from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.langgraph import S3Saver
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.request_events import RequestEvent
-from tests.faults import (
+from s3_checkpoint.testing import (
     Aim,
     AnswerLost,
     Conflict409,

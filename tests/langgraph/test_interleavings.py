@@ -24,7 +24,10 @@ from s3_checkpoint.langgraph import S3Saver, copying
 from s3_checkpoint.langgraph.thread_listing import all_objects, thread_checkpoints
 from s3_checkpoint.langgraph.thread_store import ThreadStore
 from s3_checkpoint.object_store import ObjectStore
-from tests.faults import Request, Wrapper
+from s3_checkpoint.testing import (
+    Request,
+    StoreWrapper,
+)
 from tests.langgraph.counting import at, checkpoint
 from tests.proofs.scheduler import BEGIN, FAULTS, LATE, Explorer, Fate, Gate, Ledger, Scenario, Violation, World
 
@@ -34,7 +37,7 @@ HOUR = timedelta(hours=1)
 Thread = dict[str, Any]
 
 
-class InLoop(Wrapper):
+class InLoop(StoreWrapper):
     """The store itself, without a gate, as the ledger and the one who prepares a scenario see it."""
 
     def __init__(self, world: World) -> None:
@@ -240,7 +243,7 @@ class Actor:
 
     def __init__(self, ledger: Threads, gate: Gate, **options: Any) -> None:
         self.ledger, self.gate = ledger, gate
-        self.way = Wrapper(gate)
+        self.way = StoreWrapper(gate)
         self.saver = saver_on(ledger.world, self.way, **{"name": f"{gate.actor}"} | options)
 
     def reads_before(self, config: RunnableConfig) -> None:

@@ -14,7 +14,7 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, TASKS
 
 from s3_checkpoint import MemoryStore
 from s3_checkpoint.langgraph import S3Saver
-from tests.faults import SmallPages
+from s3_checkpoint.testing import SmallPages
 from tests.langgraph.counting import at, checkpoint, id_of
 
 THREADS = st.sampled_from(["a", "a/b", "ab"])

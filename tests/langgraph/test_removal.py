@@ -22,8 +22,18 @@ from s3_checkpoint import (
 )
 from s3_checkpoint.langgraph import S3Saver
 from s3_checkpoint.object_store import ObjectAttributes, ObjectStore, PutMode, Refused, Written
-from tests.counting import Counting
-from tests.faults import Aim, Crash, CrashAfter, CrashBefore, Denied, Request, Send, T, Wrapper
+from s3_checkpoint.testing import (
+    Aim,
+    Crash,
+    CrashAfter,
+    CrashBefore,
+    Denied,
+    Request,
+    Send,
+    StoreWrapper,
+)
+from s3_checkpoint.testing.counting import Counting
+from s3_checkpoint.testing.wrappers import T
 from tests.langgraph.clocks import BIG, HOUR, Clock, replace, reuse, values_of
 from tests.langgraph.counting import at, chain, checkpoint, id_of, put
 
@@ -36,7 +46,7 @@ def ids(saver: S3Saver, thread: str) -> list[str]:
     return [id_of(item.config) for item in saver.list({"configurable": {"thread_id": thread}})]
 
 
-class Between(Wrapper):
+class Between(StoreWrapper):
     """Calls `then` once, ahead of the request that `aim` meets: another process acts in that very moment."""
 
     def __init__(self, store: ObjectStore, aim: Aim, then: Callable[[], object]) -> None:
@@ -182,7 +192,7 @@ def test_a_put_held_up_between_its_values_and_its_checkpoint_looks_again() -> No
         clock.passed += 2 * HOUR
         human.prune(["t"])
 
-    class HoldsUp(Wrapper):
+    class HoldsUp(StoreWrapper):
         """After the value has been stored, and before its put goes on."""
 
         async def around(self, request: Request, send: Send[T]) -> T:
@@ -257,7 +267,7 @@ def test_a_put_after_its_own_process_deleted_the_thread_is_whole() -> None:
 def test_a_repeated_checkpoint_put_looks_after_its_values() -> None:
     """Story: the answer was lost, the thread deleted, and the HTTP client's repeat brought the checkpoint back."""
 
-    class Repeats(Wrapper):
+    class Repeats(StoreWrapper):
         """As `S3ObjectStore` tells of a repeat."""
 
         async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
@@ -499,7 +509,7 @@ def test_a_source_that_is_deleted_while_it_is_copied_is_an_error() -> None:
 def test_a_checkpoint_that_may_not_be_deleted_stays_whole(call: str) -> None:
     """Story: a checkpoint under a legal hold stayed, and its values and writes went in the same request."""
 
-    class Holds(Wrapper):
+    class Holds(StoreWrapper):
         async def delete(self, keys: Any) -> None:
             held = [key for key in keys if "/c." in key]
             await self.store.delete([key for key in keys if key not in held])
@@ -658,7 +668,7 @@ def test_a_store_that_removes_nothing_ends_a_deletion_with_an_error(remove: Call
     clock = Clock()
     store = clock.store()
 
-    class Deaf(Wrapper):
+    class Deaf(StoreWrapper):
         async def delete(self, keys: Any) -> None:
             """Says that they are gone."""
 

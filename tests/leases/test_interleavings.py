@@ -24,7 +24,7 @@ from s3_checkpoint._leases.lease_object import LeaseObject
 from s3_checkpoint._leases.record import LeaseRecord
 from s3_checkpoint.lease import Lease, lease
 from s3_checkpoint.object_store import Written
-from tests.faults import Request
+from s3_checkpoint.testing import Request
 from tests.proofs.scheduler import FAULTS, LATE, Explorer, Gate, Ledger, Scenario, Violation, World
 from tests.states import Counter
 

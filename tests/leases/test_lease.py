@@ -38,8 +38,8 @@ from s3_checkpoint.object_store import (
     StoredObject,
     Written,
 )
-from tests.counting import Counting
-from tests.faults import Aim, AnswerLost, Conflict409, Unanswered, Wrapper
+from s3_checkpoint.testing import Aim, AnswerLost, Conflict409, StoreWrapper, Unanswered
+from s3_checkpoint.testing.counting import Counting
 from tests.request_tables import requests_on
 from tests.states import Counter
 
@@ -295,7 +295,7 @@ async def test_a_take_that_is_never_answered_counts_if_it_is_there(memory: Memor
             pass
 
 
-class IgnoresIfMatch(Wrapper):
+class IgnoresIfMatch(StoreWrapper):
     """A store that has heard of `If-None-Match` alone."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
@@ -311,7 +311,7 @@ async def test_a_store_without_if_match_is_a_configuration_error(memory: MemoryS
         lease(worker(memory, conditional_writes=False), RUN)
 
 
-class WithoutDate(Wrapper):
+class WithoutDate(StoreWrapper):
     """A transport that does not tell what the store's clock says."""
 
     async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:

@@ -20,7 +20,7 @@ from s3_checkpoint import (
     run_superstep,
 )
 from s3_checkpoint.object_store import ObjectStore
-from tests.counting import Counting
+from s3_checkpoint.testing.counting import Counting
 from tests.states import Counter
 
 RUN = UUID(int=9)

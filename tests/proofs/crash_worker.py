@@ -25,14 +25,13 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel
 
-from s3_checkpoint import (  # noqa: F401 - imported once, before the workers are forked
+from s3_checkpoint import (
     ActiveSnapshot,
     RunAdmin,
     S3Checkpointer,
     S3Settings,
     StepConflictError,
     StoreUnavailableError,
-    s3_store,
 )
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.store import S3ObjectStore

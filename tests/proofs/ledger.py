@@ -18,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter
 from s3_checkpoint import ActiveSnapshot, S3Checkpointer, StepConflictError, StoreUnavailableError
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint.object_store import ObjectStore, Written
-from tests.faults import Request
+from s3_checkpoint.testing import Request
 from tests.proofs.scheduler import Ledger, Violation, World
 
 T = TypeVar("T")

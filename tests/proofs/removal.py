@@ -40,7 +40,7 @@ from s3_checkpoint import (
 from s3_checkpoint.graph import Graph, Next, Send, Task
 from s3_checkpoint.object_store import ObjectStore, Written
 from s3_checkpoint.superstep import run_superstep
-from tests.faults import Request
+from s3_checkpoint.testing import Request
 from tests.proofs.ledger import RUN, WORK, Work
 from tests.proofs.scheduler import Gate, Ledger, Violation, World
 

@@ -46,7 +46,12 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from s3_checkpoint import MemoryStore
 from s3_checkpoint.object_store import ObjectHead, ObjectStore, Page, Refused, StoredObject, Written
-from tests.faults import Request, Send, Verb, Wrapper
+from s3_checkpoint.testing import (
+    Request,
+    Send,
+    StoreWrapper,
+    Verb,
+)
 
 T = TypeVar("T")
 Fate = Literal[
@@ -219,7 +224,7 @@ class Pick(NamedTuple):
     leap: timedelta = timedelta(0)
 
 
-class Gate(Wrapper):
+class Gate(StoreWrapper):
     """One actor's way to the store; all that it runs dies together."""
 
     def __init__(self, store: ObjectStore, world: World, actor: int, name: str) -> None:
@@ -354,7 +359,7 @@ class World:
             waits.set_result(Refused("ConditionalRequestConflict"))
         else:
             self._tell(entry, fate)
-            waits.set_exception(Wrapper(self.store).unavailable(entry.request, fate))
+            waits.set_exception(StoreWrapper(self.store).unavailable(entry.request, fate))
             if fate == "late":
                 entry.answer = None
                 self.waiting.append(entry)

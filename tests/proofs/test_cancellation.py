@@ -11,7 +11,7 @@ import pytest
 
 from s3_checkpoint import LifecycleError, S3Checkpointer, S3Settings, connect
 from s3_checkpoint._s3.client import client_for
-from tests.faults import SmallPages
+from s3_checkpoint.testing import SmallPages
 from tests.proofs.ledger import RUN, WORK, Work, tasks_of
 from tests.proofs.scheduler import World, at_once
 from tests.proofs.wire import wire_to

@@ -20,7 +20,7 @@ from s3_checkpoint.doctor import Finding, Status, examine
 from s3_checkpoint.doctor.bucket import BUCKET
 from s3_checkpoint.doctor.examination import PROBES, run_probe
 from s3_checkpoint.doctor.findings import Patient
-from tests.faults import Verb
+from s3_checkpoint.testing import Verb
 from tests.proofs.wire import Garbling, Spoiling, Wire, wire_to
 
 

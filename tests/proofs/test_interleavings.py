@@ -21,7 +21,13 @@ from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._runs.commit_protocol import CommitProtocol
 from s3_checkpoint._runs.step_objects import StateObject
 from s3_checkpoint.object_store import ObjectStore, Refused
-from tests.faults import Aim, AnswerLost, SlowDown503, SmallPages, state_put
+from s3_checkpoint.testing import (
+    Aim,
+    AnswerLost,
+    SlowDown503,
+    SmallPages,
+    state_put,
+)
 from tests.proofs.ledger import RUN, WORK, MakeCheckpointer, Promises, Work, Worker, tasks_of
 from tests.proofs.scheduler import Explorer, Scenario, Violation, World
 

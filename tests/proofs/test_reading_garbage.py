@@ -20,7 +20,11 @@ from pydantic import BaseModel, JsonValue, TypeAdapter
 from s3_checkpoint import ActiveSnapshot, CheckpointError, MemoryStore, S3Checkpointer, StateDecodingError
 from s3_checkpoint._format.keys import MAX_STEP, RunKeys
 from s3_checkpoint.object_store import ObjectAttributes, StoredObject
-from tests.faults import CorruptBody, ListedButGone, SmallPages
+from s3_checkpoint.testing import (
+    CorruptBody,
+    ListedButGone,
+    SmallPages,
+)
 from tests.proofs.scheduler import World
 
 T = TypeVar("T")

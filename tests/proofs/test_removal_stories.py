@@ -23,7 +23,10 @@ from s3_checkpoint import (
 )
 from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.object_store import ObjectAttributes, ObjectStore, Page, PutMode, Refused, StoredObject, Written
-from tests.faults import Verb, Wrapper
+from s3_checkpoint.testing import (
+    StoreWrapper,
+    Verb,
+)
 from tests.proofs.ledger import RUN, WORK, Work
 from tests.proofs.removal import OTHER, Actor, Removals, state_key, tasks_of
 from tests.proofs.scheduler import Explorer, Pick, Scenario, Violation, World
@@ -253,7 +256,7 @@ def test_a_repeated_state_put_finds_its_snapshot_after_a_delete() -> None:
     stage.run(worker, worker.look_around())
 
 
-class Locked(Wrapper):
+class Locked(StoreWrapper):
     """One key cannot be deleted (a deny policy, a legal hold); S3 deletes the rest of the batch, and says so."""
 
     def __init__(self, store: ObjectStore, part: str) -> None:
@@ -331,7 +334,7 @@ def test_a_fork_and_a_worker_that_begins_the_run_contend_for_one_key() -> None:
     assert stage.steps(OTHER) == [0]
 
 
-class IgnoresPrefix(Wrapper):
+class IgnoresPrefix(StoreWrapper):
     """As a store or gateway does that does not know the parameter: it lists everything."""
 
     async def list(self, prefix: str, **options: Any) -> Page:
@@ -406,7 +409,7 @@ def test_a_gap_filled_message_by_message_does_not_reach_a_pruned_step() -> None:
 # Wrong variants ----------------------------------------------------------------------------------------------------
 
 
-class TriesAgainAfter412(Wrapper):
+class TriesAgainAfter412(StoreWrapper):
     """Wrong: every refusal is taken for a 409, after which the step may be free again."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
@@ -414,14 +417,14 @@ class TriesAgainAfter412(Wrapper):
         return Refused("ConditionalRequestConflict") if isinstance(answer, Refused) else answer
 
 
-class SeesNoFloor(Wrapper):
+class SeesNoFloor(StoreWrapper):
     """Wrong: how far the run was pruned is not looked at."""
 
     async def list(self, prefix: str, **options: Any) -> Page:
         return Page() if prefix.endswith("/pruned/") else await self.store.list(prefix, **options)
 
 
-class OneBatch(Wrapper):
+class OneBatch(StoreWrapper):
     """Wrong: states go in one request with the snapshots."""
 
     def __init__(self, store: ObjectStore) -> None:
@@ -436,7 +439,7 @@ class OneBatch(Wrapper):
             await self.store.delete(keys)
 
 
-class ListsOnce(Wrapper):
+class ListsOnce(StoreWrapper):
     """Wrong: what comes after the first LIST is not seen."""
 
     listed = False
@@ -448,7 +451,7 @@ class ListsOnce(Wrapper):
         return await self.store.list(prefix, **options)
 
 
-class ForksInPlace(Wrapper):
+class ForksInPlace(StoreWrapper):
     """Wrong: a fork begins at the number that its step had."""
 
     step = ""
@@ -465,7 +468,7 @@ class ForksInPlace(Wrapper):
         return await self.store.put(self.place(key), body, attributes, mode=mode)
 
 
-class AlwaysYoung(Wrapper):
+class AlwaysYoung(StoreWrapper):
     """Wrong: whatever the age of the known step, the next one counts as never pruned."""
 
     async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
@@ -473,7 +476,7 @@ class AlwaysYoung(Wrapper):
         return stored and replace(stored, head=replace(stored.head, date=stored.head.last_modified))
 
 
-class NotMarked(Wrapper):
+class NotMarked(StoreWrapper):
     """Wrong: a step that is committed out of order does not say so."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:

@@ -33,7 +33,7 @@ from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.object_store import ObjectStore
-from tests.faults import (
+from s3_checkpoint.testing import (
     Aim,
     AnswerLost,
     Conflict409,
@@ -42,8 +42,8 @@ from tests.faults import (
     CrashBefore,
     SlowDown503,
     SmallPages,
+    StoreWrapper,
     Unanswered,
-    Wrapper,
     state_put,
 )
 from tests.proofs.scheduler import World
@@ -74,8 +74,8 @@ class Shown:
 SENTENCE: Any = TypeAdapter(Sentence)
 Place = tuple[str, int]
 STEPS = [0, 1, 2, 9, 10, 2**64 - 1]
-FAULTS: dict[str, Callable[[ObjectStore], Wrapper]] = {
-    "none": Wrapper,
+FAULTS: dict[str, Callable[[ObjectStore], StoreWrapper]] = {
+    "none": StoreWrapper,
     "state answer lost": lambda store: AnswerLost(store, state_put()),
     "any answer lost": lambda store: AnswerLost(store, Aim("PutObject")),
     "crash before": lambda store: CrashBefore(store, Aim("PutObject")),

@@ -12,7 +12,13 @@ import pytest
 
 from s3_checkpoint import S3Checkpointer, StepConflictError, StoreUnavailableError
 from s3_checkpoint.object_store import ObjectStore
-from tests.faults import Aim, Request, Send, SlowDown503, Wrapper
+from s3_checkpoint.testing import (
+    Aim,
+    Request,
+    Send,
+    SlowDown503,
+    StoreWrapper,
+)
 from tests.proofs.ledger import RUN, Work, tasks_of
 
 T = TypeVar("T")
@@ -30,7 +36,7 @@ async def test_the_same_json_under_another_schema_version_is_a_conflict(store: O
     assert await new.load(RUN, 5) == Work(label="a!")
 
 
-class HeadHangs(Wrapper):
+class HeadHangs(StoreWrapper):
     """The HEAD is never answered; `under_way` says whether it still waits."""
 
     under_way = False

@@ -12,7 +12,7 @@ import pytest
 from s3_checkpoint import S3Checkpointer, S3Settings, StepConflictError, StoreUnavailableError, connect
 from s3_checkpoint._transports import open_store
 from s3_checkpoint.object_store import ObjectAttributes, Written
-from tests.faults import Verb
+from s3_checkpoint.testing import Verb
 from tests.proofs.ledger import RUN, Work, tasks_of
 from tests.proofs.wire import Spoiling, Wire, wire_to
 

@@ -18,7 +18,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from s3_checkpoint._obstore.store import ABSENT_NAME
-from tests.faults import Aim, Request, Verb
+from s3_checkpoint.testing import Aim, Request, Verb
 
 Spoiling = Literal[
     "refuse",  # reset before the request is forwarded: it takes no effect

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from s3_checkpoint import MemoryStore
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectAttributes, Page
-from tests.counting import Counting
-from tests.faults import Request
+from s3_checkpoint.testing import Request
+from s3_checkpoint.testing.counting import Counting
 
 SOME_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -26,8 +26,7 @@ from s3_checkpoint import (
 )
 from s3_checkpoint.models import Overtaken
 from s3_checkpoint.object_store import StoredObject
-from tests.counting import Counting
-from tests.faults import Wrapper
+from s3_checkpoint.testing import Counting, StoreWrapper
 from tests.states import RUN, Counter
 
 TASKS = [ActiveSnapshot(node_name="count")]
@@ -173,7 +172,7 @@ async def test_known_step_out_of_bounds_is_refused_before_any_request(counting: 
     assert counting.taken() == {}
 
 
-class Garbled(Wrapper):
+class Garbled(StoreWrapper):
     """The tasks in the metadata of every head are not what their digest says."""
 
     async def head(self, key: str) -> Any:
@@ -268,7 +267,7 @@ async def test_commit_after_a_known_step_that_proves_nothing_looks_with_a_list(
     assert counting.requests["LIST"] == (2 if how == "out of order" else 1)
 
 
-class Dateless(Wrapper):
+class Dateless(StoreWrapper):
     """Answers without a date."""
 
     async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:

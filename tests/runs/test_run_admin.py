@@ -23,8 +23,13 @@ from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint.models import Origin, Pruned, RunActivity
 from s3_checkpoint.object_store import ObjectAttributes, ObjectStore
 from s3_checkpoint.run_admin import RunAdmin
-from tests.counting import Counting
-from tests.faults import Request, Send, T, Wrapper
+from s3_checkpoint.testing import (
+    Request,
+    Send,
+    StoreWrapper,
+)
+from s3_checkpoint.testing.counting import Counting
+from s3_checkpoint.testing.wrappers import T
 
 RUN = UUID(int=1)
 KEYS = RunKeys("", RUN)
@@ -218,7 +223,7 @@ async def test_a_fork_that_is_overtaken_changes_nothing() -> None:
     memory, new = MemoryStore(), uuid4()
     await commit(memory, 0)
 
-    class Overtaken(Wrapper):
+    class Overtaken(StoreWrapper):
         async def around(self, request: Request, send: Send[T]) -> T:
             if request.verb == "PutObject":
                 await over(memory).commit(new, 0, {"n": 99}, [])
@@ -461,7 +466,7 @@ async def test_a_snapshot_that_a_commit_may_be_about_to_name_is_left() -> None:
     memory = MemoryStore()
     await commit(memory, 0)
 
-    class DeletedInBetween(Wrapper):
+    class DeletedInBetween(StoreWrapper):
         async def around(self, request: Request, send: Send[T]) -> T:
             if request.verb == "PutObject" and request.key == KEYS.state(1):
                 deleted.append(await RunAdmin(over(memory)).delete(RUN))
@@ -486,7 +491,7 @@ async def test_a_state_that_may_not_be_removed_keeps_its_tasks() -> None:
         await over(memory).commit(RUN, step, {"n": step}, LARGE)
     clock.now += 2 * HOUR
 
-    class Held(Wrapper):
+    class Held(StoreWrapper):
         async def delete(self, keys: Sequence[str]) -> None:
             await memory.delete([key for key in keys if key != KEYS.state(1)])
             if KEYS.state(1) in keys:

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
+import s3_checkpoint
 from s3_checkpoint import (
     ActiveSnapshot,
     Checkpointer,
@@ -43,6 +44,7 @@ async def not_entered() -> None:
 
 async def misspelt(checkpointer: S3Checkpointer[Research]) -> None:
     """Names of methods, options, settings and fields."""
+    s3_checkpoint.conect(Research)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     await checkpointer.resmue(uuid4())  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     connect(Research, "my-bucket", schema_versoin=2)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     S3Settings(bucket="my-bucket", regoin_name="eu-west-1")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -63,9 +63,10 @@ def print_event(event: RequestEvent) -> None:
     print(event.operation, event.duration_s)
 
 
-async def committed_and_resumed(checkpointer: S3Checkpointer[Research], run_id: UUID) -> str:
-    """What is resumed has the state's own type."""
+async def committed_and_resumed(checkpointer: S3Checkpointer[Research], run_id: UUID | str) -> str:
+    """A run's id is a UUID or its text; what is resumed has the state's own type."""
     await checkpointer.commit(run_id, 0, Research(topic="tides"), [ActiveSnapshot(node_name="write", payload={"n": 1})])
+    await checkpointer.save("9b2f0a6e-5f0c-4c1e-8a57-3c1b8d1e2f30", 1, Research(topic="tides"))
     checkpoint = await checkpointer.resume(run_id)
     assert_type(checkpoint, Checkpoint[Research] | None)
     if checkpoint is None:

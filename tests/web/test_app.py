@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from s3_checkpoint import ActiveSnapshot, MemoryStore, S3Checkpointer, S3Settings
+from s3_checkpoint.testing.counting import Counting
 from s3_checkpoint.web.run_pages import RUNS_SHOWN, STEPS_SHOWN, RunPages
 from tests.command_line import FIRST, FORK, Cli
-from tests.counting import Counting
 from tests.web.serving import serving
 
 

@@ -1,0 +1,109 @@
+"""An S3 for tests, on a free port of the loopback interface: moto's server in a thread of this process.
+
+    with local_s3() as s3:
+        async with connect(Research, s3.new_bucket()) as checkpointer: …
+
+It does what a memory store cannot: requests go over HTTP, and subprocesses reach it too. Needs the extra `testing`.
+`moto.mock_aws` is no help: it patches the calls of botocore, and this library makes them with aiobotocore.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias, Unpack
+from urllib.request import Request, urlopen
+from uuid import uuid4
+
+from s3_checkpoint.settings import S3Options, S3Settings
+
+Application: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+"""A WSGI application."""
+
+
+class OneS3RequestAtATime:
+    """Makes moto's S3 keep what S3 promises to two workers at once.
+
+    Left to itself it looks whether a key is there, and writes it later; and shows an object before its metadata.
+    """
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._lock = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answers one request."""
+        if "/s3/aws4_request" not in environ.get("HTTP_AUTHORIZATION", ""):
+            return self._application(environ, start_response)
+        with self._lock:
+            return list(self._application(environ, start_response))
+
+
+class LocalS3:
+    """A server that `local_s3` started."""
+
+    def __init__(self, endpoint_url: str) -> None:
+        self.endpoint_url: str = endpoint_url
+        """`http://127.0.0.1:<port>`. moto's other services answer there too: SQS, IAM, …"""
+        self._buckets: list[str] = []
+
+    def new_bucket(self, **options: Unpack[S3Options]) -> S3Settings:
+        """Settings for a new, empty bucket with a name of its own.
+
+        Args:
+            options: Other fields of `S3Settings`. Default: credentials that the server takes, and what the environment
+                says.
+
+        Returns:
+            Settings for `connect`; `settings.environment()` gives them to another process.
+        """
+        bucket = f"test-{uuid4().hex}"
+        urlopen(Request(f"{self.endpoint_url}/{bucket}", method="PUT")).close()  # noqa: S310 - loopback
+        self._buckets.append(bucket)
+        options.setdefault("endpoint_url", self.endpoint_url)
+        options.setdefault("region_name", "us-east-1")
+        options.setdefault("access_key_id", "testing")
+        options.setdefault("secret_access_key", "testing")
+        return S3Settings.resolve(bucket, **options)
+
+    def forget(self) -> None:
+        """Drops the buckets made here, with all that is in them; moto would keep them as long as the process lives."""
+        from moto.s3.models import s3_backends
+
+        for backend in (backend for account in s3_backends.values() for backend in account.values()):
+            for bucket in self._buckets:
+                backend.buckets.pop(bucket, None)
+
+
+@contextmanager
+def local_s3() -> Iterator[LocalS3]:
+    """An S3 that answers as long as the block runs, for this process and others of this machine.
+
+    Conditional writes are exclusive, however many clients write at once. What it does not do as S3: time-outs, 503s and
+    lost answers are the wrappers' part, permissions are not checked.
+
+    Raises:
+        ModuleNotFoundError: The extra `testing` is not installed.
+    """
+    try:
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+        from werkzeug.serving import make_server
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "a local S3 needs moto's server: pip install 's3-checkpoint[testing]'", name=error.name
+        ) from error
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    application = OneS3RequestAtATime(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, application, threaded=True)
+    serving = threading.Thread(target=server.serve_forever, name="local-s3", daemon=True)
+    serving.start()
+    s3 = LocalS3(f"http://127.0.0.1:{server.server_port}")
+    try:
+        yield s3
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()
+        s3.forget()
