@@ -38,6 +38,7 @@ COMMANDS: Commands = {
     "history": Lazy("s3_checkpoint.cli.history", "Go back through a run, newest step first."),
     "diff": Lazy("s3_checkpoint.cli.diff", "Compare two steps of a run by JSON path."),
     "timeline": Lazy("s3_checkpoint.cli.timeline", "Draw a run: its steps over time, what changed, gaps and forks."),
+    "watch": Lazy("s3_checkpoint.cli.watch", "Follow a run or a thread, a line for each step as it is committed."),
     "sessions": Lazy("s3_checkpoint.cli.sessions", "List the sessions of the Claude Agent SDK."),
     "session": Group("See and delete a session of the Claude Agent SDK.", _SESSION_COMMANDS),
     "threads": Lazy("s3_checkpoint.cli.threads", "List LangGraph's threads; with -l, which wait for a human."),

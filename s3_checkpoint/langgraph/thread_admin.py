@@ -198,6 +198,33 @@ class ThreadAdmin:
 
         return await self._run(look)
 
+    async def checkpoints_since(
+        self, thread_id: str, checkpoint_id: str | None, *, namespace: str = ""
+    ) -> list[tuple[str, int]]:
+        """The ids of the checkpoints not older than `checkpoint_id`, newest first; None: of the newest alone.
+
+        Requests:
+            1 LIST, of 200 keys; 1 more per 1,000 keys where those do not show `checkpoint_id`.
+
+        Returns:
+            Each id with the number of its objects, which grows with pending writes.
+        """
+        keys = ThreadKeys.of(self._prefix, thread_id).namespace(namespace)
+
+        async def look(threads: ThreadStore) -> list[tuple[str, int]]:
+            newer: list[tuple[str, int]] = []
+            async with aclosing(checkpoints(threads.objects, keys, page_keys=FIRST_PAGE_KEYS)) as found:
+                async for one in found:
+                    if checkpoint_id is not None and one.id < checkpoint_id:
+                        break
+                    if one.heads:
+                        newer.append((one.id, len(one.names)))
+                        if checkpoint_id is None:
+                            break
+            return newer
+
+        return await self._run(look)
+
     async def history(
         self, thread_id: str, *, namespace: str = "", limit: int | None = None, before: str | None = None
     ) -> AsyncIterator[CheckpointView]:
