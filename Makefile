@@ -57,14 +57,14 @@ dist: | $(BIN)/python
 	@$(VENV)-dist/bin/python -m pip --disable-pip-version-check install --quiet dist/*.whl
 	@cd dist && ../$(VENV)-dist/bin/python -I ../tests/try_wheel.py *.whl
 
-# For another runtime: make package ARGS='--python 3.12 --architecture arm64'
+# For another runtime: make package ARGS='--python 3.12 --architecture arm64'; lighter: ARGS='--transport obstore'
 package: | $(BIN)/python
 	@$(BIN)/python infra/package_worker.py $(ARGS)
 
 # Every wheel of every version pinned, for all Pythons and architectures; `make package` takes no other.
 constraints: | $(BIN)/python
 	@$(PIP) install uv
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-annotate \
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra obstore --generate-hashes --upgrade --no-annotate \
 		--custom-compile-command 'make constraints' --output-file infra/worker/constraints.txt \
 		pyproject.toml infra/worker/requirements.txt
 

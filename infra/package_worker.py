@@ -22,10 +22,13 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 SERVICES = {"s3", "sqs", "sso", "sso-oidc", "sts"}
 """Those of botocore's data that are kept: what is called, and what credentials can come from."""
+TRANSPORTS = {"aiobotocore": SERVICES, "obstore": {"sqs"}}
+"""The same for each transport. obstore finds credentials itself; the SDK is left with sending messages."""
 UNUSED = ("*.pyx", "*.pxd", "*.pyi", "*.c", "*.h", "bin", "boto3/data", "boto3/examples")
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}
 CONSTRAINTS = HERE / "worker" / "constraints.txt"
-LIMIT_MB = 30
+LIMIT_MB = {"aiobotocore": 30, "obstore": 45}
+"""Unpacked. What Lambda allows is 250 MB; obstore is one library of 15 MB, and the SDK still sends the messages."""
 
 
 def main() -> int:
@@ -33,10 +36,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", default="3.13", metavar="VERSION", help="of the runtime (default: %(default)s)")
     parser.add_argument("--architecture", default="x86_64", choices=MACHINES, help="(default: %(default)s)")
+    parser.add_argument(
+        "--transport", default="aiobotocore", choices=TRANSPORTS, help="what speaks to S3 (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, default=HERE / "build" / "worker.zip", help="(default: %(default)s)")
     options = parser.parse_args()
 
-    missing = unpinned(requirements(), CONSTRAINTS.read_text())
+    missing = unpinned(requirements(options.transport), CONSTRAINTS.read_text())
     if missing:
         say(f"{CONSTRAINTS.name} does not pin {', '.join(missing)}; run: make constraints")
         return 1
@@ -44,7 +50,7 @@ def main() -> int:
         content = Path(work) / "content"
         content.mkdir()
         try:
-            install(content, options.python, MACHINES[options.architecture])
+            install(content, options.python, MACHINES[options.architecture], options.transport)
         except subprocess.CalledProcessError as error:
             say(f"pip could not fetch the wheels (exit code {error.returncode}); its own words are above")
             return 1
@@ -52,17 +58,17 @@ def main() -> int:
         shutil.copytree(ROOT / "s3_checkpoint", content / "s3_checkpoint", ignore=left_out)
         for path in (HERE / "worker").glob("*.py"):
             shutil.copy(path, content)
-        trim(content)
+        trim(content, TRANSPORTS[options.transport])
         if not compile_all(content, options.python):
             say(f"no python{options.python} found: no byte code in the zip, so cold starts take about 0.8 s longer")
         size = write(content, options.output)
     packed = options.output.stat().st_size
     say(
         f"{options.output}: {size / 1e6:.1f} MB unpacked, {packed / 1e6:.1f} MB as zip, for "
-        f"Runtime=python{options.python} Architecture={options.architecture}"
+        f"Runtime=python{options.python} Architecture={options.architecture} Transport={options.transport}"
     )
-    if size > LIMIT_MB * 1e6:
-        say(f"that is more than {LIMIT_MB} MB")
+    if size > LIMIT_MB[options.transport] * 1e6:
+        say(f"that is more than {LIMIT_MB[options.transport]} MB")
         return 1
     return 0
 
@@ -72,12 +78,20 @@ def say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-def requirements() -> list[str]:
-    """What the library and the worker need, one requirement each."""
+def requirements(transport: str = "aiobotocore") -> list[str]:
+    """What the library with this transport, and the worker, need: one requirement each."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = (HERE / "worker" / "requirements.txt").read_text().splitlines()
     own = [re.sub(r"(^|\s)#.*", "", line).strip() for line in lines]
-    return [*project["dependencies"], *filter(None, own)]
+    light = project["optional-dependencies"]["obstore"] if transport == "obstore" else []
+    return [*project["dependencies"], *light, *filter(None, own)]
+
+
+def pinned(constraints: str, transport: str) -> str:
+    """What is pinned, without the transport that is not wanted."""
+    if transport == "obstore":
+        return constraints
+    return re.sub(r"^obstore==.*\n(?:[ \t].*\n)*", "", constraints, flags=re.MULTILINE)
 
 
 def unpinned(required: list[str], constraints: str) -> list[str]:
@@ -91,27 +105,30 @@ def unpinned(required: list[str], constraints: str) -> list[str]:
     return [requirement for requirement in required if name(requirement) not in pinned]
 
 
-def install(content: Path, version: str, machine: str) -> None:
+def install(content: Path, version: str, machine: str, transport: str = "aiobotocore") -> None:
     """Installs what is pinned, as it is for the runtime; fails if it is not what is required, or not the same bytes."""
     bounds = content.parent / "bounds.txt"
-    bounds.write_text("".join(re.sub(r"\[.*?\]", "", line) + "\n" for line in requirements()))  # pip: no extras here
+    # pip: no extras here
+    bounds.write_text("".join(re.sub(r"\[.*?\]", "", line) + "\n" for line in requirements(transport)))
+    wanted = content.parent / "wanted.txt"
+    wanted.write_text(pinned(CONSTRAINTS.read_text(), transport))
     subprocess.run(  # noqa: S603 - no shell, and nothing from outside
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"),
             "--no-warn-conflicts",  # with what is installed here, and has no part in this
             *("--target", str(content), "--implementation", "cp", "--python-version", version),
             *("--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_28_{machine}"),
-            *("--only-binary", ":all:", "--require-hashes", "--requirement", str(CONSTRAINTS)),
+            *("--only-binary", ":all:", "--require-hashes", "--requirement", str(wanted)),
             *("--constraint", str(bounds)),
         ],
         check=True,
     )
 
 
-def trim(content: Path) -> None:
+def trim(content: Path, services: set[str]) -> None:
     """Removes what is never read: services not called, sources of compiled code, examples."""
     for service in (content / "botocore" / "data").iterdir():
-        if service.is_dir() and service.name not in SERVICES:
+        if service.is_dir() and service.name not in services:
             shutil.rmtree(service)
     for pattern in UNUSED:
         for path in list(content.glob(pattern) if "/" in pattern or "*" not in pattern else content.rglob(pattern)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -13,6 +15,20 @@ from s3_checkpoint.settings import S3Settings
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
+
+
+def import_transport(settings: S3Settings | str | None) -> str:
+    """Imports the library that these settings, or the environment, name, before a store is opened; returns its name."""
+    if isinstance(settings, S3Settings):
+        name: str = settings.transport
+    else:
+        name = os.environ.get("S3_CHECKPOINT_TRANSPORT") or S3Settings.model_fields["transport"].default
+    if name == "obstore":
+        with contextlib.suppress(ImportError):  # told when the store is opened
+            import s3_checkpoint._obstore.store
+    else:
+        import s3_checkpoint._s3.client  # noqa: F401
+    return name
 
 
 @asynccontextmanager

@@ -42,6 +42,7 @@ from s3_checkpoint._format.keys import run_keys
 from s3_checkpoint._format.message_json import decoded, members
 from s3_checkpoint._leases.record import MIN_TTL_S, check_ttl
 from s3_checkpoint._printable import printable
+from s3_checkpoint._transports import import_transport
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.connection import connect
 from s3_checkpoint.errors import CheckpointError, ConfigurationError, InvalidArgumentError, LeaseHeldError
@@ -60,7 +61,13 @@ from s3_checkpoint.superstep import (
     is_end,
     waits_for_human,
 )
-from s3_checkpoint.superstep_queue import MAX_DELAY_S, SuperstepMessage, SuperstepQueue, queue_client_for
+from s3_checkpoint.superstep_queue import (
+    MAX_DELAY_S,
+    QueueClientOnDemand,
+    SuperstepMessage,
+    SuperstepQueue,
+    queue_client_for,
+)
 
 QUEUE_URL_VARIABLE = "S3_CHECKPOINT_QUEUE_URL"
 
@@ -121,8 +128,8 @@ def sqs_handler(
         InvalidArgumentError: `resend_delay_s`, `max_steps` or `lease_ttl_s` is out of bounds.
         ConfigurationError: `interrupt_before` names what is not a node.
     """
-    # Lambda starts a function on a whole processor: the SDK is imported now, not by the first invocation.
-    import s3_checkpoint._s3.client  # noqa: F401
+    # Lambda starts a function on a whole processor: the transport is imported now, not by the first invocation.
+    import_transport(settings)
 
     graph.check(interrupt_before, "interrupt_before names")
     if not 1 <= resend_delay_s <= MAX_DELAY_S:
@@ -227,7 +234,11 @@ class SqsHandler(Generic[StateT]):
         if not url:
             raise ConfigurationError(f"no queue is named; set {QUEUE_URL_VARIABLE}, or give queue_url")
         async with AsyncExitStack() as stack:
-            queue_client = await stack.enter_async_context(queue_client_for(url, settings))
+            if settings.transport == "obstore":
+                # The SDK would take most of a cold start: it is imported after the first commit, for the message alone.
+                queue_client: Any = QueueClientOnDemand(stack, url, settings)
+            else:
+                queue_client = await stack.enter_async_context(queue_client_for(url, settings))
             self._queue = SuperstepQueue(queue_client, url)
             self._checkpointer: S3Checkpointer[StateT] = await stack.enter_async_context(
                 connect(settings=settings, on_request=self._on_request, **self._connect_options)

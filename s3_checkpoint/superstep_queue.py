@@ -11,6 +11,7 @@ bucket, and a message with its newest step sets it going again.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,7 +25,6 @@ from pydantic_core import InitErrorDetails, from_json
 from s3_checkpoint._format.foreign_errors import misfit, without_values
 from s3_checkpoint._format.keys import MAX_STEP, check_run_id, check_step
 from s3_checkpoint._format.message_json import JsonText, encoded, members
-from s3_checkpoint._s3.service_descriptions import read_faster
 from s3_checkpoint.errors import ConfigurationError, StateEncodingError
 from s3_checkpoint.settings import S3Settings
 
@@ -195,6 +195,7 @@ async def queue_client_for(url: str, settings: S3Settings) -> AsyncIterator[Any]
     from botocore.exceptions import BotoCoreError
 
     from s3_checkpoint._s3.http_session import OneHostSession
+    from s3_checkpoint._s3.service_descriptions import read_faster
 
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -226,3 +227,22 @@ async def queue_client_for(url: str, settings: S3Settings) -> AsyncIterator[Any]
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(f"no SQS client can be made: {error}", detail=url[:200]) from error
         yield client
+
+
+class QueueClientOnDemand:
+    """An SQS client that the first message opens, and `stack` closes. Sends messages, and does nothing else."""
+
+    def __init__(self, stack: AsyncExitStack, url: str, settings: S3Settings) -> None:
+        self._stack = stack
+        self._url = url
+        self._settings = settings
+        self._opening = asyncio.Lock()
+        self._client: Any = None
+
+    async def send_message(self, **options: Any) -> Any:
+        """What the SDK's method of that name gives; raises also what `queue_client_for` raises."""
+        async with self._opening:
+            if self._client is None:
+                opened = await self._stack.enter_async_context(queue_client_for(self._url, self._settings))
+                self._client = opened
+        return await self._client.send_message(**options)

@@ -81,6 +81,33 @@ async def main():
             print('asked')
 asyncio.run(main())"""
 
+_FIRST_SUPERSTEP = """
+import os
+os.environ.update(S3_CHECKPOINT_BUCKET='bucket', S3_CHECKPOINT_ENDPOINT_URL='http://127.0.0.1:1',
+                  AWS_REGION='us-east-1', AWS_ACCESS_KEY_ID='a', AWS_SECRET_ACCESS_KEY='b', S3_CHECKPOINT_MAX_ATTEMPTS='1',
+                  S3_CHECKPOINT_TRANSPORT='obstore', S3_CHECKPOINT_QUEUE_URL='https://sqs.eu-west-1.amazonaws.com/1/q')
+from s3_checkpoint import END, Graph, Next
+from s3_checkpoint.aws_lambda import sqs_handler
+from s3_checkpoint.superstep_queue import SuperstepMessage
+import uuid
+async def node(state, task): return Next(1, END)
+handler = sqs_handler(Graph(start='a', nodes={'a': node}, apply=lambda state, update: state), dict)
+class Context:
+    def get_remaining_time_in_millis(self): return 30000
+body = SuperstepMessage.begin(uuid.uuid4(), {}).model_dump_json()
+record = {'messageId': 'm', 'body': body, 'eventSource': 'aws:sqs', 'eventSourceARN': 'a', 'attributes': {}}
+print(handler({'Records': [record]}, Context()))
+"""
+
+
+def test_lambda_with_obstore_imports_no_sdk_before_it_sends_a_message() -> None:
+    """Up to the first request to S3, here one that is refused; the queue's client comes after the first commit."""
+    modules = _imported_by(_FIRST_SUPERSTEP)
+
+    assert "obstore" in modules
+    assert not _packages(modules) & SDK
+
+
 NEVER_FOR_A_COMMIT = NEVER_FOR_A_SAVE | {"gzip", "xml", "http", "multiprocessing"}
 
 

@@ -20,6 +20,7 @@ from pydantic import JsonValue
 
 from s3_checkpoint import S3Settings, SyncS3Checkpointer
 from s3_checkpoint.superstep_queue import SuperstepMessage
+from tests.conftest import TRANSPORTS
 from tests.serverless.conftest import Queue
 
 ROOT = Path(__file__).parent.parent.parent
@@ -49,11 +50,17 @@ print(json.dumps(sorted(files)))
 """
 
 
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The zip, built for this very Python as `make package` builds it for Lambda's."""
+def package(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Path:
+    """The zip, built for this very Python as `make package` builds it for Lambda's, with each transport."""
     output = tmp_path_factory.mktemp("package") / "worker.zip"
     command = [sys.executable, "infra/package_worker.py", "--python", VERSION, "--architecture", str(MACHINE)]
+    command += ["--transport", transport]
     built = subprocess.run(
         [*command, "--output", str(output)], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
@@ -71,15 +78,22 @@ def content(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_it_is_small_and_has_the_data_of_the_services_used_and_byte_code_for_every_module(package: Path) -> None:
+def test_it_is_small_and_has_the_data_of_the_services_used_and_byte_code_for_every_module(
+    package: Path, transport: str
+) -> None:
     with zipfile.ZipFile(package) as archive:
         entries = {entry.filename: entry.file_size for entry in archive.infolist()}
 
     services = {name.split("/")[2] for name in entries if name.startswith("botocore/data/") and name.count("/") > 2}
     sources = [Path(name) for name in entries if name.endswith(".py")]
     tag = sys.implementation.cache_tag
-    assert sum(entries.values()) < 30_000_000
-    assert services == {"s3", "sqs", "sso", "sso-oidc", "sts"}
+    if transport == "obstore":
+        assert sum(entries.values()) < 45_000_000
+        assert services == {"sqs"}
+    else:
+        assert sum(entries.values()) < 30_000_000
+        assert services == {"s3", "sqs", "sso", "sso-oidc", "sts"}
+    assert any(name.startswith("obstore/") for name in entries) == (transport == "obstore")
     assert {"app.py", "graph.py"} <= entries.keys()
     assert not [name for name in entries if name.startswith("s3_checkpoint/demo")]
     assert [path for path in sources if f"{path.parent / '__pycache__' / path.stem}.{tag}.pyc" not in entries] == []
@@ -88,6 +102,7 @@ def test_it_is_small_and_has_the_data_of_the_services_used_and_byte_code_for_eve
 
 def test_it_runs_with_nothing_else_on_the_machine(
     content: Path,
+    transport: str,
     settings: S3Settings,
     queue: Queue,
     sqs: Any,
@@ -103,6 +118,7 @@ def test_it_runs_with_nothing_else_on_the_machine(
         "S3_CHECKPOINT_BUCKET": settings.bucket,
         "S3_CHECKPOINT_ENDPOINT_URL": str(settings.endpoint_url),
         "S3_CHECKPOINT_QUEUE_URL": queue.url,
+        "S3_CHECKPOINT_TRANSPORT": transport,
     }
 
     with subprocess.Popen(
