@@ -84,7 +84,8 @@ asyncio.run(main())"""
 _FIRST_SUPERSTEP = """
 import os
 os.environ.update(S3_CHECKPOINT_BUCKET='bucket', S3_CHECKPOINT_ENDPOINT_URL='http://127.0.0.1:1',
-                  AWS_REGION='us-east-1', AWS_ACCESS_KEY_ID='a', AWS_SECRET_ACCESS_KEY='b', S3_CHECKPOINT_MAX_ATTEMPTS='1',
+                  AWS_REGION='us-east-1', AWS_ACCESS_KEY_ID='a', AWS_SECRET_ACCESS_KEY='b',
+                  S3_CHECKPOINT_MAX_ATTEMPTS='1',
                   S3_CHECKPOINT_TRANSPORT='obstore', S3_CHECKPOINT_QUEUE_URL='https://sqs.eu-west-1.amazonaws.com/1/q')
 from s3_checkpoint import END, Graph, Next
 from s3_checkpoint.aws_lambda import sqs_handler

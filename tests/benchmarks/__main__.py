@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.benchmarks import cold_start, report, side_by_side, supersteps, targets
+from tests.benchmarks import cold_start, report, side_by_side, supersteps, targets, transports
 from tests.benchmarks.contestants import CONTESTANTS, Library
 from tests.benchmarks.growth_plot import Point, growth_svg
 from tests.benchmarks.measuring import LATENCY_MS, Measured
@@ -31,6 +31,7 @@ async def library_targets(stub: StubProcess, scratch: Path) -> list[targets.Row]
     async with library.stack:
         await library.open()
         rows = await targets.requests_cost(stub, library, say)
+        rows += await transports.rows(stub, say)
         rows += await targets.long_run(stub, library, say)
         rows += await supersteps.by_message(stub, library, say)
         rows += await supersteps.operators_calls(stub, library, say)
@@ -67,7 +68,7 @@ def main() -> None:
         table = ""
         if not options.quick and not options.only:
             table = langgraph_rows(stub)
-    rows = report.ratios_of_cold_starts(stub_colds) + rows
+    rows = report.ratios_of_cold_starts(stub_colds) + transports.ratios_of_cold_starts(stub_colds) + rows
     text = report.markdown(measured, missing, stub_colds, rows, table)
     print(text)
     if not options.only and not options.quick:

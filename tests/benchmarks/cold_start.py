@@ -51,6 +51,32 @@ async def main():
         await checkpointer.save(UUID(int=1), 0, State(text="x"))
 asyncio.run(main())
 """
+FIRST_COMMIT = """
+import asyncio
+from uuid import UUID
+from pydantic import BaseModel
+from s3_checkpoint import ActiveSnapshot, S3Settings, connect
+class State(BaseModel):
+    text: str
+async def main():
+    settings = S3Settings(bucket="cold", endpoint_url="URL", region_name="us-east-1", transport="TRANSPORT")
+    async with connect(State, settings) as checkpointer:
+        await checkpointer.commit(UUID(int=1), 0, State(text="x"), [ActiveSnapshot(node_name="a")])
+asyncio.run(main())
+"""
+BARE_OBSTORE = """
+import asyncio
+import obstore
+from obstore.store import S3Store
+async def main():
+    store = S3Store("cold", endpoint="URL", region="us-east-1", client_options={"allow_http": True})
+    body = State(text="x").model_dump_json().encode()
+    await obstore.put_async(store, "steps/0", body, use_multipart=False)
+    await obstore.put_async(store, "active/0", b"[]", use_multipart=False)
+asyncio.run(main())
+import os
+os._exit(0)  # on a busy machine it would abort here now and then: see docs/design/0008-obstore.md
+"""
 SAVER = """
 import asyncio
 from langgraph.checkpoint.base import empty_checkpoint
@@ -73,6 +99,9 @@ PROGRAMS: dict[str, tuple[type[Contestant] | None, str]] = {
     "bare aioboto3": (Bare, BARE),
     "s3_checkpoint": (Library, OURS),
     "bare aioboto3, and a pydantic model": (Bare, MODEL + BARE),
+    "first commit, aiobotocore": (None, FIRST_COMMIT.replace("TRANSPORT", "aiobotocore")),
+    "first commit, obstore": (None, FIRST_COMMIT.replace("TRANSPORT", "obstore")),
+    "bare obstore, two PUTs, a model": (None, MODEL + BARE_OBSTORE),
     "s3_checkpoint.langgraph": (LibrarySaver, _saver(
         "from s3_checkpoint.langgraph import S3Saver",
         f'async with S3Saver.from_conn_string("s3://cold/p", {_AT}) as saver:\n        await saver.a{_PUT}')),

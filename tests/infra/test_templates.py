@@ -213,6 +213,7 @@ def test_the_function_is_the_packaged_worker_and_knows_where_everything_is(templ
         "S3_CHECKPOINT_PREFIX": "checkpoints",
         "S3_CHECKPOINT_EXPECTED_BUCKET_OWNER": ACCOUNT,
         "S3_CHECKPOINT_QUEUE_URL": "steps",
+        "S3_CHECKPOINT_TRANSPORT": "aiobotocore",
     }
 
 
