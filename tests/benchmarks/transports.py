@@ -15,8 +15,8 @@ from obstore.store import S3Store
 from s3_checkpoint import ActiveSnapshot, S3Settings, connect
 from s3_checkpoint._format.keys import RunKeys
 from tests.benchmarks.bare_clients import BUCKET
-from tests.benchmarks.contestants import State
 from tests.benchmarks.cold_start import ColdStart
+from tests.benchmarks.contestants import State
 from tests.benchmarks.stub_process import StubProcess
 from tests.benchmarks.targets import Row
 
