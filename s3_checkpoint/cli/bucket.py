@@ -125,6 +125,7 @@ class OpenBucket:
             compression=self._settings.compression,
             max_state_bytes=self._settings.max_state_bytes,
             grace=self._grace,
+            cache_bytes=0,  # a command reads nothing twice, and what it copies it reads back from the bucket
         )
         return ThreadAdmin(self.saver)
 

@@ -75,7 +75,8 @@ def copy_threads(
 
     Requests:
         To an `S3Saver`, per checkpoint: those of `put`, of `put_writes` for each task with pending writes, and of
-        `get_tuple` to read it back; of `get_tuple` before, in threads that the target has.
+        `get_tuple` to read it back (with a cache its LIST alone, where the ETag proves what is there); of `get_tuple`
+        before, in threads that the target has.
 
     Args:
         source: Any saver of LangGraph's interface; all its checkpoints are listed once, and read once more.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -327,6 +329,14 @@ def test_help_of_a_command_explains_it_and_gives_flags_no_type(cli: Cli, words: 
     assert len(load(words[-1], MODULES[words]).help or "") > 20
     assert "--help" in shown
     assert "<bool>" not in shown
+
+
+def test_reference_page_has_every_command() -> None:
+    """And no other."""
+    page = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
+    rows = [line.split("|")[1] for line in page.read_text().splitlines() if line.startswith("| `")]
+
+    assert {name for row in rows for name in re.findall("`([^`]+)`", row)} == {" ".join(words) for words in MODULES}
 
 
 def test_help_lists_every_command_with_its_summary(cli: Cli) -> None:

@@ -121,14 +121,18 @@ def test_a_copy_cut_short_is_completed_and_writes_nothing_twice() -> None:
 
 
 def test_requests_of_a_copy_are_a_put_and_a_read_for_each_checkpoint() -> None:
+    """With a cache, the LIST shows by the ETag that what was put is there, and no GET is made."""
     source, counting = InMemorySaver(), Counting(MemoryStore())
     chain(source, at("t"), 10)
-    with S3Saver(counting) as saver:
+    with S3Saver(counting, cache_bytes=0) as saver:
         copy_threads(source, saver, dry_run=True)
         assert counting.taken() == {}
         copy_threads(source, saver)
 
     assert counting.taken() == {"PUT": 10, "LIST": 1 + 10, "GET": 10}
+    with S3Saver(Counting(MemoryStore())) as saver:
+        copy_threads(source, saver)
+        assert len(list(saver.list(at("t")))) == 10
 
 
 def test_only_the_threads_asked_for_are_copied() -> None:
