@@ -133,7 +133,7 @@ class Lease:
         if self._why_lost is not None and (
             kind is None or (kind is asyncio.CancelledError and not cancelled_by_others)
         ):
-            raise self._why_lost from None
+            raise self._why_lost from self._why_lost.__cause__
 
     def _on_lost(self, why: CheckpointError) -> None:
         with contextlib.suppress(RuntimeError):  # its loop is closed: nobody is left to be told

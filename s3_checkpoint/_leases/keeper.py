@@ -83,8 +83,12 @@ class Keeper:
             await asyncio.sleep(max(0.0, (holding.until if last else holding.sent + pause) - lease.now()))
             if last:
                 lost = lease.lost("it was held for as long as `at_most_s` allows")
-            else:
+                continue
+            try:
                 lost = await self._renew_once(lease, end, pause)
+            except Exception as error:  # noqa: BLE001 - a fault of ours or of a store: the holder must hear of it
+                lost = lease.lost(f"internal: renewing it failed with {type(error).__name__}")
+                lost.__cause__ = error
         if lost is not None:
             self._holding = None
             self._on_lost(lost)

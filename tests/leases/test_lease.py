@@ -38,8 +38,9 @@ from s3_checkpoint.object_store import (
     StoredObject,
     Written,
 )
-from s3_checkpoint.testing import Aim, AnswerLost, Conflict409, StoreWrapper, Unanswered
+from s3_checkpoint.testing import Aim, AnswerLost, Conflict409, Request, Send, StoreWrapper, Unanswered
 from s3_checkpoint.testing.counting import Counting
+from s3_checkpoint.testing.wrappers import T
 from tests.request_tables import requests_on
 from tests.states import Counter
 
@@ -246,6 +247,26 @@ def _trusting(store: ObjectStore) -> S3Checkpointer[Counter]:
 
     _honours_if_match.add(store)
     return worker(store)
+
+
+class Breaks(StoreWrapper):
+    """A store with a fault of its own: it raises what no store may."""
+
+    async def around(self, request: Request, send: Send[T]) -> T:
+        if self.aim.meets(request):
+            raise ZeroDivisionError
+        return await send()
+
+
+async def test_a_fault_while_renewing_loses_the_lease_and_is_not_swallowed(memory: MemoryStore) -> None:
+    """Else the block would go on with a lease that nobody renews."""
+    store = Breaks(memory, Aim("PutObject", "lease", first=2))
+
+    with pytest.raises(LeaseHeldError, match="internal") as lost:
+        async with lease(_trusting(store), RUN, 1):
+            await asyncio.sleep(30)
+
+    assert isinstance(lost.value.__cause__, ZeroDivisionError)
 
 
 async def test_it_is_held_for_as_long_as_at_most_s_allows(memory: MemoryStore) -> None:

@@ -19,6 +19,7 @@ from s3_checkpoint import (
     Task,
     run_superstep,
 )
+from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.testing.counting import Counting
 from tests.states import Counter
@@ -56,7 +57,10 @@ async def test_a_second_worker_runs_no_node_while_the_first_holds_the_lease(stor
 
     assert with_first_look.superseded
     assert refused.value.purpose == "superstep"
-    assert requests == {"GET": 1}
+    head = await store.head(RunKeys("", RUN).lease)
+    assert head is not None
+    # A transport that does not tell the store's Date writes a small object to see the time.
+    assert requests == ({"GET": 1} if head.date else {"GET": 1, "PUT": 1, "HEAD": 1})
     assert (reached.state.n, reached.finished, ran) == (1, True, [1])
     assert (await run_superstep(second, graph, RUN, lease_ttl_s=30)).finished
 
