@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Pruned,
         PrunedRuns,
         RunActivity,
+        RunStatus,
         RunUsage,
         StepInfo,
     )
@@ -69,6 +70,7 @@ __all__ = [
     "RequestEvent",
     "RunActivity",
     "RunAdmin",
+    "RunStatus",
     "RunUsage",
     "S3Checkpointer",
     "S3Settings",
@@ -113,6 +115,7 @@ _MODULES = {
         "Pruned",
         "PrunedRuns",
         "RunActivity",
+        "RunStatus",
         "RunUsage",
         "StepInfo",
     ),

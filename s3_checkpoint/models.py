@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -78,14 +79,29 @@ class Origin:
         return f"{self.run_id}/{self.step}"
 
 
+class RunStatus(StrEnum):
+    """What becomes of a run, as the tasks of its newest step tell."""
+
+    WAITING = "waiting"
+    """A task waits for a human: its node is one of those that the caller names."""
+    ACTIVE = "active"
+    """Tasks run next: a worker is at them, or none has been yet."""
+    FINISHED = "finished"
+    """Nothing runs next."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunActivity:
-    """A run and its newest step; both fields None where a run has no step (yet)."""
+    """A run and its newest step; all but the id None where a run has no step (yet)."""
 
     run_id: UUID
-    newest_step: int | None
-    last_modified: datetime | None
+    newest_step: int | None = None
+    last_modified: datetime | None = None
     """When the newest step was stored, in UTC."""
+    status: RunStatus | None = None
+    """None too where the newest step was `save`d without tasks, or its tasks cannot be trusted (`resume` says why)."""
+    next_nodes: tuple[str, ...] | None = None
+    """The nodes that run next, each named once, in task order; empty for a finished run; None where `status` is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,3 +177,13 @@ class RunUsage:
     """The run's own steps."""
     last_modified: datetime
     """When its newest object was stored, in UTC."""
+
+    def plus(self, more: RunUsage) -> RunUsage:
+        """This and more of the same run."""
+        return RunUsage(
+            self.run_id,
+            self.objects + more.objects,
+            self.bytes + more.bytes,
+            self.steps + more.steps,
+            max(self.last_modified, more.last_modified),
+        )

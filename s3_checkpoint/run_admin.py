@@ -6,7 +6,8 @@ Everything goes by prefix listing, so it sees what any version of the library wr
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic
 from uuid import UUID, uuid4
@@ -21,21 +22,31 @@ from s3_checkpoint._runs.retention import (
     check_grace,
     delete_in_order,
     list_run,
-    objects_under,
     plan_deletion,
     plan_removal,
     remove,
 )
 from s3_checkpoint.checkpointer import S3Checkpointer
-from s3_checkpoint.errors import InvalidArgumentError, StepConflictError, StoreError, StoreUnavailableError
-from s3_checkpoint.models import HistoryEntry, Origin, Pruned, PrunedRuns, RunActivity, RunUsage, StateT
-from s3_checkpoint.object_store import ListedObject, pages
+from s3_checkpoint.errors import (
+    InvalidArgumentError,
+    StateDecodingError,
+    StepConflictError,
+    StoreError,
+    StoreUnavailableError,
+)
+from s3_checkpoint.graph import END
+from s3_checkpoint.models import HistoryEntry, Origin, Pruned, PrunedRuns, RunActivity, RunStatus, RunUsage, StateT
+from s3_checkpoint.object_store import ListedObject, Page, pages
 
 _logger = logging.getLogger("s3_checkpoint.run_admin")
 RUNS_AT_ONCE = 8
 DELETE_ROUNDS = 100
 """How often `delete` lists again while workers put new objects under the run."""
 ENTRIES_AHEAD = 8
+ACTIVITIES_AHEAD = 16
+USAGE_PAGES_IN_TURN = 2
+"""Pages read one after another before a listing counts as long."""
+USAGE_PARTS = 16
 HISTORY_BYTES = 32 * 1024**2
 """JSON of the entries that `history` has read ahead, states and tasks, whatever they take when compressed."""
 
@@ -53,6 +64,56 @@ def _logged(message: str, removed: Pruned) -> Pruned:
         counts = {"states": removed.states, "snapshots": removed.snapshots, "removed_bytes": removed.bytes}
         _logger.info(message, extra={"run_id": str(removed.run_id), **counts})
     return removed
+
+
+def _status(status: RunStatus | str | None) -> RunStatus | None:
+    try:
+        return None if status is None else RunStatus(status)
+    except ValueError:
+        reason = f"must be one of {', '.join(RunStatus)}"
+        raise InvalidArgumentError("status", repr(status)[:80], reason) from None
+
+
+class _Tally:
+    """What runs take, added up page by page."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._head = runs_prefix(prefix)
+        self._of_run: dict[str, _Sums | None] = {}
+        """By the part of the key that names the run; None for what names none."""
+
+    def add(self, page: Page) -> None:
+        """Takes in the objects of a page of the listing of `runs/`."""
+        for listed in page.objects:
+            name = listed.key[len(self._head) :].partition("/")[0]
+            if name not in self._of_run:
+                run_id = parse_run_prefix(self._prefix, f"{self._head}{name}/")
+                self._of_run[name] = None if run_id is None else _Sums(run_keys(self._prefix, run_id), listed)
+            if (sums := self._of_run[name]) is not None:
+                sums.add(listed)
+
+    def runs(self) -> list[RunUsage]:
+        """All of them, ascending by id."""
+        return [sums.usage() for _, sums in sorted(self._of_run.items()) if sums is not None]
+
+
+class _Sums:
+    """What one run takes so far."""
+
+    def __init__(self, run: RunKeys, first: ListedObject) -> None:
+        self._run = run
+        self._objects = self._bytes = self._steps = 0
+        self._last_modified = first.last_modified
+
+    def add(self, listed: ListedObject) -> None:
+        self._objects += 1
+        self._bytes += listed.size
+        self._steps += self._run.parse_state(listed.key) is not None
+        self._last_modified = max(self._last_modified, listed.last_modified)
+
+    def usage(self) -> RunUsage:
+        return RunUsage(self._run.run_id, self._objects, self._bytes, self._steps, self._last_modified)
 
 
 class RunAdmin(Generic[StateT]):
@@ -87,38 +148,98 @@ class RunAdmin(Generic[StateT]):
                 if run_id is not None:
                     yield run_id
 
-    async def activity(self) -> AsyncIterator[RunActivity]:
-        """As `runs`, each with its newest step and the time of it.
+    async def activity(
+        self,
+        *,
+        waiting_on: Collection[str] = (),
+        status: RunStatus | str | None = None,
+        node: str | None = None,
+        since: datetime | None = None,
+    ) -> AsyncIterator[RunActivity]:
+        """As `runs`, each with its newest step, when that was stored, what runs next, and what becomes of the run.
 
-        Per run, what finding the latest step takes (1 LIST up to 1,000 steps), and 1 HEAD; 16 runs at a time.
+        Requests:
+            Those of `runs`, and for each run those of `activity_of`; 16 runs at a time, as the iteration gets there.
+            What is filtered out costs as much.
+
+        Args:
+            waiting_on: Nodes at which a run waits for a human, as given to `run_superstep(interrupt_before=…)`.
+            status: Only runs of this status.
+            node: Only runs in which this node runs next.
+            since: Only runs whose newest step was stored then or later; a time with a zone.
+
+        Yields:
+            The runs, ascending by id.
+
+        Raises:
+            InvalidArgumentError: `status` is none, or `since` has no zone; before any request.
         """
-        async with ordered_map(self._activity, self.runs(), ahead=16) as found:
-            async for activity in found:
-                yield activity
+        wanted = _status(status)
+        if since is not None and (not isinstance(since, datetime) or since.tzinfo is None):
+            raise InvalidArgumentError("since", repr(since)[:80], "must be a datetime with a time zone")
 
-    async def _activity(self, run_id: UUID) -> RunActivity:
+        async def one(run_id: UUID) -> RunActivity:
+            return await self.activity_of(run_id, waiting_on=waiting_on)
+
+        async with ordered_map(one, self.runs(), ahead=ACTIVITIES_AHEAD) as found:
+            async for activity in found:
+                stored = activity.last_modified
+                if (
+                    (wanted is None or activity.status == wanted)
+                    and (node is None or node in (activity.next_nodes or ()))
+                    and (since is None or (stored is not None and stored >= since))
+                ):
+                    yield activity
+
+    async def activity_of(self, run_id: UUID | str, *, waiting_on: Collection[str] = ()) -> RunActivity:
+        """The run's newest step, when that was stored, what runs next, and what becomes of the run.
+
+        Requests:
+            Those of finding the latest step (1 LIST up to 1,000 steps), and 1 HEAD; 1 GET more if the state does not
+            carry its tasks inline.
+
+        Args:
+            run_id: The run; of a subgraph's steps it tells nothing.
+            waiting_on: As for `activity`.
+        """
         run = self._keys(run_id)
         step = await self._checkpointer.index.latest(run)
         head = await self._store.head(run.state(step)) if step is not None else None
-        return RunActivity(run_id, step if head else None, head.last_modified if head else None)
+        if step is None or head is None:
+            return RunActivity(run.run_id)
+        try:
+            active = await self._checkpointer.objects.tasks_of(run, step, head)
+        except StateDecodingError:
+            active = None
+        if active is None:
+            return RunActivity(run.run_id, step, head.last_modified)
+        nodes = tuple(dict.fromkeys(task.node_name for task in active if task.node_name != END))
+        status = RunStatus.ACTIVE if nodes else RunStatus.FINISHED
+        if not set(nodes).isdisjoint(waiting_on):
+            status = RunStatus.WAITING
+        return RunActivity(run.run_id, step, head.last_modified, status, nodes)
 
-    async def history(self, run_id: UUID) -> AsyncIterator[HistoryEntry[StateT]]:
+    async def history(self, run_id: UUID | str) -> AsyncIterator[HistoryEntry[StateT]]:
         """The steps of the run, newest first, whole; nothing for an unknown run. Of a subgraph: `with_namespace` first.
 
-        About n/1000 LISTs for n steps, then 1 GET per entry, 2 where the state does not carry its tasks inline, read as
-        the iteration gets there: at most 8 entries and about 32 MiB of JSON ahead of it. A step that is gone since is
-        left out.
+        A step that is gone since is left out.
 
-        Raises `StateDecodingError`, in its place, for a step that cannot be trusted.
+        Requests:
+            1 LIST for up to 1,000 steps. Beyond, those of finding the latest step and 1 more before the first entry,
+            and 1 LIST per 1,000 entries. 1 GET per entry, 2 where the state does not carry its tasks inline. All of it
+            as the iteration gets there: at most 8 entries and about 32 MiB of JSON ahead of it.
+
+        Raises:
+            StateDecodingError: In its place, for a step that cannot be trusted.
         """
         run = RunKeys(self._prefix, check_run_id(run_id), self._checkpointer.namespace)
 
         async def entry(step: int) -> HistoryEntry[StateT] | None:
             return await self._entry(run, step)
 
-        steps = await self._checkpointer.list(run_id)
+        steps = self._checkpointer.index.backwards(run)
         budget: Budget[HistoryEntry[StateT] | None] = Budget(HISTORY_BYTES, _json_bytes)
-        async with ordered_map(entry, reversed(steps), ahead=ENTRIES_AHEAD, budget=budget) as entries:
+        async with ordered_map(entry, steps, ahead=ENTRIES_AHEAD, budget=budget) as entries:
             async for found in entries:
                 if found is not None:
                     yield found
@@ -133,7 +254,7 @@ class RunAdmin(Generic[StateT]):
         origin = origin_of(whole.state.metadata)
         return HistoryEntry(step, head.last_modified, head.size, state, tuple(whole.active), origin)
 
-    async def pruned_up_to(self, run_id: UUID) -> int | None:
+    async def pruned_up_to(self, run_id: UUID | str) -> int | None:
         """Up to which step the run has been pruned; None if it never was. Of a subgraph: `with_namespace` first.
 
         Steps up to it that are still listed were kept; those that are not will not be committed again.
@@ -145,7 +266,7 @@ class RunAdmin(Generic[StateT]):
             run_keys(self._prefix, check_run_id(run_id), self._checkpointer.namespace)
         )
 
-    async def fork(self, run_id: UUID, step: int, new_run_id: UUID | None = None) -> UUID:
+    async def fork(self, run_id: UUID | str, step: int, new_run_id: UUID | str | None = None) -> UUID:
         """A run exists whose step 0 is a copy of `step`, state and active tasks; its id is returned.
 
         It continues by itself: `resume` and `commit` with the new id. The rest of the history and the namespaces of
@@ -201,7 +322,7 @@ class RunAdmin(Generic[StateT]):
 
     async def prune(
         self,
-        run_id: UUID,
+        run_id: UUID | str,
         *,
         keep_last: int | None = None,
         older_than: timedelta | None = None,
@@ -285,7 +406,7 @@ class RunAdmin(Generic[StateT]):
                     on_run(pruned)
         return total
 
-    async def delete(self, run_id: UUID, *, dry_run: bool = False, grace: timedelta = GRACE) -> Pruned:
+    async def delete(self, run_id: UUID | str, *, dry_run: bool = False, grace: timedelta = GRACE) -> Pruned:
         """Nothing is under the run any more: states, snapshots, namespaces, floors, and whatever else was put there.
 
         It repeats until a LIST shows nothing, so that what a worker commits until then goes too. A commit that is sent
@@ -340,31 +461,54 @@ class RunAdmin(Generic[StateT]):
         return _logged("run deleted", removed)
 
     async def usage(self) -> AsyncIterator[RunUsage]:
-        """What each run takes, ascending by id. 1 LIST per 1,000 objects in the bucket under the prefix, in turn.
+        """What each run takes, ascending by id.
 
         Current versions only: noncurrent versions of a versioned bucket are paid for too, and are not seen here.
+
+        Requests:
+            1 LIST per 1,000 objects in the bucket under the prefix: two in turn, then up to 16 at a time, one for each
+            first digit of the ids, and so up to 15 more.
         """
         head = runs_prefix(self._prefix)
-        open_runs: dict[UUID, RunUsage] = {}
-        async for listed in objects_under(self._store, head):
-            run_id = parse_run_prefix(self._prefix, head + listed.key[len(head) :].partition("/")[0] + "/")
-            if run_id is None:
-                continue
-            if run_id not in open_runs and self._store.ordered:
-                for finished in open_runs.values():
-                    yield finished
-                open_runs.clear()
-            own = self._keys(run_id).parse_state(listed.key) is not None
-            before = open_runs.get(run_id) or RunUsage(run_id, 0, 0, 0, listed.last_modified)
-            open_runs[run_id] = RunUsage(
-                run_id,
-                before.objects + 1,
-                before.bytes + listed.size,
-                before.steps + own,
-                max(before.last_modified, listed.last_modified),
-            )
-        for run_id in sorted(open_runs, key=str):
-            yield open_runs[run_id]
+        tally = _Tally(self._prefix)
+        last = ""
+        listing = pages(self._store, head)
+        async with aclosing(listing):
+            turns = 0
+            async for page in listing:
+                tally.add(page)
+                turns += 1
+                if turns == USAGE_PAGES_IN_TURN and page.next_token is not None and page.keys and self._store.ordered:
+                    last = page.keys[-1]
+                    break
+        if not last:
+            for usage in tally.runs():
+                yield usage
+            return
+        runs = tally.runs()
+        cut = runs.pop() if runs else None  # the rest of it may be on the next page
+        for usage in runs:
+            yield usage
+        digit = last[len(head) : len(head) + 1]
+        parts = [(head + first, last if first == digit else "") for first in "0123456789abcdef" if first >= digit]
+        async with ordered_map(self._usage_from, parts, ahead=USAGE_PARTS) as found:
+            async for part in found:
+                for usage in part:
+                    if cut is not None and cut.run_id != usage.run_id:
+                        yield cut
+                        cut = None
+                    yield usage if cut is None else cut.plus(usage)
+                    cut = None
+        if cut is not None:
+            yield cut
 
-    def _keys(self, run_id: UUID) -> RunKeys:
+    async def _usage_from(self, part: tuple[str, str]) -> list[RunUsage]:
+        """What the runs take whose keys begin with `part[0]`, of keys behind `part[1]`."""
+        prefix, start_after = part
+        tally = _Tally(self._prefix)
+        async for page in pages(self._store, prefix, start_after=start_after):
+            tally.add(page)
+        return tally.runs()
+
+    def _keys(self, run_id: UUID | str) -> RunKeys:
         return RunKeys(self._prefix, check_run_id(run_id))

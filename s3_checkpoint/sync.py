@@ -14,8 +14,8 @@ It works where a loop runs already (Jupyter), and after a fork: the child opens 
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Generic, TypeVar, Unpack, cast
 from uuid import UUID
@@ -34,6 +34,7 @@ from s3_checkpoint.models import (
     Pruned,
     PrunedRuns,
     RunActivity,
+    RunStatus,
     RunUsage,
     StateT,
 )
@@ -185,21 +186,32 @@ class SyncS3Checkpointer(Generic[StateT]):
         """See `RunAdmin.runs`."""
         return self._iterate(lambda admin: admin.runs())
 
-    def activity(self) -> Iterator[RunActivity]:
+    def activity(
+        self,
+        *,
+        waiting_on: Collection[str] = (),
+        status: RunStatus | str | None = None,
+        node: str | None = None,
+        since: datetime | None = None,
+    ) -> Iterator[RunActivity]:
         """See `RunAdmin.activity`."""
-        return self._iterate(lambda admin: admin.activity())
+        return self._iterate(lambda admin: admin.activity(waiting_on=waiting_on, status=status, node=node, since=since))
 
-    def history(self, run_id: UUID) -> Iterator[HistoryEntry[StateT]]:
+    def activity_of(self, run_id: UUID | str, *, waiting_on: Collection[str] = ()) -> RunActivity:
+        """See `RunAdmin.activity_of`."""
+        return self.run(lambda checkpointer: RunAdmin(checkpointer).activity_of(run_id, waiting_on=waiting_on))
+
+    def history(self, run_id: UUID | str) -> Iterator[HistoryEntry[StateT]]:
         """See `RunAdmin.history`."""
         return self._iterate(lambda admin: admin.history(run_id))
 
-    def fork(self, run_id: UUID, step: int, new_run_id: UUID | None = None) -> UUID:
+    def fork(self, run_id: UUID | str, step: int, new_run_id: UUID | str | None = None) -> UUID:
         """See `RunAdmin.fork`."""
         return self.run(lambda checkpointer: RunAdmin(checkpointer).fork(run_id, step, new_run_id))
 
     def prune(
         self,
-        run_id: UUID,
+        run_id: UUID | str,
         *,
         keep_last: int | None = None,
         older_than: timedelta | None = None,
@@ -235,11 +247,11 @@ class SyncS3Checkpointer(Generic[StateT]):
             )
         )
 
-    def pruned_up_to(self, run_id: UUID) -> int | None:
+    def pruned_up_to(self, run_id: UUID | str) -> int | None:
         """See `RunAdmin.pruned_up_to`."""
         return self.run(lambda checkpointer: RunAdmin(checkpointer).pruned_up_to(run_id))
 
-    def delete(self, run_id: UUID, *, dry_run: bool = False, grace: timedelta = GRACE) -> Pruned:
+    def delete(self, run_id: UUID | str, *, dry_run: bool = False, grace: timedelta = GRACE) -> Pruned:
         """See `RunAdmin.delete`."""
         return self.run(lambda checkpointer: RunAdmin(checkpointer).delete(run_id, dry_run=dry_run, grace=grace))
 

@@ -217,6 +217,17 @@ class StepObjects(Generic[StateT]):
             return None
         return self._active.decode_inline(self.bucket, run.state(step), metadata)
 
+    async def tasks_of(self, run: RunKeys, step: int, head: ObjectHead) -> list[ActiveSnapshot] | None:
+        """The tasks of the state with this head; None if it was `save`d without any, or what it names is gone.
+
+        No request where the state carries them; else 1 GET. `StateDecodingError` for tasks that cannot be trusted.
+        """
+        metadata = _metadata(head)
+        named = self._snapshot_key(run, step, metadata)
+        if named is None:
+            return await self._get_snapshot(run.active(step))
+        return await self._tasks(run, step, metadata, named)
+
     async def get_active(self, run: RunKeys, step: int) -> list[ActiveSnapshot]:
         """The tasks of the step; for a state that is not there, those of `save_active`; else none.
 

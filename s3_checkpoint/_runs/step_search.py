@@ -9,7 +9,7 @@ not wrong. The rounds are explained in docs/design/0003-search-for-the-latest.md
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from s3_checkpoint._concurrency.gather import gather_bounded
@@ -138,6 +138,45 @@ class StepIndex:
             self.seen(run, steps[-1])
         self._look(run, Look(steps[-1] if steps else -1, at))
         return steps
+
+    async def backwards(self, run: RunKeys) -> AsyncGenerator[int, None]:
+        """All steps of the run from the newest down, each LIST sent when the iteration gets there.
+
+        1 LIST up to 1,000 steps. Beyond, 1 more than finding the latest takes, and then 1 per 1,000 steps, where these
+        follow each other; a few more at a gap. A directory bucket is listed whole.
+        """
+        if not self._store.ordered:
+            for step in reversed(await self.steps(run)):
+                yield step
+            return
+        at = self._monotonic()
+        page = await page_from(self._store, run, 0)
+        if page.reached >= END:
+            self._look(run, Look(page.steps[-1] if page.steps else -1, at))
+            for step in reversed(page.steps):
+                yield step
+            return
+        self.seen(run, page.steps[-1])
+        newest = await self.latest(run)
+        if newest is None:  # it has been deleted since
+            return
+        yield newest
+        end, width = newest, PAGE_KEYS
+        while end > 0:
+            first = max(0, end - width)
+            page = await page_from(self._store, run, first, stop=end)
+            if page.reached < end and width > PAGE_KEYS:
+                width = max(PAGE_KEYS, width // 16)  # they are close together again: look nearer to the end
+                continue
+            steps = [step for step in page.steps if step < end]
+            while page.reached < end:  # there are other keys among them
+                page = await page_from(self._store, run, page.reached, stop=end)
+                steps += [step for step in page.steps if step < end]
+            for step in reversed(steps):
+                yield step
+            if 4 * len(steps) < PAGE_KEYS:
+                width *= 4
+            end = first
 
     def _look(self, run: RunKeys, look: Look) -> None:
         self._looks.pop(run.steps, None)

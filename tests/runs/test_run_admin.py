@@ -20,7 +20,7 @@ from s3_checkpoint import (
     StoreError,
 )
 from s3_checkpoint._format.keys import RunKeys
-from s3_checkpoint.models import Origin, Pruned, RunActivity
+from s3_checkpoint.models import Origin, Pruned, RunActivity, RunStatus
 from s3_checkpoint.object_store import ObjectAttributes, ObjectStore
 from s3_checkpoint.run_admin import RunAdmin
 from s3_checkpoint.testing import (
@@ -30,6 +30,7 @@ from s3_checkpoint.testing import (
 )
 from s3_checkpoint.testing.counting import Counting
 from s3_checkpoint.testing.wrappers import T
+from tests.runs.listing_stores import CountedStore
 
 RUN = UUID(int=1)
 KEYS = RunKeys("", RUN)
@@ -92,7 +93,8 @@ async def test_activity_names_the_newest_step_of_each_run(store: ObjectStore) ->
 
     head = await store.head(KEYS.state(9))
     assert head is not None
-    assert found == [RunActivity(RUN, 9, head.last_modified), RunActivity(begun.run_id, None, None)]
+    nodes = ("after-9",)
+    assert found == [RunActivity(RUN, 9, head.last_modified, RunStatus.ACTIVE, nodes), RunActivity(begun.run_id)]
 
 
 async def test_history_goes_back_from_the_newest_step(store: ObjectStore) -> None:
@@ -544,6 +546,30 @@ async def test_usage_counts_objects_and_bytes(ordered: bool) -> None:
         (RUN, 6, sum(sizes[RUN]), 2),
         (UUID(int=2), 2, sum(sizes[UUID(int=2)]), 1),
     ]
+
+
+@pytest.mark.parametrize("page_keys", [3, 1000])
+async def test_usage_of_many_objects_is_listed_in_parallel(page_keys: int) -> None:
+    """After two pages in turn, one listing for each first digit of the ids; a run cut in two counts as one."""
+    store = CountedStore(page_keys=page_keys)
+    sizes: dict[UUID, list[int]] = {}
+    for number in range(60):
+        run = UUID(int=number << 122 | number)
+        for step in range(1 + 7 * number % 50 if page_keys == 1000 else 2):
+            body = b"x" * (step + 1)
+            await store.store.put(RunKeys("", run).state(step), body, ObjectAttributes(), mode="overwrite")
+            sizes.setdefault(run, []).append(len(body))
+    for other in ("runs/!", "runs/5/x", "runs/A", "runs/zzz", "threads/t"):
+        await store.store.put(other, b"", ObjectAttributes(), mode="overwrite")
+    objects = sum(map(len, sizes.values())) + 4
+
+    usage = [one async for one in RunAdmin(over(store)).usage()]
+
+    assert [(u.run_id, u.objects, u.bytes, u.steps) for u in usage] == [
+        (run, len(found), sum(found), len(found)) for run, found in sorted(sizes.items(), key=lambda item: str(item[0]))
+    ]
+    assert store.requests["LIST"] <= objects / page_keys + 1 + 16
+    assert store.most_in_flight > 4 or page_keys == 1000
 
 
 async def test_long_runs_are_pruned_in_batches_of_a_thousand() -> None:
