@@ -63,7 +63,8 @@ def told_by(error: BaseException) -> Told | None:
     if found := _OF_A_KEY.search(text):
         return Told(200, found[3], found[2], key=found[1])
     if _BARE_REDIRECT in text:
-        return Told(301, "301", "a redirect without a location")
+        # S3's word for a bucket of another region, which obstore reads and does not hand on.
+        return Told(301, "PermanentRedirect", "a redirect without a location")
     return None
 
 

@@ -31,15 +31,16 @@ _NOT_S3 = "not S3's"
     fix="use an https:// endpoint_url",
 )
 async def transport(patient: Patient) -> Verdict:
-    """Whether states travel encrypted."""
+    """Whether states travel encrypted, and which library sends them."""
     if patient.client is None:
         return skipped("no network")
     url = urlsplit(patient.client.meta.endpoint_url)
+    by = patient.settings.transport
     if url.scheme == "https":
-        return passed(f"https to {url.hostname}")
+        return passed(f"https to {url.hostname}, by {by}")
     if _is_loopback(url.hostname or ""):
-        return warned(f"http, to this machine only ({url.hostname})")
-    return failed(f"http to {url.hostname}: states can be read on the way")
+        return warned(f"http, to this machine only ({url.hostname}), by {by}")
+    return failed(f"http to {url.hostname}, by {by}: states can be read on the way")
 
 
 def _is_loopback(host: str) -> bool:

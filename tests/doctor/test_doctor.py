@@ -323,6 +323,16 @@ def test_doctor_on_a_sound_bucket_leaves_with_0(three_runs: Cli) -> None:
     assert three_runs("runs").stdout == before
 
 
+async def test_doctor_examines_what_the_transport_of_the_settings_does(settings_by_transport: S3Settings) -> None:
+    """And says which it was; the bucket's configuration comes through the SDK with both."""
+    findings = {finding.probe: finding async for finding in examine(settings_by_transport)}
+
+    assert findings["transport"].found.endswith(f"by {settings_by_transport.transport}")
+    assert not [f for f in findings.values() if f.status in (Status.FAIL, Status.INCONCLUSIVE)]
+    assert findings["create-exclusive"].status == Status.PASS
+    assert "clean-up" not in findings
+
+
 def test_doctor_on_aws_names_the_caller(three_runs: Cli) -> None:
     """Where no endpoint is set, the credentials' ARN comes from STS (here, moto's)."""
     url = three_runs.env["S3_CHECKPOINT_ENDPOINT_URL"]
