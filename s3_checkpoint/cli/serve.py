@@ -31,6 +31,10 @@ async def command(
             "run shown that is not finished); 0: only when it is loaded again.",
         ),
     ] = REFRESH_S,
+    waiting_on: Annotated[
+        list[str] | None,
+        typer.Option("--waiting-on", metavar="NODE", help="A run waits for a human before this node. Repeatable."),
+    ] = None,
 ) -> None:
     """Show runs and threads in a browser: statuses, timelines, states. Read-only, on 127.0.0.1, until Ctrl-C."""
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
@@ -45,7 +49,7 @@ async def command(
             webbrowser.open(address)
 
     try:
-        await serve(session.settings, listen(port), refresh_s=refresh, started=started)
+        await serve(session.settings, listen(port), refresh_s=refresh, started=started, waiting_on=waiting_on or ())
     except asyncio.CancelledError:  # Ctrl-C is how it ends, and no failure
         if (task := asyncio.current_task()) is None or task.uncancel():
             raise

@@ -12,7 +12,7 @@ The page runs no script but its own files, and loads nothing from elsewhere (Con
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -98,12 +98,13 @@ def _refusal(request: Request) -> Response | None:
     return None
 
 
-def create_app(settings: S3Settings, *, refresh_s: float = 10.0) -> Starlette:
+def create_app(settings: S3Settings, *, refresh_s: float = 10.0, waiting_on: Collection[str] = ()) -> Starlette:
     """The page for the bucket of `settings`, as an ASGI application. Opened by its lifespan; no request is made then.
 
     Args:
         settings: Which bucket, under which prefix, with which credentials.
         refresh_s: Seconds between two looks of an open page at what is new; 0: none.
+        waiting_on: Nodes at which a run waits for a human.
     """
     pages: list[RunPages] = []
     of_threads: list[ThreadPages] = []
@@ -111,7 +112,7 @@ def create_app(settings: S3Settings, *, refresh_s: float = 10.0) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with connect(Any, settings) as checkpointer:
-            pages.append(RunPages(checkpointer, settings.max_state_bytes))
+            pages.append(RunPages(checkpointer, settings.max_state_bytes, waiting_on=waiting_on))
             if _has_langgraph():
                 of_threads.append(_thread_pages(checkpointer.objects.store, settings))
             yield

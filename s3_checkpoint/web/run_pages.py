@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
+from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._format.keys import MAX_STEP, RunKeys, check_run_id, check_step, parse_run_prefix, runs_prefix
 from s3_checkpoint._runs.retention import namespaces_of
+from s3_checkpoint._runs.step_listing import page_from
 from s3_checkpoint._views.run_views import Damaged, RunViews, fork_rows, timeline_row
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.errors import InvalidArgumentError
@@ -22,10 +24,13 @@ STEPS_SHOWN = 40
 
 
 class RunPages:
-    """The runs that `checkpointer`, whose state type is any JSON, sees."""
+    """The runs that `checkpointer`, whose state type is any JSON, sees; one with a node of `waiting_on` next waits."""
 
-    def __init__(self, checkpointer: S3Checkpointer[Any], max_state_bytes: int) -> None:
+    def __init__(
+        self, checkpointer: S3Checkpointer[Any], max_state_bytes: int, *, waiting_on: Collection[str] = ()
+    ) -> None:
         self._checkpointer = checkpointer
+        self._waiting_on = waiting_on
         self._store = checkpointer.objects.store
         self._admin: RunAdmin[Any] = RunAdmin(checkpointer)
         self._views = RunViews(checkpointer, max_state_bytes)
@@ -53,21 +58,19 @@ class RunPages:
         Requests:
             For each, those of `RunAdmin.activity_of`.
         """
-        found = []
-        for run_id in ids[:RUNS_SHOWN]:
-            run = self._keys(run_id, "")
-            step = await self._checkpointer.index.latest(run)
-            whole = await self._checkpointer.objects.get_step(run, step) if step is not None else None
-            found.append(
+        calls = (self._admin.activity_of(run_id, waiting_on=self._waiting_on) for run_id in ids[:RUNS_SHOWN])
+        return {
+            "runs": [
                 {
-                    "run_id": str(run.run_id),
-                    "newest_step": exact(step),
-                    "last_modified": whole.state.stored.head.last_modified.isoformat() if whole else None,
-                    "status": ("active" if whole.active else "finished") if whole else "unknown",
-                    "next": [task.node_name for task in whole.active] if whole else [],
+                    "run_id": str(one.run_id),
+                    "newest_step": exact(one.newest_step),
+                    "last_modified": one.last_modified.isoformat() if one.last_modified else None,
+                    "status": one.status.value if one.status else "unknown",
+                    "next": [*(one.next_nodes or ())],
                 }
-            )
-        return {"runs": found}
+                for one in await gather_bounded(calls, limit=16)
+            ]
+        }
 
     async def timeline(
         self, run_id: str, namespace: str, *, after: str | None, before: str | None, around: str | None
@@ -130,16 +133,25 @@ class RunPages:
 
     async def _numbers(self, run: RunKeys, *, after: str | None, before: str | None, around: str | None) -> list[int]:
         """The steps to be read, ascending: those to be shown, and the one before them if there is one."""
-        steps = await self._checkpointer.index.steps(run)
+        most = STEPS_SHOWN + 1
+        if not self._store.ordered:
+            return _part(await self._checkpointer.index.steps(run), most, after=after, before=before, around=around)
         if after is not None:
-            from_here = _step(after)
-            return [step for step in steps if step >= from_here][: STEPS_SHOWN + 1]
-        end = len(steps)
-        if before is not None:
-            end = sum(step < _step(before) for step in steps)
-        elif around is not None and around.isascii() and around.isdigit():
-            end = min(len(steps), sum(step <= int(around) for step in steps) + STEPS_SHOWN // 2)
-        return steps[max(0, end - STEPS_SHOWN - 1) : end]
+            return (await page_from(self._store, run, _step(after), limit=most)).steps[:most]
+        if around is not None and around.isascii() and around.isdigit():
+            first = max(0, min(int(around), MAX_STEP) - STEPS_SHOWN // 2)
+            found = (await page_from(self._store, run, first, limit=most)).steps[:most]
+            if len(found) == most:
+                return found
+        end = None if before is None else _step(before)
+        steps: list[int] = []
+        async with aclosing(self._checkpointer.index.backwards(run)) as backwards:
+            async for step in backwards:
+                if end is None or step < end:
+                    steps.append(step)
+                if len(steps) == most:
+                    break
+        return steps[::-1]
 
     def _keys(self, run_id: str, namespace: str) -> RunKeys:
         return RunKeys(self._checkpointer.prefix, check_run_id(run_id), namespace)
@@ -149,3 +161,16 @@ def _step(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_STEP))):
         raise InvalidArgumentError("step", repr(text)[:80], "must be a number")
     return check_step(int(text))
+
+
+def _part(steps: list[int], most: int, *, after: str | None, before: str | None, around: str | None) -> list[int]:
+    """The same of all steps of the run: of a directory bucket, which lists in no order."""
+    if after is not None:
+        from_here = _step(after)
+        return [step for step in steps if step >= from_here][:most]
+    end = len(steps)
+    if before is not None:
+        end = sum(step < _step(before) for step in steps)
+    elif around is not None and around.isascii() and around.isdigit():
+        end = min(len(steps), sum(step <= int(around) for step in steps) + STEPS_SHOWN // 2)
+    return steps[max(0, end - most) : end]

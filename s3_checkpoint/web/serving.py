@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -43,7 +43,12 @@ class _Server(uvicorn.Server):
 
 
 async def serve(
-    settings: S3Settings, listening: socket.socket, *, refresh_s: float, started: Callable[[str], None]
+    settings: S3Settings,
+    listening: socket.socket,
+    *,
+    refresh_s: float,
+    started: Callable[[str], None],
+    waiting_on: Collection[str] = (),
 ) -> None:
     """Serves the page until the task is cancelled; requests in flight then have a second to end.
 
@@ -52,9 +57,10 @@ async def serve(
         listening: Where to listen, from `listen`; closed at the end.
         refresh_s: Seconds between two looks of an open page; 0: none.
         started: Called with the page's address once it answers.
+        waiting_on: Nodes at which a run waits for a human.
     """
     config = uvicorn.Config(
-        create_app(settings, refresh_s=refresh_s),
+        create_app(settings, refresh_s=refresh_s, waiting_on=waiting_on),
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -147,6 +147,8 @@ async def test_the_first_page_of_very_many_runs_takes_one_listing() -> None:
     found = (await pages.activity(ids))["runs"]
     assert sum(store.taken().values()) == 20
     assert [run["status"] for run in found] == ["finished", "active"] * 5
+    waiting = RunPages(S3Checkpointer(dict, store), 1 << 20, waiting_on=["a"])
+    assert [run["status"] for run in (await waiting.activity(ids))["runs"]] == ["finished", "waiting"] * 5
     third = await pages.runs("", second["next"])
     assert third["next"] is None
 
