@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.benchmarks import cold_start, report, side_by_side, supersteps, targets, transports
+from tests.benchmarks import cold_start, langgraph_turns, report, side_by_side, supersteps, targets, transports
 from tests.benchmarks.contestants import CONTESTANTS, Library
 from tests.benchmarks.growth_plot import Point, growth_svg
 from tests.benchmarks.measuring import LATENCY_MS, Measured
@@ -68,6 +68,9 @@ def main() -> None:
         table = ""
         if not options.quick and not options.only:
             table = langgraph_rows(stub)
+            turns, bounds = langgraph_turns.run(stub, say)
+            table += f"\n\n### Conversations with delta channels\n\n{turns}"
+            rows += bounds
     rows = report.ratios_of_cold_starts(stub_colds) + transports.ratios_of_cold_starts(stub_colds) + rows
     text = report.markdown(measured, missing, stub_colds, rows, table)
     print(text)

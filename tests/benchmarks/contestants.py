@@ -202,7 +202,12 @@ class LibrarySaver(Saver):
     async def open(self) -> None:
         from s3_checkpoint.langgraph import S3Saver
 
-        saver = S3Saver.from_conn_string(f"s3://{BUCKET}/saver", endpoint_url=self.url, region_name="us-east-1")
+        saver = S3Saver.from_conn_string(
+            f"s3://{BUCKET}/saver",
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            cache_bytes=0,  # as in a process that has not read the thread before
+        )
         self.saver = await self.stack.enter_async_context(saver)
 
 

@@ -24,6 +24,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint
 from langgraph.checkpoint.base.id import uuid6
 
 from s3_checkpoint.langgraph import S3Saver
+from s3_checkpoint.langgraph.saver import CACHE_BYTES
 from tests.benchmarks.stub_process import StubProcess, running_stub
 
 Saver = BaseCheckpointSaver[Any]
@@ -46,12 +47,21 @@ class Row:
 
 
 @asynccontextmanager
-async def ours(url: str) -> AsyncIterator[Saver]:
-    """`S3Saver`, by its async methods."""
+async def ours(url: str, **options: Any) -> AsyncIterator[Saver]:
+    """`S3Saver`, by its async methods, without a cache: as in a process that has not read the thread before."""
     async with S3Saver.from_conn_string(
-        f"s3://{BUCKET}/ours", endpoint_url=url, access_key_id="bench", secret_access_key="bench"
+        f"s3://{BUCKET}/ours",
+        endpoint_url=url,
+        access_key_id="bench",
+        secret_access_key="bench",
+        **{"cache_bytes": 0} | options,
     ) as saver:
         yield saver
+
+
+def ours_warm(url: str) -> AbstractAsyncContextManager[Saver]:
+    """`S3Saver` as it comes: what this process has read is not asked for again."""
+    return ours(url, cache_bytes=CACHE_BYTES)
 
 
 @asynccontextmanager
@@ -114,6 +124,7 @@ class InThread(BaseCheckpointSaver[Any]):
 Open = Callable[[str], AbstractAsyncContextManager[Saver]]
 SAVERS: dict[str, tuple[Open, Open]] = {
     "S3Saver": (ours, ours),
+    "S3Saver, warm": (ours_warm, ours),
     "tigris, async": (tigris_async, tigris_sync),
     "tigris, sync": (tigris_sync, tigris_sync),
     "objectstorage": (objectstorage, objectstorage),

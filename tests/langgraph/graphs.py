@@ -171,3 +171,22 @@ def agent(*, every: int = 100) -> Any:
     builder.add_conditional_edges("model", route, ["tool", END])
     builder.add_edge("tool", "model")
     return builder
+
+
+def growing(*, delta: bool) -> Any:
+    """Answers each question with a kilobyte, in a channel that is stored whole each time or as a delta channel."""
+
+    class Whole(TypedDict):
+        messages: Annotated[list[Any], add_messages]
+
+    class Deltas(TypedDict):
+        messages: Annotated[list[Any], DeltaChannel(append, list)]
+
+    def answer(state: Any) -> Any:
+        n = len(state["messages"])
+        return {"messages": [AIMessage(prose(n) + prose(-n), id=f"a{n}")]}
+
+    builder: Any = StateGraph(Deltas if delta else Whole)
+    builder.add_node("answer", answer)
+    builder.add_edge(START, "answer")
+    return builder

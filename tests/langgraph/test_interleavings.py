@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import pytest
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from s3_checkpoint import StateDecodingError, StoreError, StoreUnavailableError
 from s3_checkpoint._format.thread_keys import ThreadKeys, parse_head
@@ -28,7 +29,7 @@ from s3_checkpoint.testing import (
     Request,
     StoreWrapper,
 )
-from tests.langgraph.counting import at, checkpoint
+from tests.langgraph.counting import at, checkpoint, id_of
 from tests.proofs.scheduler import BEGIN, FAULTS, LATE, Explorer, Fate, Gate, Ledger, Scenario, Violation, World
 
 T = TypeVar("T")
@@ -149,6 +150,7 @@ class Threads(Ledger):
                     raise Violation(f"thread {name} has a newest checkpoint and no history, or the reverse")
                 for one in found:
                     _check_content(one)
+                    await _check_delta_history(eye, one)
                 shown[name] = [one.checkpoint["id"] for one in reversed(found)]
             listed = [one async for one in eye.alist(None)]
             if sum(map(len, shown.values())) > len(listed):
@@ -238,6 +240,15 @@ def _check_content(found: CheckpointTuple) -> None:
         raise Violation(f"{found.config} shows {values}")
 
 
+async def _check_delta_history(eye: S3Saver, found: CheckpointTuple) -> None:
+    """With the copies that descendants hold, the history is what a walk from parent to parent finds."""
+    if "log" in found.checkpoint["channel_versions"]:
+        ours = await eye.aget_delta_channel_history(config=found.config, channels=["log"])
+        walked = await BaseCheckpointSaver.aget_delta_channel_history(eye, config=found.config, channels=["log"])
+        if ours != walked:
+            raise Violation(f"the delta history of {found.config} is {ours}; a walk finds {walked}")
+
+
 class Actor:
     """One process: programs of it are named after what they do."""
 
@@ -261,14 +272,20 @@ class Actor:
                 continue
         return None
 
-    async def put(self, parent: RunnableConfig, name: str, big: str, *, new: bool, run: str = "mine") -> None:
+    async def put(
+        self, parent: RunnableConfig, name: str, big: str, *, new: bool, run: str = "mine", log: Any = None
+    ) -> None:
+        """`log`: what the delta channel holds: a snapshot, or `...` if it is to be rebuilt."""
         since = self.ledger.step if new else self.since
-        values = {"big": big, "says": big[:8]}
+        values = {"big": big, "says": big[:8]} | ({} if log in (None, ...) else {"log": log})
         version = name if new else self.version
         entire = checkpoint(values, checkpoint_id=name)
-        entire["channel_versions"] = {"big": version, "says": version}
+        entire["channel_versions"] = {"big": version, "says": version} | ({} if log is None else {"log": name})
         changed: Any = {"big": version, "says": version} if new else {}
-        put = await self.twice(lambda: self.saver.aput(parent, entire, {"run_id": run}, changed))
+        if log is not None:
+            changed["log"] = name
+        metadata: Any = {"run_id": run} | ({"counters_since_delta_snapshot": {"log": (1, 1)}} if log is ... else {})
+        put = await self.twice(lambda: self.saver.aput(parent, entire, metadata, changed))
         if put is not None:
             self.ledger.puts.append(Acknowledged(parent["configurable"]["thread_id"], name, run, since))
 
@@ -308,6 +325,29 @@ def stores(name: str = "7", *, run: str = "mine", thread: str = "t") -> Program:
         await actor.put(at(thread, checkpoint_id="1"), name, f"{name}{BIG}", new=True, run=run)
 
     return program
+
+
+def appends(*names: str, parent: str = "5", run: str = "mine") -> Program:
+    """Supersteps that write to a delta channel; the history so far has been read."""
+
+    def begin(actor: Actor) -> Coroutine[Any, Any, None]:
+        actor.reads_before(at("t", checkpoint_id=parent))
+        actor.way.store = InLoop(actor.ledger.world)
+        history = actor.saver.aget_delta_channel_history(config=at("t", checkpoint_id=parent), channels=["log"])
+        done(actor.ledger.world, history)
+        actor.way.store = actor.gate
+        return program(actor)
+
+    async def program(actor: Actor) -> None:
+        assert actor.found is not None
+        config, value = actor.found.config, actor.found.checkpoint["channel_values"]["big"]
+        for name in names:
+            write = [("log", f"{name} after {id_of(config)}")]
+            await actor.twice(lambda at=config, write=write: actor.saver.aput_writes(at, write, "task"))  # type: ignore[misc]
+            await actor.put(config, name, value, new=False, run=run, log=...)
+            config = at("t", checkpoint_id=name)
+
+    return begin
 
 
 def prunes(thread: str = "t", times: int = 1) -> Program:
@@ -392,6 +432,24 @@ def history(*big: str | None, run: str = "old", copied: bool = False, **options:
     return prepare
 
 
+def delta_history(world: World) -> None:
+    """A thread whose checkpoints 2 … 5 have a delta channel that is rebuilt from 1, where its snapshot is."""
+    ledger = Threads(world)
+    actor = Actor.__new__(Actor)
+    actor.ledger, actor.saver, actor.version = ledger, saver_on(world, InLoop(world)), "1"
+    actor.since = 0
+
+    async def write() -> None:
+        await actor.put(at("t"), "1", f"1{BIG}", new=True, run="old", log=_DeltaSnapshot(["seed"]))
+        for number in range(2, 6):
+            parent = at("t", checkpoint_id=str(number - 1))
+            await actor.saver.aput_writes(parent, [("log", number)], f"task-{number}")
+            run = "middle" if number == 3 else "old"
+            await actor.put(parent, str(number), f"1{BIG}", new=False, run=run, log=...)
+
+    done(world, write())
+
+
 def actors(
     *programs: Program,
     before: Callable[[World], None] | None = None,
@@ -447,6 +505,15 @@ TWO: dict[str, Explorer] = {
         actors(copies(), deletes("u"), before=history(f"1{BIG}", copied=True)), DIES
     ),
     "a prune and a delete": Explorer(actors(prunes(), deletes()), DIES),
+    "two puts with delta channels, and a prune": Explorer(
+        actors(appends("7", "8"), prunes(), before=delta_history), budget=0
+    ),
+    "two puts with delta channels, and the delete of an ancestor's run": Explorer(
+        actors(appends("7", "8"), deletes_run("middle"), before=delta_history), budget=0
+    ),
+    "two puts with delta channels on one parent, one of them late with its writes": Explorer(
+        actors(appends("7", "8"), appends("9"), before=delta_history), budget=0
+    ),
     "a reader and a delete": Explorer(actors(reads(), deletes()), budget=0),
     "a reader and a prune": Explorer(actors(reads(), prunes()), budget=0),
 }
@@ -478,6 +545,18 @@ THREE: dict[str, Explorer] = {
         leaps=[2 * HOUR, HOUR],
     ),
     "a put, a copy and the delete of its target": Explorer(actors(stores(), copies(), deletes("u")), FAULTS, budget=2),
+    "puts with delta channels, a prune and the delete of an ancestor's run": Explorer(
+        actors(appends("7", "8"), prunes(times=2), deletes_run("middle"), before=delta_history),
+        DIES,
+        budget=2,
+        leaps=[2 * HOUR],
+    ),
+    "puts with delta channels on one parent, and a copy": Explorer(
+        actors(appends("7", "8"), appends("9"), copies(), before=delta_history), DIES, budget=2
+    ),
+    "a put with delta channels, a copy and a delete": Explorer(
+        actors(appends("7"), copies(), deletes(), before=delta_history), DIES, budget=2
+    ),
     "two copies and the delete of a run": Explorer(actors(copies(), copies(), deletes_run("old")), DIES),
 }
 
