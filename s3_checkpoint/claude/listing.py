@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from s3_checkpoint._format.session_keys import Transcript, parse_transcript
+from s3_checkpoint._format.session_keys import Transcript, mains_prefix, parse_transcript, subs_prefix
 from s3_checkpoint.object_store import ListedObject, ObjectStore, pages
 
 
@@ -117,6 +118,56 @@ async def list_transcripts(
             if transcript is not None:
                 found.setdefault(transcript, TranscriptListing(transcript)).add(listed)
     return found
+
+
+async def sessions_of(
+    store: ObjectStore, prefix: str, project_key: str
+) -> AsyncGenerator[tuple[str, dict[Transcript, TranscriptListing]]]:
+    """The sessions of a project, one after the other, each with all its transcripts; no more than one is held.
+
+    1 LIST per 1,000 objects of sessions, and of subagents. A store that lists in no order is listed whole first.
+    """
+    roots = (mains_prefix(prefix, project_key), subs_prefix(prefix, project_key))
+    if not store.ordered:
+        whole: dict[str, dict[Transcript, TranscriptListing]] = {}
+        for under in roots:
+            for transcript, listing in (await list_transcripts(store, prefix, project_key, under)).items():
+                whole.setdefault(transcript.session_id, {})[transcript] = listing
+        for session_id, found in whole.items():
+            yield session_id, found
+        return
+    own, theirs = (_by_session(store, prefix, project_key, under) for under in roots)
+    async with aclosing(own), aclosing(theirs):
+        one, other = await anext(own, None), await anext(theirs, None)
+        while one is not None or other is not None:
+            segment = min(head[0] for head in (one, other) if head is not None)
+            listings: dict[Transcript, TranscriptListing] = {}
+            if one is not None and one[0] == segment:
+                listings |= one[1]
+                one = await anext(own, None)
+            if other is not None and other[0] == segment:
+                listings |= other[1]
+                other = await anext(theirs, None)
+            yield next(iter(listings)).session_id, listings
+
+
+async def _by_session(
+    store: ObjectStore, prefix: str, project_key: str, under: str
+) -> AsyncGenerator[tuple[str, dict[Transcript, TranscriptListing]]]:
+    """The transcripts under `under`, session by session, in the order of their keys; a session's by its segment."""
+    segment, found = "", dict[Transcript, TranscriptListing]()
+    async for page in pages(store, under):
+        for listed in page.objects:
+            its = listed.key[len(under) :].partition("/")[0] + "/"  # with what follows it: `a/` is after `a%2F/`
+            if its != segment and found:
+                yield segment, found
+                found = {}
+            segment = its
+            transcript = parse_transcript(prefix, project_key, listed.key)
+            if transcript is not None:
+                found.setdefault(transcript, TranscriptListing(transcript)).add(listed)
+    if found:
+        yield segment, found
 
 
 def total_bytes(stored: Iterable[Stored]) -> int:

@@ -21,8 +21,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from s3_checkpoint._concurrency.gather import gather_bounded
-from s3_checkpoint._format.session_keys import Transcript, clock_key, mains_prefix, subs_prefix
-from s3_checkpoint.claude.listing import Stored, TranscriptListing, keys_of, list_transcript, list_transcripts
+from s3_checkpoint._format.session_keys import Transcript, clock_key
+from s3_checkpoint.claude.listing import (
+    Stored,
+    TranscriptListing,
+    keys_of,
+    list_transcript,
+    list_transcripts,
+    total_bytes,
+)
 from s3_checkpoint.claude.parts import Part, build_merged
 from s3_checkpoint.claude.session_log import SessionLog
 from s3_checkpoint.errors import StoreUnavailableError
@@ -45,7 +52,12 @@ class Removed:
     def add(self, stored: Sequence[Stored]) -> None:
         """Counts these."""
         self.objects += len(stored)
-        self.bytes += sum(one.listed.size for one in stored)
+        self.bytes += total_bytes(stored)
+
+    def plus(self, other: Removed) -> None:
+        """Counts what went elsewhere."""
+        self.objects += other.objects
+        self.bytes += other.bytes
 
 
 async def store_time(log: SessionLog, key: str) -> datetime:
@@ -226,19 +238,8 @@ async def delete_session(log: SessionLog, session: Transcript) -> Removed:
     """The session and its subagents are gone; its own transcript first, so that what can be seen is whole."""
     removed = await delete_transcript(log, session)
     for transcript in await subs_of(log, session):
-        more = await delete_transcript(log, transcript)
-        removed.objects += more.objects
-        removed.bytes += more.bytes
+        removed.plus(await delete_transcript(log, transcript))
     return removed
-
-
-async def list_project(log: SessionLog, project_key: str) -> dict[str, dict[Transcript, TranscriptListing]]:
-    """All transcripts of a project, by session. 1 LIST per 1,000 objects of sessions, and of subagents."""
-    sessions: dict[str, dict[Transcript, TranscriptListing]] = {}
-    for under in (mains_prefix(log.prefix, project_key), subs_prefix(log.prefix, project_key)):
-        for transcript, listing in (await list_transcripts(log.store, log.prefix, project_key, under)).items():
-            sessions.setdefault(transcript.session_id, {})[transcript] = listing
-    return sessions
 
 
 async def prune_session(log: SessionLog, listings: Sequence[TranscriptListing], *, dry_run: bool) -> Removed | None:
@@ -255,10 +256,8 @@ async def prune_session(log: SessionLog, listings: Sequence[TranscriptListing], 
         return None
     session = listings[0].transcript
     log.forget(session)
-    cleared = [await clear(log, listings[0])]
-    subagents = [transcript for transcript in await subs_of(log, session) if transcript != session]
-    cleared += [await delete_transcript(log, transcript) for transcript in subagents]
-    for more in cleared:
-        removed.objects += more.objects
-        removed.bytes += more.bytes
+    removed.plus(await clear(log, listings[0]))
+    for transcript in await subs_of(log, session):
+        if transcript != session:
+            removed.plus(await delete_transcript(log, transcript))
     return removed

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Any
 
 from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._format.session_keys import Transcript, mains_prefix, parse_project, sessions_prefix
-from s3_checkpoint.claude.listing import list_transcript, list_transcripts, total_bytes
+from s3_checkpoint.claude.listing import list_transcript, list_transcripts, sessions_of, total_bytes
 from s3_checkpoint.claude.removal import (
     Removed,
     compact,
     delete_session,
     delete_transcript,
-    list_project,
     merge,
     prune_session,
     store_time,
@@ -112,8 +112,7 @@ async def compact_session(log: SessionLog, session: Transcript) -> int:
     """See `S3SessionStore.compact`."""
     _, removed = await compact(log, session)
     for transcript in await subs_of(log, session) if session.subpath is None else ():
-        _, more = await compact(log, transcript)
-        removed.objects += more.objects
+        removed.plus((await compact(log, transcript))[1])
     return removed.objects
 
 
@@ -128,19 +127,20 @@ async def projects(log: SessionLog) -> list[str]:
 async def sessions(log: SessionLog, project_key: str | None) -> AsyncIterator[SessionInfo]:
     """See `S3SessionStore.sessions`."""
     for project in await projects(log) if project_key is None else [project_key]:
-        for session_id, listings in (await list_project(log, project)).items():
-            own = listings.get(Transcript(log.prefix, project, session_id))
-            if own is None or own.last_modified is None:
-                continue
-            stored = [one for listing in listings.values() for one in listing.stored]
-            yield SessionInfo(
-                project,
-                session_id,
-                own.last_modified,
-                sum(1 for transcript, listing in listings.items() if transcript.subpath and listing.counts),
-                len(stored),
-                total_bytes(stored),
-            )
+        async with aclosing(sessions_of(log.store, log.prefix, project)) as found:
+            async for session_id, listings in found:
+                own = listings.get(Transcript(log.prefix, project, session_id))
+                if own is None or own.last_modified is None:
+                    continue
+                stored = [one for listing in listings.values() for one in listing.stored]
+                yield SessionInfo(
+                    project,
+                    session_id,
+                    own.last_modified,
+                    sum(1 for transcript, listing in listings.items() if transcript.subpath and listing.counts),
+                    len(stored),
+                    total_bytes(stored),
+                )
 
 
 async def prune(
@@ -154,32 +154,28 @@ async def prune(
     total = Removed()
     for project in await projects(log) if project_key is None else [project_key]:
         now: datetime | None = None
-        for session_id, listings in (await list_project(log, project)).items():
-            own = Transcript(log.prefix, project, session_id)
-            count = sorted((one for one in listings.values() if one.counts), key=lambda one: one.transcript != own)
-            times = [one.last_modified for one in count if one.last_modified is not None]
-            if times and older_than is not None:
-                if now is None and count[0].newest is not None:
-                    now = await store_time(log, count[0].newest.listed.key)
-                if now is not None and now - max(times) >= older_than:
-                    removed = await prune_session(log, count, dry_run=dry_run)
-                    if removed is not None:
-                        gone.append((project, session_id))
-                        total.objects += removed.objects
-                        total.bytes += removed.bytes
-                        continue
-            kept += bool(times)
-            if dry_run:
-                continue
-            for listing in listings.values():
-                single = sum(1 for one in listing.cover() if not one.merged)
-                if single > merge_parts:
-                    did, removed = await compact(log, listing.transcript, min_parts=merge_parts)
-                    merged += did
-                else:
-                    removed = await sweep(log, listing)
-                total.objects += removed.objects
-                total.bytes += removed.bytes
+        async with aclosing(sessions_of(log.store, log.prefix, project)) as found:
+            async for session_id, listings in found:
+                own = Transcript(log.prefix, project, session_id)
+                count = sorted((one for one in listings.values() if one.counts), key=lambda one: one.transcript != own)
+                newest = [one.newest.listed for one in count if one.newest is not None]
+                if newest and older_than is not None:
+                    now = now or await store_time(log, newest[0].key)
+                    if now - max(listed.last_modified for listed in newest) >= older_than:
+                        removed = await prune_session(log, count, dry_run=dry_run)
+                        if removed is not None:
+                            gone.append((project, session_id))
+                            total.plus(removed)
+                            continue
+                kept += bool(newest)
+                for listing in listings.values() if not dry_run else ():
+                    single = sum(1 for one in listing.cover() if not one.merged)
+                    if single > merge_parts:
+                        did, removed = await compact(log, listing.transcript, min_parts=merge_parts)
+                        merged += did
+                    else:
+                        removed = await sweep(log, listing)
+                    total.plus(removed)
     return PrunedSessions(tuple(gone), kept, merged, total.objects, total.bytes, dry_run)
 
 

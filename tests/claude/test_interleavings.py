@@ -72,7 +72,8 @@ class Entries(Ledger):
     history: list[tuple[str, ...]] = field(default_factory=lambda: [()])
     acknowledged: dict[str, int] = field(default_factory=dict)
     """Appends, and at which length of `history` they were told."""
-    deleted: set[str] = field(default_factory=set)
+    deleted: dict[str, bool] = field(default_factory=dict)
+    """Appends that a deletion took, and whether they had been acknowledged by then."""
     stale: bool = True
 
     def __post_init__(self) -> None:
@@ -81,12 +82,12 @@ class Entries(Ledger):
             # The empty part takes effect at once, and deletes what can be seen just then.
             stored = self.world.store._objects.get(request.key)
             if isinstance(answer, Written) and request.mode == "create" and stored is not None and not stored.body:
-                self.deleted |= set(self.visible)
+                self.deleted |= {label: label in self.acknowledged for label in self.visible}
 
         self.world.after = after
 
     def fingerprint(self) -> Hashable:
-        return self.visible, tuple(sorted(self.acknowledged)), tuple(sorted(self.deleted))
+        return self.visible, tuple(sorted(self.acknowledged)), tuple(sorted(self.deleted.items()))
 
     def look(self, world: World) -> None:
         if not self.stale:
@@ -101,9 +102,11 @@ class Entries(Ledger):
         left = tuple(label for label in self.visible if label not in self.deleted)
         if labels[: len(left)] != left:
             raise Violation(f"{self.visible} was there, {sorted(self.deleted)} were deleted, and now it is {labels}")
-        if self.deleted & set(labels):
-            raise Violation(f"{sorted(self.deleted & set(labels))} came back")
-        if missing := set(self.acknowledged) - self.deleted - set(labels):
+        for label in self.deleted.keys() & set(labels):
+            if self.deleted.pop(label):
+                raise Violation(f"{label} was acknowledged, deleted, and came back")
+            # Else its writer knew nothing of it, and has handed it in again since: appended after the deletion.
+        if missing := set(self.acknowledged) - self.deleted.keys() - set(labels):
             raise Violation(f"{sorted(missing)} were acknowledged, and are not there")
         self.visible = labels
         self.history.append(labels)

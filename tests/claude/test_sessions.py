@@ -438,6 +438,22 @@ async def test_sessions_for_an_operator(sessions: AnySessions) -> None:
     assert all(info.bytes > 0 for info in found)
 
 
+async def test_sessions_are_listed_one_after_the_other_whatever_their_names() -> None:
+    """Each once, with all its subagents; in order, and from a store that lists in none."""
+    names = ["a", "a/b", "a%2Fb", "ab", "a.b", "A", "ü", "a b"]
+    for ordered in (True, False):
+        sessions = S3SessionStore(MemoryStore(ordered=ordered))
+        for n, name in enumerate(names):
+            for sub in range(n % 3):
+                await sessions.append({**KEY, "session_id": name, "subpath": f"subagents/{sub}"}, [entry(1)])
+            if n != 5:
+                await sessions.append({**KEY, "session_id": name}, [entry(1)])
+
+        found = {info.session_id: info.subagents async for info in sessions.sessions()}
+
+        assert found == {name: n % 3 for n, name in enumerate(names) if n != 5}
+
+
 def test_the_blocking_store_is_the_same_store(settings: S3Settings) -> None:
     """Every call of the one is a call of the other, and any event loop may use either."""
     with SyncS3SessionStore(settings) as blocking:
