@@ -88,7 +88,7 @@ _UNAVAILABLE_CODES = frozenset({
     "ConditionalRequestConflict",
     "ConcurrentModification",
 })  # fmt: skip
-"""What passes by itself. A conflict stands here for the operations that carry no precondition."""
+"""What passes by itself. A conflict is among them for the operations that carry no precondition."""
 
 _NAMED_ACTION = re.compile(r"(?:^|[\s:(])((?:s3|kms):[A-Z][A-Za-z]+)\b")
 

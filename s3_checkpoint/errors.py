@@ -7,12 +7,12 @@
     ├── StepConflictError       resume: another worker committed this step
     ├── LeaseHeldError          call again later: another worker is at it
     ├── AccessDeniedError       grant the action that is named
-    ├── ConfigurationError      mend the settings or the bucket
+    ├── ConfigurationError      fix the settings or the bucket
     ├── StoreUnavailableError   call again with the same arguments
     ├── LifecycleError          open the checkpointer, or use it where it was opened
     └── StoreError              read `detail` and the cause: something unforeseen was said, or the SDK failed inside
 
-Each carries its facts as attributes and as `args` (so it survives pickle and copy), a stable `code` for logs and
+Each carries its facts as attributes and as `args` (so pickle and copy keep them), a stable `code` for logs and
 metrics, and `retryable`: whether the same call can succeed later without anybody changing anything.
 """
 
@@ -184,7 +184,7 @@ class AccessDeniedError(CheckpointError):
 
 
 class ConfigurationError(CheckpointError):
-    """Settings, credentials or bucket are not usable as they are; nothing was written. Mend what the text names."""
+    """Settings, credentials or bucket are not usable as they are; nothing was written. Fix what the text names."""
 
     code = "configuration"
 
@@ -244,7 +244,7 @@ def _rebuild_unavailable(
 class LifecycleError(CheckpointError):
     """The checkpointer is not open here: not yet, no longer, or in another event loop. No request was sent.
 
-    But for a call that was under way when the checkpointer was closed: whether a write took effect is unknown then.
+    But for a call that was in progress when the checkpointer was closed: whether a write took effect is unknown then.
     """
 
     code = "lifecycle"

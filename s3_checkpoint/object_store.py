@@ -17,7 +17,7 @@ from s3_checkpoint.errors import StoreError
 PAGE_KEYS = 1000
 """The most keys a LIST page or a batch delete holds; S3's own bound."""
 EMPTY_PAGES = 100
-"""Pages in a row that hold nothing and say that the listing goes on; more are an error."""
+"""Pages in a row that hold nothing and have a continuation token; more are an error."""
 
 
 @dataclass(frozen=True, slots=True)

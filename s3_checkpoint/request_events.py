@@ -1,4 +1,4 @@
-"""One value per request to the store, for those who watch: a callback, the log, OpenTelemetry.
+"""One value per request to the store, for a callback, the log and OpenTelemetry.
 
 Requests are logged under `s3_checkpoint.requests`: DEBUG for each, INFO for one that took more than one attempt. What
 is known of it is in the record's `extra`, field by field of `RequestEvent` with `s3_` in front: `s3_operation`,
@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
@@ -55,9 +55,9 @@ OnRequest: TypeAlias = Callable[[RequestEvent], None]
 
 
 class Exchange:
-    """A request under way."""
+    """A request in flight, and what is known of it so far."""
 
-    __slots__ = ("answer", "attempts", "bytes", "copy_source", "outcome")
+    __slots__ = ("_began", "_token", "answer", "attempts", "bytes", "copy_source", "outcome", "started_at")
 
     def __init__(self) -> None:
         self.answer: Mapping[str, Any] = {}
@@ -65,14 +65,17 @@ class Exchange:
         self.bytes: int = 0
         self.copy_source: str = ""
         self.outcome: str = "ok"
+        self.started_at: float = 0.0
+        self._began: float = 0.0
+        self._token: Token[Exchange | None] | None = None
 
 
-_under_way: ContextVar[Exchange | None] = ContextVar("s3_checkpoint_request", default=None)
+_in_flight: ContextVar[Exchange | None] = ContextVar("s3_checkpoint_request", default=None)
 
 
 def count_attempt(**_: object) -> None:
-    """For the SDK's `before-send` event: one more HTTP request of the exchange under way."""
-    exchange = _under_way.get()
+    """For the SDK's `before-send` event: one more HTTP request of the exchange in flight."""
+    exchange = _in_flight.get()
     if exchange is not None:
         exchange.attempts += 1
 
@@ -86,45 +89,51 @@ class RequestObserver:
 
     @property
     def watches(self) -> bool:
-        """Whether anybody is told of requests."""
+        """Whether an event would reach a callback or the log."""
         return self._on_request is not None or _logger.isEnabledFor(logging.INFO)
 
     @contextmanager
     def exchange(self, operation: str, key: str) -> Iterator[Exchange]:
         """Around one request: the caller notes what it learns in the `Exchange`."""
         exchange = Exchange()
-        token = _under_way.set(exchange)
-        started_at, begin = time.time(), time.perf_counter()
+        self.begin(exchange)
         try:
             yield exchange
-        except CheckpointError as error:
-            exchange.outcome = error.code
+        except BaseException as error:
+            self.end(operation, key, exchange, error)
             raise
-        except asyncio.CancelledError:
-            exchange.outcome = "cancelled"
-            raise
-        except BaseException:
-            exchange.outcome = "error"
-            raise
-        finally:
-            duration = time.perf_counter() - begin
-            _under_way.reset(token)
-            self._tell(operation, key, exchange, started_at, duration)
+        self.end(operation, key, exchange, None)
 
-    def _tell(self, operation: str, key: str, exchange: Exchange, started_at: float, duration: float) -> None:
-        facts = exchange.answer.get("ResponseMetadata", {})
+    def begin(self, exchange: Exchange) -> None:
+        """The request starts now, in this task."""
+        exchange._token = _in_flight.set(exchange)
+        exchange.started_at, exchange._began = time.time(), time.perf_counter()
+
+    def end(self, operation: str, key: str, exchange: Exchange, error: BaseException | None) -> None:
+        """The request has ended, in the same task; it is told. `error` is what its caller gets instead of a result."""
+        duration = time.perf_counter() - exchange._began
+        if exchange._token is not None:
+            _in_flight.reset(exchange._token)
+        if isinstance(error, CheckpointError):
+            exchange.outcome = error.code
+        elif error is not None:
+            exchange.outcome = "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
+        self._tell(operation, key, exchange, duration)
+
+    def _tell(self, operation: str, key: str, exchange: Exchange, duration: float) -> None:
+        metadata = exchange.answer.get("ResponseMetadata", {})
         event = RequestEvent(
             operation,
             self._bucket,
             key,
             exchange.bytes,
-            started_at,
+            exchange.started_at,
             duration,
             exchange.attempts,
             exchange.outcome,
-            int(facts.get("HTTPStatusCode") or 0),
-            str(facts.get("RequestId") or ""),
-            str(facts.get("HostId") or ""),
+            int(metadata.get("HTTPStatusCode") or 0),
+            str(metadata.get("RequestId") or ""),
+            str(metadata.get("HostId") or ""),
             exchange.copy_source,
         )
         level = logging.INFO if event.attempts > 1 else logging.DEBUG

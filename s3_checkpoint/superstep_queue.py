@@ -195,7 +195,7 @@ async def queue_client_for(url: str, settings: S3Settings) -> AsyncIterator[Any]
     from botocore.exceptions import BotoCoreError
 
     from s3_checkpoint._s3.http_session import OneHostSession
-    from s3_checkpoint._s3.service_descriptions import read_faster
+    from s3_checkpoint._s3.sdk_internals import read_faster
 
     parts = urlsplit(url)
     host = parts.hostname or ""

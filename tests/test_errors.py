@@ -60,7 +60,7 @@ def test_every_class_is_sampled_and_exported() -> None:
 
 
 @pytest.mark.parametrize("error", SAMPLES, ids=lambda error: error.code)
-def test_an_error_survives_pickle_and_copy(error: CheckpointError) -> None:
+def test_pickle_and_copy_keep_an_error_whole(error: CheckpointError) -> None:
     """A process pool hands them on."""
     for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert type(other) is type(error)
@@ -69,7 +69,7 @@ def test_an_error_survives_pickle_and_copy(error: CheckpointError) -> None:
 
 
 @pytest.mark.parametrize("size", [101, None])
-def test_an_object_too_large_survives_pickle(size: int | None) -> None:
+def test_pickle_keeps_an_object_too_large_error_whole(size: int | None) -> None:
     """The error of a store, which readers of states turn into one of theirs."""
     error = ObjectTooLargeError("bucket", "key", size, 100)
 
@@ -157,7 +157,7 @@ CALLS: dict[str, Callable[[S3ObjectStore], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("operation", CALLS)
 async def test_every_code_of_the_table_becomes_its_error(failing: Failing, operation: str) -> None:
-    """For every operation, with the original chained; a code nobody knows is a `StoreError`."""
+    """For every operation, with the original chained; an unknown code is a `StoreError`."""
     for code in [*sorted(KNOWN_CODES - ABSENT_CODES), "SomethingNew"]:
         status = int(code) if code.isdigit() else 400
         failing.answer(operation, code, status)
@@ -196,8 +196,8 @@ def _foreign_errors() -> list[Exception]:
     return made
 
 
-async def test_nothing_of_the_sdk_comes_through_the_door(failing: Failing) -> None:
-    """Every error class that botocore has, and those of the transport below: callers see ours."""
+async def test_every_exception_of_the_sdk_is_mapped_to_one_of_ours(failing: Failing) -> None:
+    """Every error class of botocore, and those of the HTTP library: callers see ours, caused by the foreign one."""
     foreign = _foreign_errors()
     assert len(foreign) > 60
 
@@ -209,7 +209,7 @@ async def test_nothing_of_the_sdk_comes_through_the_door(failing: Failing) -> No
 
 
 async def test_what_asyncio_says_of_a_wrong_loop_is_a_lifecycle_error(failing: Failing) -> None:
-    """It says so with a bare `RuntimeError`; whatever else is raised down there is an answer nobody understands."""
+    """It says so with a bare `RuntimeError`; a bare `ValueError` is an answer that cannot be understood."""
     failing.error = RuntimeError("Event loop is closed")
     with pytest.raises(LifecycleError):
         await failing.store.head("k")

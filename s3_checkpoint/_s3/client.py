@@ -18,9 +18,9 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError
 
+from s3_checkpoint._s3.error_mapping import described, machine_fault
 from s3_checkpoint._s3.http_session import OneHostSession
-from s3_checkpoint._s3.machine_faults import described, machine_fault
-from s3_checkpoint._s3.service_descriptions import read_faster
+from s3_checkpoint._s3.sdk_internals import needs_shared_endpoints, read_faster, sdk_session
 from s3_checkpoint._s3.tuning import tune
 from s3_checkpoint.errors import ConfigurationError
 from s3_checkpoint.settings import S3Settings
@@ -28,7 +28,7 @@ from s3_checkpoint.settings import S3Settings
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
-logger = logging.getLogger("s3_checkpoint.requests")
+_logger = logging.getLogger("s3_checkpoint.requests")
 
 _COMPATIBLE_REGION = "us-east-1"
 """A compatible store ignores the region, but a signature needs one."""
@@ -61,7 +61,7 @@ async def client_for(settings: S3Settings, session: object | None = None) -> Asy
                     client, rules = await _open(stack, settings, faster=True)
                 except (AttributeError, TypeError, LookupError) as error:
                     # Reading faster reaches into the SDK; where that is not as expected, it is left as it is.
-                    logger.warning("descriptions are not read faster: %s", type(error).__name__)
+                    _logger.warning("descriptions are not read faster: %s", type(error).__name__)
                     client, rules = await _open(stack, settings, faster=False)
         except ConfigurationError as error:
             raise ConfigurationError(error.problem, settings.bucket, error.detail) from error.__cause__
@@ -99,10 +99,7 @@ async def _open(stack: AsyncExitStack, settings: S3Settings, *, faster: bool) ->
     client = await stack.enter_async_context(
         session.create_client("s3", **_options(session, settings), config=_config(session, settings, user_agent))
     )
-    rules = None
-    if faster:
-        rules = loader.load_service_model("s3", "endpoint-rule-set-1").get("rules")
-    return client, rules
+    return client, _endpoint_rules(session) if faster else None
 
 
 async def _open_with(stack: AsyncExitStack, settings: S3Settings, session: object) -> tuple[S3Client, object]:
@@ -112,8 +109,8 @@ async def _open_with(stack: AsyncExitStack, settings: S3Settings, session: objec
             "credentials come from the session or from the settings, not from both; leave out `session`, or "
             "`access_key_id` and `profile_name` (S3_CHECKPOINT_ACCESS_KEY_ID, S3_CHECKPOINT_PROFILE_NAME)"
         )
-    inside = getattr(session, "_session", session)  # aioboto3's holds one of aiobotocore's
-    if not isinstance(inside, AioSession):
+    inside = sdk_session(session)
+    if inside is None:
         raise ConfigurationError(
             "`session` must be an aioboto3.Session, or a session of aiobotocore (aiobotocore.session.get_session())",
             detail=f"{type(session).__module__}.{type(session).__qualname__}",
@@ -121,8 +118,13 @@ async def _open_with(stack: AsyncExitStack, settings: S3Settings, session: objec
     client = await stack.enter_async_context(
         inside.create_client("s3", **_options(inside, settings), config=_config(inside, settings, None))
     )
-    rules = inside.get_component("data_loader").load_service_model("s3", "endpoint-rule-set-1").get("rules")
-    return client, rules
+    return client, _endpoint_rules(inside)
+
+
+def _endpoint_rules(session: AioSession) -> object:
+    if not needs_shared_endpoints():
+        return None
+    return session.get_component("data_loader").load_service_model("s3", "endpoint-rule-set-1").get("rules")
 
 
 def _is_compatible(session: AioSession, settings: S3Settings) -> bool:

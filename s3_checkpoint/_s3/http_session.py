@@ -27,7 +27,7 @@ from botocore.httpsession import ProxyConfiguration, get_cert_path
 from multidict import CIMultiDict
 from yarl import URL
 
-from s3_checkpoint._s3.machine_faults import machine_fault, without_userinfo
+from s3_checkpoint._s3.error_mapping import NotS3Error, machine_fault, without_userinfo
 from s3_checkpoint.errors import ConfigurationError
 
 LISTING_BYTES = 4 * 1024**2
@@ -44,10 +44,6 @@ SLOWEST = 64 * 1024
 """Bytes per second: a body of a request or an object that goes slower, on the whole, counts as one that does not go."""
 
 _ROOT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*\?>\s*)?<(?:[A-Za-z][\w.-]*:)?([A-Za-z][\w.-]*)[\s/>]")
-
-
-class NotS3Error(Exception):
-    """An answer with status 200 that S3 does not give: a proxy, a portal or another server may have sent it."""
 
 
 class _Sessions(Protocol):

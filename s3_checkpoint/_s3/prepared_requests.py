@@ -16,18 +16,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-try:
-    from aiobotocore.httpchecksum import apply_request_checksum
-    from botocore.utils import percent_encode, percent_encode_sequence
-except ImportError:  # moved: no request is prepared then
-    apply_request_checksum = percent_encode = percent_encode_sequence = None
+from s3_checkpoint._s3.sdk_internals import CHECKSUM_HEADER, RequestParts
 
-from s3_checkpoint._s3.tuning import CHECKSUM_HEADER
-
-logger = logging.getLogger("s3_checkpoint.requests")
+_logger = logging.getLogger("s3_checkpoint.requests")
 
 PREPARED_BYTES = 64 * 1024
-"""A larger body goes by the SDK's method: that makes a file of it, which is sent in pieces."""
+"""A larger body goes by the SDK's method: that makes a file of it, which is sent in chunks."""
 _METHODS = {
     "GetObject": "get_object",
     "HeadObject": "head_object",
@@ -36,10 +30,10 @@ _METHODS = {
 }
 _NOTHING: Mapping[str, Any] = {}
 _PLACE = "key"
-"""The key of rehearsals."""
+"""The key of a request that is rendered and not sent."""
 _MOVED = (AttributeError, ImportError, LookupError, TypeError)
 """What reaching for a part of the SDK raises where that is not as it was."""
-_rehearsed: ContextVar[dict[str, Any] | None] = ContextVar("s3_checkpoint_rehearsed", default=None)
+_rendered: ContextVar[dict[str, Any] | None] = ContextVar("s3_checkpoint_rendered", default=None)
 
 
 class _Unlogged(bytes):
@@ -55,8 +49,8 @@ class _Unlogged(bytes):
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A kind of request as the SDK makes it, short of what is new each time."""
+class _Template:
+    """A kind of request as the SDK makes it, without what is new each time."""
 
     model: Any
     request: dict[str, Any]
@@ -65,18 +59,19 @@ class _Prepared:
     query_names: Mapping[str, str]
     """What the parameters of the query are called on the wire."""
 
-    def with_(
+    def filled(
         self,
         key: str | None,
         query: Mapping[str, Any],
         body: bytes | None,
         metadata: Mapping[str, str],
         checksum: str | None,
+        parts: RequestParts,
     ) -> dict[str, Any]:
-        """A whole request: nothing that the SDK will write in is shared with another."""
+        """A whole request: it shares nothing that the SDK writes to with another."""
         request = dict(self.request)
         request["context"] = {
-            name: dict(fact) if type(fact) is dict else fact for name, fact in request["context"].items()
+            name: dict(note) if type(note) is dict else note for name, note in request["context"].items()
         }
         request["headers"] = dict(request["headers"])
         for name, value in metadata.items():
@@ -86,32 +81,34 @@ class _Prepared:
         if body is not None:
             request["body"] = _Unlogged(body)
         if key is not None:
-            request["url"] = self.url + percent_encode(key, safe="/~")
+            request["url"] = self.url + parts.percent_encode(key, safe="/~")
         else:
-            parts = dict(request["query_string"])
+            whole = dict(request["query_string"])
             for name, value in query.items():
-                parts[self.query_names[name]] = str(value)
-            request["url"] = self.url + percent_encode_sequence(parts)
+                whole[self.query_names[name]] = str(value)
+            request["url"] = self.url + parts.percent_encode_sequence(whole)
         return request
 
 
 @dataclass(slots=True)
 class _Ready:
-    """A request to be sent by `make`, or its `answer` if a handler has given one."""
+    """A request that is worked out."""
 
-    make: Any
     model: Any
-    request: dict[str, Any]
+    context: dict[str, Any]
     answer: Any
+    """Awaitable: what the SDK's client makes of sending it, or what a handler answered in its place."""
 
 
 class S3Requests:
-    """Requests of one client, which stays its owner's. `prepared`: whether they may go past the client's methods."""
+    """Requests of one client, which the caller closes. `prepared`: whether they may go without the client's methods."""
 
     def __init__(self, client: Any, *, prepared: bool) -> None:
         self._client = client
-        self._may_prepare = prepared and apply_request_checksum is not None
-        self._prepared: dict[tuple[object, ...], _Prepared | None] = {}
+        self._parts = RequestParts.of(client) if prepared else None
+        if prepared and self._parts is None:
+            _say_not_prepared("a part is missing")
+        self._templates: dict[tuple[object, ...], _Template | None] = {}
 
     async def send(
         self,
@@ -132,17 +129,17 @@ class S3Requests:
         ready = None
         # A kind for each ETag would be one too many; what is not ASCII, the SDK refuses where it looks at it.
         if (
-            self._may_prepare
+            self._parts is not None
             and "IfMatch" not in options
             and len(body or b"") <= PREPARED_BYTES
             and "".join(metadata.values()).isascii()
         ):
             try:
-                ready = await self._ready(operation, options, key, query, body, metadata, checksum)
+                ready = await self._ready(self._parts, operation, options, key, query, body, metadata, checksum)
             except _MOVED as error:
                 # Nothing is sent until it is ready.
-                self._may_prepare = False
-                logger.warning("requests are not prepared: the SDK is not as expected (%s)", type(error).__name__)
+                self._parts = None
+                _say_not_prepared(type(error).__name__)
         if ready is not None:
             return await self._send_prepared(operation, ready)
         new = {"Key": key, "Body": body, "Metadata": dict(metadata) or None, "ChecksumSHA256": checksum}
@@ -153,6 +150,7 @@ class S3Requests:
 
     async def _ready(
         self,
+        parts: RequestParts,
         operation: str,
         options: Mapping[str, Any],
         key: str | None,
@@ -163,53 +161,56 @@ class S3Requests:
     ) -> _Ready | None:
         """A request that only has to be sent, as the SDK's client makes it; None if its kind cannot be prepared."""
         kind = (operation, checksum is None, *options.items())
-        if kind not in self._prepared:
-            self._prepared[kind] = await self._rehearse(operation, options, key, body, checksum)
-        prepared = self._prepared[kind]
-        if prepared is None:
+        if kind not in self._templates:
+            self._templates[kind] = await self._render(parts, operation, options, key, body, checksum)
+        template = self._templates[kind]
+        if template is None:
             return None
-        client, model = self._client, prepared.model
-        request = prepared.with_(key, query, body, metadata, checksum)
-        make = client._make_request
+        client, model = self._client, template.model
+        request = template.filled(key, query, body, metadata, checksum, parts)
+        context = request["context"]
         _, answer = await client.meta.events.emit_until_response(
-            f"before-call.s3.{operation}",
-            model=model,
-            params=request,
-            request_signer=client._request_signer,
-            context=request["context"],
+            f"before-call.s3.{operation}", model=model, params=request, request_signer=parts.signer, context=context
         )
-        if answer is None:
-            apply_request_checksum(request)
-        return _Ready(make, model, request, answer)
+        if answer is not None:
+            return _Ready(model, context, _given_by_handler(answer))
+        parts.apply_checksum(request)
+        return _Ready(model, context, parts.make(model, request, context))
 
     async def _send_prepared(self, operation: str, ready: _Ready) -> Any:
         """What the SDK's client does once a request is worked out."""
-        client, model, context = self._client, ready.model, ready.request["context"]
-        http, parsed = ready.answer or await ready.make(model, ready.request, context)
+        client, model, context = self._client, ready.model, ready.context
+        http, parsed = await ready.answer
         await client.meta.events.emit(
             f"after-call.s3.{operation}", http_response=http, parsed=parsed, model=model, context=context
         )
         if context.get("s3_redirect", {}).get("redirected"):
-            self._prepared.clear()  # the bucket is in another region, as the SDK knows from now on
+            self._templates.clear()  # the bucket is in another region, as the SDK knows from now on
         if http.status_code >= 300:
             code = context.get("error_code_override") or parsed.get("Error", {}).get("Code")
             raise client.exceptions.from_code(code)(parsed, operation)
         return parsed
 
-    async def _rehearse(
-        self, operation: str, options: Mapping[str, Any], key: str | None, body: bytes | None, checksum: str | None
-    ) -> _Prepared | None:
-        """The kind of request that these options make; None if what is new does not stand at its end."""
+    async def _render(
+        self,
+        parts: RequestParts,
+        operation: str,
+        options: Mapping[str, Any],
+        key: str | None,
+        body: bytes | None,
+        checksum: str | None,
+    ) -> _Template | None:
+        """The template of the requests that these options make; None if what is new is not at the end of the URL."""
         noted: dict[str, Any] = {}
 
         def note(model: Any, params: dict[str, Any], **_: Any) -> object:
-            if _rehearsed.get() is not noted:
+            if _rendered.get() is not noted:
                 return None  # another task's request
             noted.update(params, model=model)
             return _NotSent(), {}
 
         event = f"before-call.s3.{operation}"
-        before = _rehearsed.set(noted)
+        before = _rendered.set(noted)
         self._client.meta.events.register_first(event, note)
         try:
             place = {
@@ -220,17 +221,25 @@ class S3Requests:
             await self._by_method(operation, {**options, **_given(place)})
         finally:
             self._client.meta.events.unregister(event, note)
-            _rehearsed.reset(before)
+            _rendered.reset(before)
         model, url = noted.pop("model"), noted.pop("url")
         if key is not None:
-            return _Prepared(model, noted, url.removesuffix(_PLACE), {}) if url.endswith("/" + _PLACE) else None
-        always = percent_encode_sequence(noted["query_string"])
+            return _Template(model, noted, url.removesuffix(_PLACE), {}) if url.endswith("/" + _PLACE) else None
+        always = parts.percent_encode_sequence(noted["query_string"])
         names = {
             name: member.serialization["name"]
             for name, member in model.input_shape.members.items()
             if member.serialization.get("location") == "querystring"
         }
-        return _Prepared(model, noted, url.removesuffix(always), names) if always and url.endswith(always) else None
+        return _Template(model, noted, url.removesuffix(always), names) if always and url.endswith(always) else None
+
+
+async def _given_by_handler(answer: Any) -> Any:
+    return answer
+
+
+def _say_not_prepared(reason: str) -> None:
+    _logger.warning("requests are not prepared: the SDK is not as expected (%s)", reason)
 
 
 def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,6 +247,6 @@ def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _NotSent:
-    """Stands for the answer to a rehearsal."""
+    """The answer to a request that is rendered and not sent."""
 
     status_code = 200

@@ -1,4 +1,4 @@
-"""The object store on S3: its requests, each through the door behind which the SDK's errors are ours."""
+"""The object store on S3: six verbs, each a request in a scope of its own (`request_scope`)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from botocore.exceptions import ClientError
 
 from s3_checkpoint._concurrency.offload import off_loop
 from s3_checkpoint._error_codes import ABSENT_CODES, WRITES, error_for, is_absent, is_refusal
-from s3_checkpoint._s3.borrowed_client import one_host, vet_region
+from s3_checkpoint._s3.error_mapping import EXCHANGE_ERRORS, code_of, status_of
 from s3_checkpoint._s3.http_session import DRIP, SLOWEST
 from s3_checkpoint._s3.list_parser import COLUMNS
 from s3_checkpoint._s3.prepared_requests import S3Requests
-from s3_checkpoint._s3.request_scope import EXCHANGE_ERRORS, S3Door, code_of, status_of
+from s3_checkpoint._s3.request_scope import RequestScopes
+from s3_checkpoint._s3.sdk_internals import one_host, vet_region
 from s3_checkpoint._s3.tuning import may_prepare, sends_own_checksums
 from s3_checkpoint.errors import CheckpointError, StoreError, StoreUnavailableError
 from s3_checkpoint.object_store import (
@@ -58,14 +59,14 @@ _NOT_FOR_XML = re.compile("[\\x00-\\x1f\\ufffe\\uffff]")
 
 
 class S3ObjectStore:
-    """`ObjectStore` on one bucket, through an open client that belongs to somebody else.
+    """`ObjectStore` on one bucket, through an open client that the caller closes.
 
     Belongs to the event loop it is made in, as the client does: used from another loop it raises `LifecycleError`.
     """
 
     def __init__(self, client: S3Client, settings: S3Settings, on_request: OnRequest | None = None) -> None:
         self._client = client
-        self._door = S3Door(settings.bucket, RequestObserver(settings.bucket, on_request))
+        self._scopes = RequestScopes(settings.bucket, RequestObserver(settings.bucket, on_request))
         events = client.meta.events
         events.register(_EACH_ATTEMPT, count_attempt, unique_id=_COUNTER, unique_id_uses_count=True)
         self._asked = one_host(client)
@@ -100,19 +101,19 @@ class S3ObjectStore:
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop it belongs to."""
-        return self._door.loop
+        return self._scopes.loop
 
     def close(self) -> None:
-        """From now on every call raises `LifecycleError`, calls under way too. The client is left to its owner."""
-        if not self._door.closed:
+        """From now on every call raises `LifecycleError`, calls in progress too. The client is left to its owner."""
+        if not self._scopes.closed:
             events = self._client.meta.events
             events.unregister(_EACH_ATTEMPT, unique_id=_COUNTER, unique_id_uses_count=True)
             events.unregister(_EACH_ANSWER, unique_id=_REGIONS, unique_id_uses_count=True)
-        self._door.close()
+        self._scopes.close()
 
     async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
         """See `ObjectStore.get`."""
-        with self._door.request("GetObject", key) as exchange:
+        with self._scopes.request("GetObject", key) as exchange:
             for attempt in range(1, self._settings.max_attempts + 1):
                 try:
                     exchange.answer = answer = await self._requests.send("GetObject", self._common, key)
@@ -137,7 +138,7 @@ class S3ObjectStore:
 
         So does whatever else answers HTTP with a 404: conclude nothing from None that a GET must confirm.
         """
-        with self._door.request("HeadObject", key) as exchange:
+        with self._scopes.request("HeadObject", key) as exchange:
             try:
                 exchange.answer = answer = await self._requests.send("HeadObject", self._common, key)
             except ClientError as error:
@@ -161,7 +162,7 @@ class S3ObjectStore:
             **precondition,
             **_content_headers(attributes),
         }
-        with self._door.request("PutObject", key) as exchange:
+        with self._scopes.request("PutObject", key) as exchange:
             exchange.bytes = len(body)
             checksum = None
             if self._own_checksums:
@@ -200,7 +201,7 @@ class S3ObjectStore:
             query["StartAfter"] = start_after
         if delimiter:
             query["Delimiter"] = delimiter
-        with self._door.request("ListObjectsV2", prefix) as exchange:
+        with self._scopes.request("ListObjectsV2", prefix) as exchange:
             exchange.answer = answer = await self._requests.send("ListObjectsV2", self._common, query=query)
             self._check_status(answer, "ListObjectsV2", prefix)
             # What is no listing must not pass for an empty one, nor a page that is not the last for the last.
@@ -227,7 +228,7 @@ class S3ObjectStore:
                 await self._delete_alone(key)
         for start in range(0, len(batched), PAGE_KEYS):
             batch = batched[start : start + PAGE_KEYS]
-            with self._door.request("DeleteObjects", batch[0]) as exchange:
+            with self._scopes.request("DeleteObjects", batch[0]) as exchange:
                 exchange.answer = answer = await self._asked.delete_objects(
                     **self._common, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
                 )
@@ -240,7 +241,7 @@ class S3ObjectStore:
                     raise error_for("DeleteObjects", self.bucket, failed.get("Key", ""), code, 200, message)
 
     async def _delete_alone(self, key: str) -> None:
-        with self._door.request("DeleteObjects", key) as exchange:
+        with self._scopes.request("DeleteObjects", key) as exchange:
             exchange.answer = answer = await self._asked.delete_object(**self._common, Key=key)
             if (status := answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 204)) != 204:
                 raise self._odd_answer("DeleteObjects", key, f"its status is {status}")
@@ -253,7 +254,7 @@ class S3ObjectStore:
             options |= _content_headers(attributes)
         if "ExpectedBucketOwner" in self._common:
             options["ExpectedSourceBucketOwner"] = self._common["ExpectedBucketOwner"]
-        with self._door.request("CopyObject", target) as exchange:
+        with self._scopes.request("CopyObject", target) as exchange:
             exchange.copy_source = f"{self.bucket}/{source}"
             try:
                 exchange.answer = answer = await self._asked.copy_object(

@@ -1,4 +1,4 @@
-"""A server on loopback that answers an S3 client as it likes, and another one that nobody may ask.
+"""A server on loopback that answers an S3 client as it likes, and another one that must not be asked.
 
 `HostileS3` gives each request the answer set; `Elsewhere` counts who comes, and would satisfy them all.
 """
@@ -128,7 +128,7 @@ async def hostile_s3() -> AsyncIterator[HostileS3]:
 
 
 def settings_for(url: str, **more: object) -> S3Settings:
-    """Settings for a bucket there, with a token that nobody else may see; one attempt."""
+    """Settings for a bucket there, with a token that no other host may see; one attempt."""
     values = {"bucket": "bucket", "endpoint_url": url, "access_key_id": "x", "secret_access_key": "y"}
     return S3Settings.model_validate({**values, "session_token": "secret-token", "max_attempts": 1, **more})
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from s3_checkpoint import S3Settings
-from s3_checkpoint._s3 import tuning
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.prepared_requests import PREPARED_BYTES
+from s3_checkpoint._s3.sdk_internals import note_checksum
 from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.object_store import ObjectAttributes
 from tests.s3.sdk_requests import RequestLog, new_session
@@ -76,7 +76,7 @@ async def test_a_body_is_signed_where_the_aws_configuration_asks_for_it(
 async def test_an_sdk_that_keeps_no_note_of_checksums_signs_the_body() -> None:
     """The private part, taken away: the header is sent all the same."""
     async with client_for(AWS) as client:
-        client.meta.events.unregister("before-call.s3.PutObject", tuning._count_checksum_as_the_sdks)
+        client.meta.events.unregister("before-call.s3.PutObject", note_checksum)
         headers, sent = await _sent(b"{}", client)
 
     assert headers["x-amz-checksum-sha256"] == _sha256(b"{}")

@@ -1,4 +1,4 @@
-"""Whatever answers in S3's place: nobody else is asked, nothing is taken for a success, no memory is spent."""
+"""Whatever answers in S3's place: no other host is asked, nothing is taken for a success, no memory is spent."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def hostile() -> AsyncIterator[HostileS3]:
 
 @pytest.fixture
 async def elsewhere() -> AsyncIterator[HostileS3]:
-    """Another server, which nobody may ask; it would say yes to everything."""
+    """Another server, which must not be asked; it would say yes to everything."""
     async with hostile_s3() as server:
         yield server
 
@@ -230,7 +230,7 @@ PAGES = {
 
 @pytest.mark.parametrize("ours", [True, False], ids=["a client made here", "a client handed in"])
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_page_of_somebody_else_is_no_success(hostile: HostileS3, call: str, ours: bool) -> None:
+async def test_a_page_of_another_server_is_no_success(hostile: HostileS3, call: str, ours: bool) -> None:
     """200 with an ETag and a date, as any web server says it: for a PUT the outcome is unknown, a read is an error."""
     async with store_at(hostile.url, ours=ours) as store:
         for page, body in PAGES.items():
@@ -246,7 +246,7 @@ async def test_a_page_of_somebody_else_is_no_success(hostile: HostileS3, call: s
                 assert getattr(caught.value, "outcome_unknown", False) == (call in WRITING), page
 
 
-async def test_a_page_of_somebody_else_is_no_state(hostile: HostileS3) -> None:
+async def test_a_page_of_another_server_is_no_state(hostile: HostileS3) -> None:
     """It has none of our metadata."""
     hostile.answer = answer(200, b'{"n": 1}', b'ETag: "e"\r\n' + S3_DATE)
     async with connect(Counter, settings_for(hostile.url)) as checkpointer:

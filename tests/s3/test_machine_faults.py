@@ -25,7 +25,7 @@ from yarl import URL
 
 from s3_checkpoint import ConfigurationError, S3Settings, StoreUnavailableError, connect
 from s3_checkpoint._s3.client import client_for
-from s3_checkpoint._s3.machine_faults import PROBLEMS, described, machine_fault
+from s3_checkpoint._s3.error_mapping import PROBLEMS, described, machine_fault
 from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.object_store import StoredObject
 from tests.s3.hostile_s3 import PLAIN, HostileS3, answer, hostile_s3, settings_for, sound, store_at

@@ -125,7 +125,7 @@ def stub() -> Iterator[StubProcess]:
     ids=["aws", "dots", "token", "access-point", "directory", "compatible"],
 )
 @pytest.mark.parametrize(("operation", "options", "what"), CALLS, ids=count())
-async def test_what_is_sent_is_what_the_sdk_sends(
+async def test_prepared_requests_equal_sdk_requests_on_the_wire(
     settings: dict[str, Any], operation: str, options: dict[str, Any], what: dict[str, Any]
 ) -> None:
     """Address, headers, which of them are signed, and body, checksum included; twice, so that nothing sticks."""
@@ -142,7 +142,7 @@ async def test_what_is_sent_is_what_the_sdk_sends(
     assert ("x-amz-s3session-token" in expected[3]) == settings_.directory_bucket
 
 
-async def test_a_rehearsal_sends_nothing_even_if_many_begin_at_once(stub: StubProcess) -> None:
+async def test_rendering_a_template_sends_nothing_even_if_many_begin_at_once(stub: StubProcess) -> None:
     """Twenty first calls of a kind are twenty requests, each answered with its own."""
     settings = S3Settings.model_validate({"bucket": "many", **LOCAL, "endpoint_url": stub.url})
     async with client_for(settings) as client:
@@ -192,7 +192,7 @@ async def test_a_redirect_is_followed_once_and_then_known() -> None:
     ]
 
 
-async def test_requests_under_way_are_redirected_each_for_itself() -> None:
+async def test_concurrent_requests_are_redirected_each_by_itself() -> None:
     """What the SDK notes of one of them is not taken for another's."""
     async with client_for(S3Settings.model_validate({"bucket": "bucket", **KEYS})) as client:
         recorder = Recorder(client, OK, ELSEWHERE, ELSEWHERE)
@@ -206,23 +206,23 @@ async def test_requests_under_way_are_redirected_each_for_itself() -> None:
     ]
 
 
-async def test_other_requests_are_sent_while_one_is_rehearsed() -> None:
-    """A rehearsal may have to wait, for credentials say; what comes meanwhile is not taken for it."""
-    waiting, go_on = asyncio.Event(), asyncio.Event()
+async def test_other_requests_are_sent_while_a_template_is_rendered() -> None:
+    """Rendering may have to wait, for credentials say; another task's request is not taken for it."""
+    waiting, continued = asyncio.Event(), asyncio.Event()
 
     async def hold(params: dict[str, Any], **_: Any) -> None:
         if params["Key"] != "other":
             waiting.set()
-            await go_on.wait()
+            await continued.wait()
 
     async with client_for(S3Settings.model_validate({"bucket": "bucket", **LOCAL})) as client:
         recorder = Recorder(client)
         client.meta.events.register("before-parameter-build.s3.HeadObject", hold)
-        rehearsed = asyncio.ensure_future(S3Requests(client, prepared=True).send("HeadObject", {"Bucket": "b"}, "mine"))
+        rendered = asyncio.ensure_future(S3Requests(client, prepared=True).send("HeadObject", {"Bucket": "b"}, "mine"))
         await waiting.wait()
         await client.head_object(Bucket="b", Key="other")
-        go_on.set()
-        await rehearsed
+        continued.set()
+        await rendered
 
     assert [url.rpartition("/")[2] for _, url, *_ in recorder.sent] == ["other", "mine"]
 
@@ -261,7 +261,7 @@ async def test_no_kind_is_remembered_for_an_etag() -> None:
             await requests.send("PutObject", {"Bucket": "b", "IfMatch": f'"{n}"'}, "k", body=b"")
 
     assert [headers["If-Match"] for _, _, headers, *_ in recorder.sent] == [b'"0"', b'"1"', b'"2"']
-    assert requests._prepared == {}
+    assert requests._templates == {}
 
 
 async def test_a_client_handed_in_is_used_by_its_methods_alone(stub: StubProcess) -> None:
@@ -283,7 +283,7 @@ async def test_a_client_handed_in_is_used_by_its_methods_alone(stub: StubProcess
     assert len(seen) == 3
 
 
-async def test_an_error_of_the_rehearsal_is_that_of_the_call() -> None:
+async def test_an_error_of_rendering_is_that_of_the_call() -> None:
     """A bucket name that cannot be one is refused before any request, each time."""
     async with client_for(S3Settings.model_validate({"bucket": "bucket", **LOCAL})) as client:
         recorder, requests = Recorder(client), S3Requests(client, prepared=True)

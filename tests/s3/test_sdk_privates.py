@@ -11,18 +11,19 @@ from typing import Any
 
 import pytest
 from aiobotocore.session import AioSession
+from moto import mock_aws
 
-from s3_checkpoint import CheckpointError, S3Settings, StoreError
-from s3_checkpoint._s3.borrowed_client import one_host
+from s3_checkpoint import CheckpointError, S3Settings, StoreError, connect
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.prepared_requests import S3Requests
-from s3_checkpoint._s3.service_descriptions import read_faster
+from s3_checkpoint._s3.sdk_internals import one_host, read_faster
 from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint._s3.tuning import tune
 from s3_checkpoint.object_store import ObjectAttributes
 from tests.s3.hostile_s3 import CALLS, WRITING, hostile_s3, settings_for, sound
 from tests.s3.sdk_requests import logged_client
 from tests.s3.test_prepared_requests import LOCAL, Recorder
+from tests.states import RUN, Counter
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,7 +81,7 @@ value = getattr(holder, name)
 delattr(holder, name)
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.store import S3ObjectStore
-import s3_checkpoint._s3.borrowed_client, s3_checkpoint._s3.prepared_requests, s3_checkpoint._s3.tuning
+import s3_checkpoint._s3.sdk_internals, s3_checkpoint._s3.prepared_requests, s3_checkpoint._s3.tuning
 setattr(holder, name, value)  # the SDK itself has it under another name
 from tests.s3.hostile_s3 import CALLS, hostile_s3, settings_for, sound
 
@@ -188,7 +189,17 @@ async def test_an_error_inside_the_sdk_says_so(call: str) -> None:
             assert caught.value.__cause__ is error
 
 
-def test_an_unknown_outcome_survives_pickle() -> None:
+async def test_the_cause_is_named_where_moto_patches_the_sdk() -> None:
+    """Story: users of moto's decorator read "object bytes can't be used in 'await' expression"."""
+    with mock_aws():
+        async with connect(Counter, S3Settings(bucket="bucket", region_name="us-east-1")) as checkpointer:
+            with pytest.raises(StoreError, match=r"ThreadedMotoServer.*MemoryStore") as caught:
+                await checkpointer.save(RUN, 0, Counter(n=0))
+
+    assert caught.value.outcome_unknown
+
+
+def test_an_unknown_outcome_is_kept_by_pickle() -> None:
     """As all that an error carries."""
     error = StoreError("PutObject", "b", "k", "internal: x", outcome_unknown=True)
 

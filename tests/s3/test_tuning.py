@@ -1,4 +1,4 @@
-"""A tuned client asks S3 for the same, at less cost; a client that somebody hands in is left as it is."""
+"""A tuned client asks S3 for the same, at less cost; a client that a caller hands in is left as it is."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from botocore.handlers import add_expect_header
 from s3_checkpoint import ActiveSnapshot, ConfigurationError, S3Settings, connect
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._s3.client import client_for
-from s3_checkpoint._s3.service_descriptions import read_faster
+from s3_checkpoint._s3.sdk_internals import read_faster, rules_name_keys
 from s3_checkpoint._s3.store import S3ObjectStore
-from s3_checkpoint._s3.tuning import ASKS_FIRST_BYTES, rules_name_keys, tune
+from s3_checkpoint._s3.tuning import ASKS_FIRST_BYTES, tune
 from s3_checkpoint.object_store import ObjectAttributes
 from tests.benchmarks.stub_process import StubProcess, running_stub
 from tests.s3.sdk_requests import logged_client, new_session

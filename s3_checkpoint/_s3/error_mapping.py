@@ -1,7 +1,9 @@
-"""Faults of this machine, told from those of the store: settings, files, credentials, certificates, missing packages.
+"""The exceptions of the SDK, the HTTP library and the event loop → our errors: one table, `error_of`.
 
-Asking again does not help there, so they are `ConfigurationError`, with the cause. What may pass by itself is not here:
-a name that does not resolve, a connection refused, a proxy's 502.
+What S3's own codes mean is in `_error_codes`. Faults of this machine (settings, files, credentials, certificates,
+missing packages) are told from those of the store: asking again does not help there, so they are `ConfigurationError`,
+with the cause. What may pass by itself is none of them: a name that does not resolve, a connection refused, a proxy's
+502.
 """
 
 from __future__ import annotations
@@ -9,13 +11,36 @@ from __future__ import annotations
 import errno
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
+from urllib.parse import urlsplit
 
 import aiohttp
 from botocore import exceptions as sdk
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
-from s3_checkpoint.errors import ConfigurationError
+from s3_checkpoint._error_codes import WRITES, error_for
+from s3_checkpoint.errors import (
+    AccessDeniedError,
+    CheckpointError,
+    ConfigurationError,
+    LifecycleError,
+    StoreError,
+    StoreUnavailableError,
+)
+
+EXCHANGE_ERRORS = (BotoCoreError, aiohttp.ClientError, TimeoutError, ConnectionError)
+"""No answer, or none that can be understood: asking again may help."""
+
+_FOR_CREDENTIALS = ("AssumeRole", "GetRoleCredentials", "GetSessionToken", "CreateToken", "CreateOAuth2Token")
+"""How the operations begin that the SDK asks of other services, before it asks S3."""
+
+
+class NotS3Error(Exception):
+    """An answer with status 200 that S3 does not give: a proxy, a portal or another server may have sent it."""
+
 
 _SETTINGS = "the request could not be made as configured"
 _CREDENTIALS = "no usable credentials; check the profile, the role or the login they come from"
@@ -118,8 +143,8 @@ def _wrapped(error: BaseException | None) -> Iterator[BaseException]:
         if error is None:
             return
         yield error
-        facts = getattr(error, "kwargs", None)
-        inside = facts.get("error") if isinstance(facts, dict) else None
+        fields = getattr(error, "kwargs", None)
+        inside = fields.get("error") if isinstance(fields, dict) else None
         # The HTTP library keeps the event loop's error as an attribute, and raises from it too.
         inside = inside or getattr(error, "os_error", None) or error.__cause__
         error = inside if isinstance(inside, BaseException) and inside is not error else None
@@ -163,3 +188,131 @@ def _problem_of_tls(error: ssl.SSLError) -> str | None:
     if (error.library or "SSL") != "SSL" or ("ALERT" in reason and "CERTIFICATE" in reason):
         return "a CA bundle, client certificate or key cannot be used; correct the file, or the setting that names it"
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A request that ended in an exception."""
+
+    error: Exception
+    operation: str
+    bucket: str
+    key: str
+
+    @property
+    def is_write(self) -> bool:
+        return self.operation in WRITES
+
+    def store_error(self, detail: str) -> StoreError:
+        return StoreError(self.operation, self.bucket, self.key, detail[:300], outcome_unknown=self.is_write)
+
+    def unavailable(self, detail: str) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            self.operation, self.bucket, self.key, outcome_unknown=self.is_write, detail=detail
+        )
+
+
+def error_of(error: Exception, operation: str, bucket: str, key: str) -> CheckpointError:
+    """Our error for an exception that a request of the SDK's raised."""
+    failed = _Failed(error, operation, bucket, key)
+    return next(ours for row in _TABLE if (ours := row(failed)) is not None)
+
+
+def _answered(failed: _Failed) -> CheckpointError | None:
+    """An answer: S3's, or that of the service which the SDK had asked for credentials before."""
+    if not isinstance(failed.error, ClientError):
+        return None
+    return _error_of_answer(failed.error, failed.operation, failed.bucket, failed.key)
+
+
+def _of_the_machine(failed: _Failed) -> CheckpointError | None:
+    fault = machine_fault(failed.error)
+    return ConfigurationError(fault.problem, failed.bucket, fault.detail) if fault else None
+
+
+def _of_the_loop(failed: _Failed) -> CheckpointError | None:
+    """What asyncio says of futures of another loop, or of a closed one, wrapped or not."""
+    error = failed.error
+    inner = error.__cause__ or error.__context__ if type(error) is sdk.HTTPClientError else error
+    if type(inner) is not RuntimeError or not _LOOP_WORDS.search(str(inner)):
+        return None
+    return LifecycleError(
+        "the client cannot be used here: it was opened in another event loop, or is closed; "
+        "open it, and the checkpointer with it, inside this loop"
+    )
+
+
+def _not_s3(failed: _Failed) -> CheckpointError | None:
+    if not isinstance(failed.error, NotS3Error):
+        return None
+    detail = f"its answer is not S3's: {failed.error}"
+    return failed.unavailable(detail) if failed.is_write else failed.store_error(detail)
+
+
+def _no_answer(failed: _Failed) -> CheckpointError | None:
+    return failed.unavailable(described(failed.error)) if isinstance(failed.error, EXCHANGE_ERRORS) else None
+
+
+def _not_understood(failed: _Failed) -> CheckpointError | None:
+    """What the SDK's parsers stumble over and let through: a date that is none is a bare ValueError."""
+    if not isinstance(failed.error, (ValueError, ResponseParserError)):
+        return None
+    return failed.store_error(f"its answer cannot be understood: {described(failed.error)}")
+
+
+def _patched(failed: _Failed) -> CheckpointError | None:
+    """Moto's `mock_aws` answers in the place of the HTTP library, with bytes where the async SDK awaits them."""
+    if not isinstance(failed.error, TypeError) or not _NOT_AWAITABLE.search(str(failed.error)):
+        return None
+    return failed.store_error(
+        "internal: the SDK was answered by something that is not async; moto's mock_aws is for boto3 alone: use "
+        f"moto.server.ThreadedMotoServer and `endpoint_url`, or MemoryStore ({described(failed.error)})"
+    )
+
+
+def _inside_the_sdk(failed: _Failed) -> CheckpointError:
+    return failed.store_error(f"internal: the SDK failed inside: {described(failed.error)}")
+
+
+_LOOP_WORDS = re.compile(r"\bloop\b|\bclosed\b|inside a task", re.IGNORECASE)
+_NOT_AWAITABLE = re.compile(r"bytes.*\bawait")
+
+_TABLE: tuple[Callable[[_Failed], CheckpointError | None], ...] = (
+    _answered,
+    _of_the_machine,
+    _of_the_loop,
+    _not_s3,
+    _no_answer,
+    _not_understood,
+    _patched,
+    _inside_the_sdk,
+)
+"""The first that knows the exception decides; the last knows all."""
+
+
+def _error_of_answer(error: ClientError, operation: str, bucket: str, key: str) -> CheckpointError:
+    """Our error for an answer: S3's, or of the service that the SDK had asked for credentials before."""
+    code, status = code_of(error), status_of(error)
+    message = without_userinfo(str(error.response.get("Error", {}).get("Message", "")))
+    asked = error.operation_name
+    if asked == "CreateSession" and (status == 403 or code == "AccessDenied"):
+        return AccessDeniedError(bucket, key, "s3express:CreateSession", f"{code}: {message}"[:300])
+    if str(asked).startswith(_FOR_CREDENTIALS):
+        detail = f"{asked}: {code}: {message}"[:300]
+        if status >= 500 or status == 429 or "Throttl" in code:
+            return StoreUnavailableError(operation, bucket, key, outcome_unknown=False, detail=detail)
+        return ConfigurationError(PROBLEMS["CredentialRetrievalError"], bucket, detail)
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    region, location = headers.get("x-amz-bucket-region", ""), headers.get("location", "")
+    host = urlsplit(location).hostname or "" if location else ""
+    return error_for(operation, bucket, key, code, status, message, region=region, location=host[:100])
+
+
+def code_of(error: ClientError) -> str:
+    """S3's own word for what went wrong."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def status_of(error: ClientError) -> int:
+    """The HTTP status, or 0."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
