@@ -117,5 +117,5 @@ $(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest $(VENV)-dist infra/build docs/_build dist .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest $(VENV)-dist .venv-other infra/build docs/_build dist .mypy_cache .pytest_cache .ruff_cache \
 		.hypothesis

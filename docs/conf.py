@@ -72,7 +72,7 @@ def link_to_the_repository(app: Sphinx, name: str, source: list[str]) -> None:
 
 def as_restructured_text(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """Docstrings mark code with single backticks and by indentation, as Markdown does."""
-    text = re.sub(r"^(\S+ .*):\n\n(?= {4}\S)", r"\1::\n\n", "\n".join(lines), flags=re.MULTILINE)
+    text = re.sub(r"^(\S+ .*)([:.])\n\n(?= {4}\S)", r"\1\2\n\n::\n\n", "\n".join(lines), flags=re.MULTILINE)
     parts = re.split(r"(`[^`]+`)", text)
     parts[::2] = [re.sub(r"(?<!\\)([*|])", r"\\\1", part) for part in parts[::2]]
     for index in range(1, len(parts), 2):
