@@ -1,4 +1,4 @@
-"""For tests of applications, of object stores and of checkpointers: what this library's own tests use.
+"""For tests of applications, of object stores and of checkpointers: what this library's own tests use:
 
     local_s3                                  an S3 on loopback, as a context manager
     Outage, AnswerLost, CrashAfter, …         faults, as wrappers around any object store

@@ -1,4 +1,4 @@
-"""A store that counts: what was sent, in how many round trips, how much at once.
+"""A store that counts: what was sent, in how many round trips, how much at once:
 
 store = Counting(MemoryStore())
 async with connect(Research, store=store) as checkpointer:

@@ -1,4 +1,4 @@
-"""What can go wrong between an application and its store, as wrappers around any object store.
+"""What can go wrong between an application and its store, as wrappers around any object store:
 
     store = Outage(MemoryStore())
     async with connect(Research, store=store) as checkpointer:

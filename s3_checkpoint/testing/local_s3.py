@@ -1,4 +1,4 @@
-"""An S3 for tests, on a free port of the loopback interface: moto's server in a thread of this process.
+"""An S3 for tests, on a free port of the loopback interface: moto's server in a thread of this process:
 
     with local_s3() as s3:
         async with connect(Research, s3.new_bucket()) as checkpointer: …

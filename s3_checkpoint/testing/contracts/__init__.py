@@ -1,4 +1,4 @@
-"""Test classes to inherit from: what an object store, or a checkpointer, must do for the rest to hold.
+"""Test classes to inherit from: what an object store, or a checkpointer, must do for the rest to hold:
 
     class TestMyStore(ObjectStoreContract):
         @pytest_asyncio.fixture
