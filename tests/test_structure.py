@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,11 @@ def test_lint_imports_turns_red_on_a_planted_upward_import(copy: Path, module: s
 
     assert done.returncode == 1
     assert f"s3_checkpoint.{module.replace('/', '.')} -> " in done.stdout
+
+
+def test_picture_of_the_layers_is_the_contract() -> None:
+    """In CONTRIBUTING.md, whose lines say besides what each layer is."""
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    picture = (ROOT / "CONTRIBUTING.md").read_text().split("```text\n")[1].split("```")[0]
+
+    assert [line.partition("   ")[0].strip() for line in picture.splitlines()] == contract
