@@ -64,3 +64,9 @@ CheckpointOption = Annotated[
         "--checkpoint", "-c", help="Checkpoint id, or how one begins or ends.", show_default="the newest checkpoint"
     ),
 ]
+SinceOption = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--since", parser=duration, metavar="SPAN", help="Only what moved in this last time: 2h, 3d. Implies --long."
+    ),
+]

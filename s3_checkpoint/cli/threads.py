@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, cast
 
@@ -12,7 +12,7 @@ import typer
 from pydantic import JsonValue
 
 from s3_checkpoint._format.keys import runs_prefix
-from s3_checkpoint.cli.arguments import LimitOption, OutputOption, duration
+from s3_checkpoint.cli.arguments import LimitOption, OutputOption, SinceOption
 from s3_checkpoint.cli.bucket import OpenBucket, opened
 from s3_checkpoint.cli.output import Column, ago, cut, one_line, when, write_rows
 from s3_checkpoint.cli.session import Session, session_command
@@ -47,12 +47,7 @@ async def command(
     node: Annotated[
         str | None, typer.Option("--node", help="Only those in which this node runs next. Implies --long.")
     ] = None,
-    since: Annotated[
-        timedelta | None,
-        typer.Option(
-            "--since", parser=duration, metavar="SPAN", help="Only those with a checkpoint of this last time: 2h, 3d."
-        ),
-    ] = None,
+    since: SinceOption = None,
     limit: LimitOption = None,
     output: OutputOption = None,
 ) -> None:
