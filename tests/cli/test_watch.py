@@ -28,12 +28,13 @@ from tests.langgraph.graphs import asking, chat
 
 
 def looks(*actions: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[None]]:
-    """A pause in which one action after another is done."""
+    """A pause in which one action after another is done; a look too many is a failure."""
     left = iter(actions)
 
     async def pause() -> None:
-        if (action := next(left, None)) is not None:
-            await action()
+        action = next(left, None)
+        assert action is not None, "nothing came of the last action"
+        await action()
 
     return pause
 
@@ -55,7 +56,7 @@ async def test_each_step_is_shown_once_for_one_list_a_look() -> None:
             counting.reset()
 
         await commit(0, 1)
-        pause = looks(nothing, lambda: commit(2, 3), nothing, lambda: commit(4))
+        pause = looks(nothing, lambda: commit(2, 3), nothing, lambda: commit(4), nothing)
         seen = []
         async with aclosing(new_steps(bucket, keys, pause)) as views:
             async for view in views:
@@ -80,7 +81,7 @@ async def test_a_thread_is_followed_to_its_interrupt_and_on() -> None:
         async def invoke(given: Any) -> None:
             await asyncio.to_thread(graph.invoke, given, at("t"))
 
-        pause = looks(lambda: invoke({"trail": []}), nothing, lambda: invoke(Command(resume="one")))
+        pause = looks(lambda: invoke({"trail": []}), nothing, lambda: invoke(Command(resume="one")), nothing)
         seen = []
         async with aclosing(new_checkpoints(ThreadAdmin(saver), "t", "", pause)) as views:
             async for view in views:
@@ -136,7 +137,7 @@ async def test_a_store_that_does_not_answer_is_asked_again() -> None:
             store.silent = False
             await checkpointer.commit(FIRST, 1, {}, [])
 
-        pause = looks(fall_silent, come_back)
+        pause = looks(fall_silent, come_back, nothing)
         seen: list[Any] = []
         async with aclosing(new_steps(bucket, RunKeys("", FIRST), pause)) as views:
             async for view in views:

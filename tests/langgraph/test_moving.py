@@ -13,6 +13,7 @@ from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.types import Command
 
 from s3_checkpoint import InvalidArgumentError, MemoryStore, StateDecodingError
@@ -174,6 +175,9 @@ def test_opaque_values_are_carried_over_byte_for_byte() -> None:
 
     for payload in payloads.values():
         assert OpaqueSerializer().dumps_typed(OpaqueSerializer().loads_typed(payload)) == payload
+    snapshot = OpaqueSerializer().loads_typed(source.serde.dumps_typed(_DeltaSnapshot([Tool("hammer", 2.5)])))
+    assert isinstance(snapshot, _DeltaSnapshot)  # a saver has to know it: it is kept apart, and never lost to a prune
+    assert OpaqueSerializer().dumps_typed(snapshot) == source.serde.dumps_typed(_DeltaSnapshot([Tool("hammer", 2.5)]))
 
 
 async def test_delta_snapshots_stay_what_they_are_when_values_are_opaque(tmp_path: Path) -> None:
