@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -27,7 +27,7 @@ from s3_checkpoint.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from s3_checkpoint.object_store import ObjectStore
+from s3_checkpoint.object_store import PAGE_KEYS, ObjectStore, pages
 from s3_checkpoint.settings import S3Settings
 
 PROBES = (*IDENTITY, *ACCESS, *EXCLUSIVITY, *CONSISTENCY, *BUCKET)
@@ -36,7 +36,7 @@ GATES = ("credentials", "list", "put")
 LOOKS = 3
 """How often a probe is made at most."""
 _PAGES = 20
-"""Pages of what an examination wrote, at most: it writes some 60 objects, so more are no honest listing."""
+"""Full pages of what an examination wrote, at most: it writes some 60 objects, so more are no honest listing."""
 _TRIES = 3
 _RUN_AGAIN = "run it again; check endpoint_url, the network and what is between here and the store"
 _S3_CODE = re.compile(r"[A-Z][A-Za-z0-9.]*:")
@@ -175,11 +175,9 @@ async def _delete_all(patient: Patient) -> None:
 
 async def _written(patient: Patient) -> list[str]:
     keys: list[str] = []
-    token: str | None = None
-    for _ in range(_PAGES):
-        page = await patient.store.list(patient.keys.run, token=token)
-        keys += page.keys
-        token = page.next_token
-        if token is None:
-            break
+    async with aclosing(pages(patient.store, patient.keys.run)) as listing:
+        async for page in listing:
+            keys += page.keys
+            if len(keys) >= _PAGES * PAGE_KEYS:
+                break
     return keys

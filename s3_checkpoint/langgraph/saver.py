@@ -69,6 +69,7 @@ class S3Saver(BaseCheckpointSaver[str]):
         compression: Compression | None = None,
         max_state_bytes: int | None = None,
         conditional_writes: bool | None = None,
+        session: object | None = None,
         on_request: OnRequest | None = None,
         grace: timedelta = GRACE,
         cache_bytes: int = CACHE_BYTES,
@@ -91,6 +92,7 @@ class S3Saver(BaseCheckpointSaver[str]):
             compression: Default: none.
             max_state_bytes: Of a checkpoint, a value, or the writes of a task; default 64 MiB.
             conditional_writes: Default: yes.
+            session: As in `connect`; only with settings.
             on_request: As in `connect`; only with settings.
             grace: How long `prune` and `delete_for_runs` leave alone what a put in flight may rely on, and twice as
                 long as a put relies on a large value that it has seen. All savers of a thread need the same one.
@@ -146,7 +148,7 @@ class S3Saver(BaseCheckpointSaver[str]):
         self._bucket = source.bucket
         self._opening: OpenOnce[ThreadStore]
         if isinstance(source, S3Settings):
-            open_client = partial(_open_client, source, on_request, make)
+            open_client = partial(_open_client, source, session, on_request, make)
             self._opening = OpenOnce(open_client, name=_THREAD_NAME, unless_opened=_UNOPENED)
         else:
             self._opening = OpenOnce(lambda: nullcontext(make(source)), name=_THREAD_NAME, loop=source.loop)
@@ -158,6 +160,7 @@ class S3Saver(BaseCheckpointSaver[str]):
         *,
         serde: SerializerProtocol | None = None,
         inline_bytes: int = 64 * 1024,
+        session: object | None = None,
         on_request: OnRequest | None = None,
         grace: timedelta = GRACE,
         cache_bytes: int = CACHE_BYTES,
@@ -172,6 +175,7 @@ class S3Saver(BaseCheckpointSaver[str]):
             S3Settings.from_url(conn_string, **settings),
             serde=serde,
             inline_bytes=inline_bytes,
+            session=session,
             on_request=on_request,
             grace=grace,
             cache_bytes=cache_bytes,
@@ -493,9 +497,12 @@ _UNOPENED = (
 
 @asynccontextmanager
 async def _open_client(
-    settings: S3Settings, on_request: OnRequest | None, make: Callable[[ObjectStore], ThreadStore]
+    settings: S3Settings,
+    session: object | None,
+    on_request: OnRequest | None,
+    make: Callable[[ObjectStore], ThreadStore],
 ) -> AsyncIterator[ThreadStore]:
-    async with open_store(settings, on_request=on_request) as store:
+    async with open_store(settings, session=session, on_request=on_request) as store:
         yield make(store)
 
 

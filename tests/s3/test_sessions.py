@@ -16,6 +16,7 @@ from aiobotocore.session import AioSession
 from s3_checkpoint import ConfigurationError, InvalidArgumentError, S3Settings, SyncS3Checkpointer, connect
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.store import S3ObjectStore
+from s3_checkpoint.langgraph import S3Saver
 from tests.s3.hostile_s3 import PLAIN
 from tests.s3.sdk_requests import RequestLog, new_session
 from tests.s3.test_prepared_requests import Recorder
@@ -102,6 +103,13 @@ def test_the_sync_checkpointer_takes_a_session(kind: str, settings: S3Settings) 
         checkpointer.commit(RUN, 0, Counter(n=1), [])
 
         assert checkpointer.load(RUN) == Counter(n=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_langgraph_saver_takes_a_session(kind: str, settings: S3Settings) -> None:
+    chain = settings.model_copy(update={"access_key_id": None, "secret_access_key": None})
+    with S3Saver(chain, session=KINDS[kind](access_key="AKIASESSION")) as saver:
+        assert list(saver.list({"configurable": {"thread_id": "t"}})) == []
 
 
 async def test_a_session_stays_as_it_is() -> None:
