@@ -205,6 +205,21 @@ def test_exit_codes_page_has_every_code() -> None:
     assert [int(row[0]) for row in rows] == sorted(ExitCode)
 
 
+def test_costs_of_readme_are_those_worked_out_in_infra() -> None:
+    """A million supersteps, in dollars."""
+    named = re.search(r"cost \[([0-9.]+) USD\]", README.read_text())
+    total = re.search(r"\| \*\*total\*\* \| \| \*\*([0-9.]+)\*\* \|", (ROOT / "infra" / "README.md").read_text())
+
+    assert named is not None
+    assert total is not None
+    assert named[1] == total[1]
+
+
+def test_readme_is_short() -> None:
+    """What needs more room has a page."""
+    assert len(README.read_text().splitlines()) <= 250
+
+
 @pytest.mark.parametrize(
     ("page", "module"),
     [
