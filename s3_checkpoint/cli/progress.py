@@ -48,7 +48,12 @@ class Counter:
             self._shown = None
 
     def _show(self) -> None:
-        columns: tuple[ProgressColumn, ...] = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn())
+        # An id in the description is no markup.
+        columns: tuple[ProgressColumn, ...] = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(20),
+            MofNCompleteColumn(),
+        )
         shown = Progress(*columns, TimeElapsedColumn(), console=self._console, transient=True)
         shown.add_task(self._what, total=self._total, completed=self._count)
         shown.start()

@@ -26,6 +26,7 @@ class Status(StrEnum):
     ACTIVE = "active"
     IDLE = "idle"
     UNKNOWN = "unknown"
+    UNREADABLE = "unreadable"
 
 
 @session_command

@@ -50,6 +50,7 @@ from s3_checkpoint.langgraph.thread_views import (
     CheckpointView,
     PrunedThread,
     ThreadActivity,
+    ThreadStatus,
     ThreadUsage,
     asked,
     changes_between,
@@ -156,7 +157,8 @@ class ThreadAdmin:
             a time.
 
         Args:
-            thread_id: Only this one: then no LIST of threads. A thread that is not there gives an activity all None.
+            thread_id: Only this one: then no LIST of threads, and `StateDecodingError` if it cannot be read. A thread
+                that is not there gives an activity all None.
         """
         if thread_id is not None:
             yield await self._activity(thread_id)
@@ -165,7 +167,10 @@ class ThreadAdmin:
             async for segments in found:
                 for start in range(0, len(segments), THREADS_AT_ONCE):
                     ids = await self._ids(segments[start : start + THREADS_AT_ONCE])
-                    for one in await gather_bounded((self._activity(text) for text in ids), limit=THREADS_AT_ONCE):
+                    activities = gather_bounded(
+                        (self._activity_if_readable(text) for text in ids), limit=THREADS_AT_ONCE
+                    )
+                    for one in await activities:
                         yield one
 
     async def checkpoint(
@@ -448,6 +453,14 @@ class ThreadAdmin:
         if found is None:
             raise InvalidArgumentError("checkpoint_id", str(checkpoint_id), f"is not stored in thread {thread_id!r}")
         return found
+
+    async def _activity_if_readable(self, thread_id: str) -> ThreadActivity:
+        """As `_activity`; of a thread that cannot be read, that: none hides the others."""
+        try:
+            return await self._activity(thread_id)
+        except StateDecodingError as error:
+            logger.warning("the newest checkpoint of a thread cannot be read: key=%s", ascii(error.key))
+            return ThreadActivity(thread_id, status=ThreadStatus.UNREADABLE)
 
     async def _activity(self, thread_id: str) -> ThreadActivity:
         keys = ThreadKeys.of(self._prefix, thread_id).namespace("")

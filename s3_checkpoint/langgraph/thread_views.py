@@ -46,6 +46,8 @@ class ThreadStatus(StrEnum):
     """Nothing runs next: the graph has come to its end, and the next input begins it again."""
     UNKNOWN = "unknown"
     """What runs next is encrypted, and nothing waits or failed."""
+    UNREADABLE = "unreadable"
+    """Its newest checkpoint cannot be trusted; `ThreadAdmin.checkpoint` says why."""
 
 
 @dataclass(frozen=True, slots=True)

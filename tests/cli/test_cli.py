@@ -161,7 +161,7 @@ def test_wrong_usage_is_said_and_changes_nothing(three_runs: Cli, arguments: lis
         ["steps", "9" * 8 + "-0000-4000-8000-000000000000"],
     ],
 )
-def test_what_is_not_there_is_exit_code_3(three_runs: Cli, arguments: list[str]) -> None:
+def test_exit_code_3_is_for_what_is_not_there(three_runs: Cli, arguments: list[str]) -> None:
     """For a run and for a step."""
     result = three_runs(*arguments)
 
@@ -272,7 +272,7 @@ def test_a_store_that_does_not_answer_is_exit_code_6(cli: Cli) -> None:
     assert "calling again" in result.stderr
 
 
-def test_without_credentials_it_says_what_to_give(cli: Cli) -> None:
+def test_a_command_without_credentials_says_what_to_give(cli: Cli) -> None:
     """And nothing of a traceback."""
     result = cli("runs", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
 
@@ -347,7 +347,7 @@ def test_help_lists_every_command_with_its_summary(cli: Cli) -> None:
     assert all(f" {name} " in shown and one.summary in shown for name, one in COMMANDS.items())
 
 
-def test_what_was_pruned_is_told_from_what_is_missing(own_runs: Cli) -> None:
+def test_pruned_steps_are_told_from_missing_ones(own_runs: Cli) -> None:
     """In the notes of `history` and `timeline`, and in the timeline's JSON."""
     assert own_runs.json("timeline", "aaaa0")["pruned_up_to"] is None
     own_runs("prune", "aaaa0", "--keep-last", "2", "--grace", "0s")

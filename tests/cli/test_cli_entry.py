@@ -17,7 +17,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_without_the_extra_one_line_says_what_to_install() -> None:
+def test_a_missing_extra_is_said_in_one_line_with_what_to_install() -> None:
     ended = run("-c", WITHOUT_EXTRA)
 
     assert ended.returncode == 5

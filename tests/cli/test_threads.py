@@ -288,7 +288,7 @@ def test_usage_counts_runs_and_threads_in_a_pipe(threads: Cli) -> None:
     assert "3 runs, 60 threads" in threads("usage").stderr
 
 
-def test_without_langgraph_threads_are_counted_together(threads: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_counted_together_without_langgraph(threads: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the commands on threads say what to install."""
     monkeypatch.setitem(__import__("sys").modules, "s3_checkpoint.langgraph", None)
 

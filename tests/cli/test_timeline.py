@@ -40,7 +40,7 @@ def test_the_document_has_steps_changes_gaps_and_forks(three_runs: Cli) -> None:
     assert three_runs.json("timeline", "aaaa0", "--no-forks")["forks"] == []
 
 
-def test_in_the_terminal_a_line_is_a_step(three_runs: Cli) -> None:
+def test_timeline_in_the_terminal_has_a_line_for_each_step(three_runs: Cli) -> None:
     """With gap and fork between them, and a note of what is not shown."""
     shown = three_runs("timeline", "aaaa0", "--output", "table").stdout
 

@@ -269,7 +269,7 @@ async def test_used_knowingly_it_saves_and_refuses_to_commit() -> None:
     assert await checkpointer.list(run) == [1]
 
 
-async def test_without_leave_to_write_the_rest_is_not_guessed() -> None:
+async def test_the_rest_is_not_guessed_where_writing_is_denied() -> None:
     """A reader's credentials: what could not be probed says so."""
     found = await findings(DeniesPuts(MemoryStore()))
 
@@ -277,7 +277,7 @@ async def test_without_leave_to_write_the_rest_is_not_guessed() -> None:
     assert found["create-exclusive"].found == "not probed: put did not pass"
 
 
-async def test_what_cannot_be_removed_is_said() -> None:
+async def test_objects_that_cannot_be_removed_are_named() -> None:
     """With where it is."""
     found = await findings(DeniesDeletes(MemoryStore()))
 
@@ -486,7 +486,7 @@ async def test_a_store_that_loses_exclusivity_with_versioning_is_told_so(setting
     assert "versioning" not in other.found
 
 
-async def test_with_versioning_on_more_races_are_run(settings: S3Settings) -> None:
+async def test_more_races_are_run_where_versioning_is_on(settings: S3Settings) -> None:
     """A store that is broken only there is not broken in every race."""
     async with client_for(settings) as client:
         await client.put_bucket_versioning(Bucket=settings.bucket, VersioningConfiguration={"Status": "Enabled"})
@@ -604,7 +604,7 @@ class FailsOnce(StoreWrapper):
         return page
 
 
-async def test_what_fails_once_and_then_passes_is_inconclusive() -> None:
+async def test_a_probe_that_fails_once_and_then_passes_is_inconclusive() -> None:
     """Neither safe nor unsafe: a store that is late now and then, or an answer that was garbled."""
     found = await findings(FailsOnce(MemoryStore()))
 

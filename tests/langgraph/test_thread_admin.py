@@ -105,6 +105,25 @@ async def test_a_thread_that_is_answered_becomes_active_and_idle(saver: S3Saver)
     assert (await status_of(saver, "t")).status is ThreadStatus.IDLE
 
 
+async def test_a_thread_that_cannot_be_read_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """It is shown as such; asked for by itself, it is an error."""
+    store = MemoryStore()
+    with S3Saver(store) as saver:
+        for name in "abc":
+            put(saver, at(name), {"n": 1})
+        [key] = (await store.list("threads/b/")).keys
+        head = await store.head(key)
+        assert head is not None
+        await store.put(key, b"damaged", head.attributes, mode="overwrite")
+
+        found = {one.thread_id: one.status for one in await listed(ThreadAdmin(saver).activity())}
+
+        assert found == {"a": ThreadStatus.IDLE, "b": ThreadStatus.UNREADABLE, "c": ThreadStatus.IDLE}
+        assert "cannot be read" in caplog.text
+        with pytest.raises(StateDecodingError):
+            await status_of(saver, "b")
+
+
 async def test_a_stop_before_a_node_is_active_with_that_node_next(saver: S3Saver) -> None:
     """A breakpoint writes nothing down, and looks like a process that has stopped."""
     asking().compile(checkpointer=saver, interrupt_before=["both"]).invoke({"trail": []}, at("t"))
