@@ -1,4 +1,4 @@
-"""A Lambda function that carries runs on: one SQS message, one superstep, one commit, the next message.
+"""A Lambda function that takes runs further: one SQS message, one superstep, one commit, the next message.
 
     from s3_checkpoint.aws_lambda import sqs_handler
 
@@ -8,7 +8,7 @@
 message deleted. If it dies in between, its message comes again, and the next worker finds the step committed. Nobody
 can know then whether the next message was sent, so it is sent once more: a run never gets stuck.
 
-**Why duplicates die out.** Such a message in doubt is sent with a delay. When it arrives, the run has usually gone on,
+**Why duplicates die out.** Such a message in doubt is sent with a delay. When it arrives, the run is usually past it,
 and it is dropped without work. If not, two workers race for the commit; the message of the one that loses is in doubt
 again, and waits twice as long. So a duplicate costs at most one idle chain of messages, which ends as soon as it comes
 late, and no message ever leads to two.
@@ -36,7 +36,6 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from s3_checkpoint._concurrency.open_once import OpenOnce
-from s3_checkpoint._format.codec import Migration
 from s3_checkpoint._format.foreign_errors import for_log
 from s3_checkpoint._format.keys import run_keys
 from s3_checkpoint._format.message_json import decoded, members
@@ -47,7 +46,7 @@ from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.connection import connect
 from s3_checkpoint.errors import CheckpointError, ConfigurationError, InvalidArgumentError, LeaseHeldError
 from s3_checkpoint.graph import Graph
-from s3_checkpoint.models import Overtaken, StateT
+from s3_checkpoint.models import Migration, Overtaken, StateT
 from s3_checkpoint.request_events import OnRequest, RequestEvent
 from s3_checkpoint.settings import S3Settings
 from s3_checkpoint.superstep import (
@@ -113,7 +112,7 @@ def sqs_handler(
         resend_delay_s: Seconds (1 … 900) by which a message in doubt is delayed, doubled each time in a row; choose
             about what a superstep takes.
         max_steps: The highest step a run may reach, 1 or more. There its message is dropped, with an error in the log
-            (`outcome` is `stopped`) that says how to go on.
+            (`outcome` is `stopped`) that says how to continue.
         lease_ttl_s: Seconds (1 … 86,400) of a lease on the run while a superstep runs, and never longer than the
             invocation: a message that is delivered twice at once costs 1 GET the second time (the first time in a
             process 1 refused PUT with it) and runs no node; its record is delivered again, to see that the first worker
@@ -275,74 +274,74 @@ class SqsHandler(Generic[StateT]):
     async def _succeeds(self, record: Any, left_s: float) -> bool:
         """Whether the record is done with. If not, the log says why."""
         started, counted = time.monotonic(), self._request_count
-        facts: dict[str, Any] = {"message_id": _message_id(record)}
+        fields: dict[str, Any] = {"message_id": _message_id(record)}
         deadline = asyncio.timeout(left_s)
         error: Exception | None = None
         try:
             async with deadline:
-                await self._handle(record, facts, left_s)
+                await self._handle(record, fields, left_s)
         except LeaseHeldError as held:
             # Not an error: the message stays in the queue until the worker that has the lease is done, or is gone.
-            facts |= {"outcome": "held", "holder": held.holder, "duration_ms": _ms_since(started)}
-            facts["request_count"] = self._request_count - counted
-            run = facts.get("run_id")
-            self._logger.info("run %s: left to the worker that holds its lease: %s", run, held, extra=facts)
+            fields |= {"outcome": "held", "holder": held.holder, "duration_ms": _ms_since(started)}
+            fields["request_count"] = self._request_count - counted
+            run = fields.get("run_id")
+            self._logger.info("run %s: left to the worker that holds its lease: %s", run, held, extra=fields)
             return False
         except Exception as raised:  # noqa: BLE001 - every failure of a record is that record's, and is logged below
             error = for_log(raised)
-            facts["outcome"] = "timed-out" if deadline.expired() else "failed"
-            facts["error_code"] = error.code if isinstance(error, CheckpointError) else type(error).__name__
-        facts |= {"duration_ms": _ms_since(started), "request_count": self._request_count - counted}
-        run = facts.get("run_id", "of an unreadable message")
+            fields["outcome"] = "timed-out" if deadline.expired() else "failed"
+            fields["error_code"] = error.code if isinstance(error, CheckpointError) else type(error).__name__
+        fields |= {"duration_ms": _ms_since(started), "request_count": self._request_count - counted}
+        run = fields.get("run_id", "of an unreadable message")
         if error is not None:
             why = f"no time left after {left_s:.1f} s" if deadline.expired() else _in_words(error)
             self._logger.error(
                 "run %s: superstep %s at delivery %s, to be delivered again: %s",
                 run,
-                facts["outcome"],
-                facts.get("deliveries", "?"),
+                fields["outcome"],
+                fields.get("deliveries", "?"),
                 why,
                 exc_info=error,
-                extra=facts,
+                extra=fields,
             )
-        elif facts["outcome"] == "gone":
+        elif fields["outcome"] == "gone":
             self._logger.warning(
                 "run %s: message for step %s dropped, because the run has no steps: it was deleted, or this worker "
                 "looks at another bucket or prefix",
                 run,
-                facts["step"],
-                extra=facts,
+                fields["step"],
+                extra=fields,
             )
-        elif facts["outcome"] == "stopped":
+        elif fields["outcome"] == "stopped":
             self._logger.error(
                 "run %s: stopped at step %s and not finished, because max_steps is %d. If its graph does not go in a "
                 'circle, deploy a larger max_steps and send {"run_id": "%s", "step": %s}',
                 run,
-                facts["step"],
+                fields["step"],
                 self._max_steps,
                 run,
-                facts["step"],
-                extra=facts,
+                fields["step"],
+                extra=fields,
             )
         else:
-            self._logger.info("run %s: %s at step %s", run, facts["outcome"], facts["step"], extra=facts)
+            self._logger.info("run %s: %s at step %s", run, fields["outcome"], fields["step"], extra=fields)
         return error is None
 
-    async def _handle(self, record: Any, facts: dict[str, Any], left_s: float) -> None:
-        """Does what the record asks for, and notes in `facts` what there is to tell of it."""
-        message = _message(record, facts)
+    async def _handle(self, record: Any, fields: dict[str, Any], left_s: float) -> None:
+        """Does what the record asks for, and notes in `fields` what there is to tell of it."""
+        message = _message(record, fields)
         async with held_for_superstep(
             self._checkpointer, message.run_id, self._lease_ttl_s, at_most_s=max(left_s, MIN_TTL_S)
         ):
             reached = await self._superstep(message)
         if isinstance(reached, Blocked):
-            facts |= {"step": reached.step, "outcome": "gone" if reached.gone else "stopped"}
+            fields |= {"step": reached.step, "outcome": "gone" if reached.gone else "stopped"}
         elif isinstance(reached, Overtaken):
-            facts |= {"step": reached.step + 1, "outcome": "superseded"}
+            fields |= {"step": reached.step + 1, "outcome": "superseded"}
             if await self._may_be_stuck(reached):
                 await self._send_in_doubt(message, reached.run_id, reached.step + 1)
         else:
-            facts |= {"step": reached.step, "outcome": _outcome(reached)}
+            fields |= {"step": reached.step, "outcome": _outcome(reached)}
             await self._send_on(message, reached)
 
     async def _superstep(self, message: SuperstepMessage) -> Advance[StateT] | Blocked | Overtaken:
@@ -424,19 +423,19 @@ def _known(message: SuperstepMessage) -> int:
     return NO_STEP if known is None else known
 
 
-def _message(record: Any, facts: dict[str, Any]) -> SuperstepMessage:
-    """The message in the record; what can be told of it goes into `facts` even if the rest cannot be used."""
+def _message(record: Any, fields: dict[str, Any]) -> SuperstepMessage:
+    """The message in the record; what can be told of it goes into `fields` even if the rest cannot be used."""
     if not isinstance(record, Mapping):
         raise InvalidArgumentError("record", type(record).__name__, "must be an object, as in an SQS event")
     body = record.get("body")
     if isinstance(body, str):
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):  # it names no run
-            facts["run_id"] = str(UUID(from_json(members(body)["run_id"])))
-    if not facts["message_id"]:
+            fields["run_id"] = str(UUID(from_json(members(body)["run_id"])))
+    if not fields["message_id"]:
         raise InvalidArgumentError(
             "messageId", type(record.get("messageId")).__name__, "must be text: without it the whole batch comes again"
         )
-    facts["deliveries"] = _deliveries(record)
+    fields["deliveries"] = _deliveries(record)
     if not isinstance(body, str):
         raise InvalidArgumentError("body", type(body).__name__, "must be text: the JSON of a SuperstepMessage")
     try:
@@ -447,7 +446,7 @@ def _message(record: Any, facts: dict[str, Any]) -> SuperstepMessage:
             reason = f"must be the JSON of a SuperstepMessage: {remedy}"
             raise InvalidArgumentError("body", what, reason) from None
         raise
-    facts["step"] = message.step if message.resume_from is None else message.resume_from
+    fields["step"] = message.step if message.resume_from is None else message.resume_from
     return message
 
 

@@ -19,7 +19,6 @@ from datetime import timedelta
 from typing import Generic, Self, TypeVar
 from uuid import UUID
 
-from s3_checkpoint._format.codec import Migration
 from s3_checkpoint._format.keys import MAX_STEP, RunKeys, check_run_id, check_step, new_write_id, run_keys
 from s3_checkpoint._runs.commit_protocol import CommitProtocol
 from s3_checkpoint._runs.retention import GRACE
@@ -30,7 +29,7 @@ from s3_checkpoint.errors import (
     StateDecodingError,
     StepConflictError,
 )
-from s3_checkpoint.models import ActiveSnapshot, Checkpoint, InlineTasks, Overtaken, SnapshotObjects, StateT
+from s3_checkpoint.models import ActiveSnapshot, Checkpoint, InlineTasks, Migration, Overtaken, SnapshotObjects, StateT
 from s3_checkpoint.object_store import ObjectStore
 
 FoundT = TypeVar("FoundT")

@@ -9,11 +9,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypedDict, Unpack, overload
 
 from s3_checkpoint._concurrency.gc_pause import collector_paused
-from s3_checkpoint._format.codec import Migration
 from s3_checkpoint._transports import open_store
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.errors import InvalidArgumentError, LifecycleError
-from s3_checkpoint.models import StateT
+from s3_checkpoint.models import Migration, StateT
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import S3Settings

@@ -52,7 +52,7 @@ class Next:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a node is called with, beside the state."""
+    """What a node is called with, apart from the state."""
 
     run_id: UUID
     step: int

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 StateT = TypeVar("StateT")
 
+Migration: TypeAlias = Callable[[Any], JsonValue]
+"""From the JSON value of one schema version to that of the next."""
+
 InlineTasks: TypeAlias = Literal["auto", "always", "never"]
 """Whether a commit puts the active tasks into the state's metadata, if they fit. S3 does not encrypt metadata with KMS:
 `auto` therefore leaves out tasks with payloads where the bodies are encrypted with a KMS key."""
 
 SnapshotObjects: TypeAlias = Literal["always", "when_large"]
-"""Whether a commit writes an active snapshot object beside tasks that the state carries inline: for people and tools,
+"""Whether a commit writes an active snapshot object for tasks that the state carries inline too: for people and tools,
 no call of the library needs it. `when_large`: only for tasks that are not inline."""
 
 

@@ -140,7 +140,7 @@ class RunAdmin(Generic[StateT]):
     async def runs(self) -> AsyncIterator[UUID]:
         """The ids of all runs, ascending by text. 1 LIST per 1,000 runs, sent as the iteration gets there.
 
-        A run is whatever has a key under `runs/<uuid>/`, so one whose first commit is under way is there already.
+        A run is whatever has a key under `runs/<uuid>/`, so one whose first commit is in progress is there already.
         """
         async for page in pages(self._store, runs_prefix(self._prefix), delimiter="/"):
             for prefix in page.prefixes:
@@ -333,7 +333,7 @@ class RunAdmin(Generic[StateT]):
 
         Never goes the newest step, a step or snapshot younger than `grace`, or a snapshot that a kept step needs.
         Snapshots that no step names, left behind by crashed or losing commits, go once they are older than `grace`.
-        Safe while workers commit, beside other janitors, and to repeat: a step that is gone is never committed again
+        Safe while workers commit and other janitors prune, and to repeat: a step that is gone is never committed again
         (`commit`), since how far it goes is written down before anything is removed.
 
         Requests:
@@ -423,7 +423,7 @@ class RunAdmin(Generic[StateT]):
         Raises:
             StoreError: The store lists keys that are not the run's, and nothing was removed in that round; or it does
                 not remove what it says it does.
-            StoreUnavailableError: Workers go on committing faster than it deletes.
+            StoreUnavailableError: Workers commit faster than it deletes.
             AccessDeniedError: And the other errors of the store. What was removed until then stays removed, states
                 first, in batches of a thousand, the run's own and its newest in the last: every step left is whole.
 

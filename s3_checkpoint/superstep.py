@@ -120,8 +120,8 @@ async def run_superstep(
         resume_from: The step whose interrupt this call answers.
         update: What the human said, merged into the state before the tasks see it; None: nothing. Needs `resume_from`.
         max_steps: The highest step a run may reach, 1 or more: a graph that goes in a circle ends there.
-        lease_ttl_s: Seconds (1 … 86,400) of a lease on the run, held meanwhile and renewed: no node runs in two workers
-            at once. Needs an `S3Checkpointer`. Default: no lease; `commit` alone decides who was first.
+        lease_ttl_s: Seconds (1 … 86,400) of a lease on the run, held and renewed during the call: no node runs in two
+            workers at once. Needs an `S3Checkpointer`. Default: no lease; `commit` alone decides who was first.
 
     Returns:
         The newest step of the run, whichever worker committed it.
@@ -180,8 +180,8 @@ async def run_to_end(
     """The run is finished, interrupted, or `max_supersteps` further: the answer says which.
 
     For servers and tests: as `run_superstep` over and over, but answering an interrupt only once. When another worker
-    is first at a step, it goes on from what that one committed. An answer that is `superseded` ends the call at once,
-    with nothing applied: to go on with what the run has become, call again without `resume_from`.
+    is first at a step, it continues from what that one committed. An answer that is `superseded` ends the call at once,
+    with nothing applied: to continue with what the run has become, call again without `resume_from`.
 
     Requests:
         Those of `run_superstep`; each further superstep costs the 2 PUTs of its commit.
@@ -203,7 +203,7 @@ async def run_to_end(
     Raises:
         InvalidArgumentError: As `run_superstep`, also for `max_steps`: what was committed before it stays.
         ConfigurationError: As `run_superstep`.
-        Exception: As `run_superstep`. What was committed before stays, and the next call goes on from it.
+        Exception: As `run_superstep`. What was committed before stays, and the next call continues from it.
     """
     if max_supersteps is not None and max_supersteps < 1:
         raise InvalidArgumentError("max_supersteps", str(max_supersteps), "must be 1 or more")
@@ -257,7 +257,7 @@ async def attempt_superstep(
 ) -> Advance[StateT] | Blocked | Overtaken:
     """`run_superstep`, but `Blocked` where no call of any worker can continue, and `Overtaken` where the run is ahead.
 
-    `Overtaken` stands for an `Advance` that is `superseded`, and saves reading the newest step.
+    `Overtaken` is in place of an `Advance` that is `superseded`, and saves reading the newest step.
     """
     run_id = check_run_id(run_id)
     graph.check(interrupt_before, "interrupt_before names")
@@ -308,7 +308,7 @@ def _check_bounds(expected_step: int | None, resume_from: int | None, update: An
 
 
 def _blocked(why: Blocked) -> InvalidArgumentError:
-    """Why `run_superstep` cannot go on, as an error."""
+    """Why `run_superstep` cannot continue, as an error."""
     if why.gone:
         return InvalidArgumentError(why.told_by, str(why.step), f"is ahead of run {why.run_id}, which has no step")
     return InvalidArgumentError(

@@ -1,10 +1,10 @@
 """The message that carries a run from one superstep to the next, and the SQS queue it travels in.
 
     {"run_id": "…", "initial": {…}}                         begin: `initial` becomes step 0
-    {"run_id": "…", "step": 3}                              go on from step 3
+    {"run_id": "…", "step": 3}                              continue from step 3
     {"run_id": "…", "resume_from": 3, "update": {…}}        answer the interrupt at step 3; `update` may be left out
 
-A message names the step it goes on from, so that one that comes late or twice is recognised for what it is. The first
+A message names the step it continues from, so that one that comes late or twice is recognised for what it is. The first
 holds a state and the last what a human said; the others hold neither. Whatever is lost with a queue, the run is in the
 bucket, and a message with its newest step sets it going again.
 """
@@ -42,7 +42,7 @@ def _as_text(value: Any) -> JsonText | None:
 
 
 class SuperstepMessage(BaseModel):
-    """One superstep to be run: `begin`, `resume`, or `SuperstepMessage(run_id=…, step=…)` to go on.
+    """One superstep to be run: `begin`, `resume`, or `SuperstepMessage(run_id=…, step=…)` to continue.
 
     `model_dump_json()` is the body of the message, and `model_validate_json(body)` reads it: states and updates pass
     through both as the codec writes them, with all digits and without defaults taking the place of anything.
@@ -52,7 +52,7 @@ class SuperstepMessage(BaseModel):
 
     run_id: UUID
     step: Annotated[int, Field(ge=0, le=MAX_STEP, strict=True)] | None = None
-    """The newest step of the run as the sender knows it, to go on from."""
+    """The newest step of the run as the sender knows it, to continue from."""
     resume_from: Annotated[int, Field(ge=0, le=MAX_STEP, strict=True)] | None = None
     """The step whose interrupt is answered."""
     initial_json: Annotated[Any, BeforeValidator(_as_text)] = Field(default=None, alias="initial", repr=False)
@@ -118,7 +118,7 @@ class SuperstepMessage(BaseModel):
     @model_validator(mode="after")
     def _is_one_of_the_three(self) -> SuperstepMessage:
         if [self.initial_json, self.step, self.resume_from].count(None) != 2:
-            raise misfit("give initial to begin a run, step to go on from, or resume_from: one of them")
+            raise misfit("give initial to begin a run, step to continue from, or resume_from: one of them")
         if self.update_json is not None and self.resume_from is None:
             raise misfit("update goes with resume_from, the step it answers")
         return self

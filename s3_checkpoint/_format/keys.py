@@ -91,7 +91,7 @@ def join_prefix(prefix: str) -> str:
 
 
 def runs_prefix(prefix: str) -> str:
-    """Where the runs stand; listing it with the delimiter `/` gives one common prefix per run."""
+    """Where the runs are; listing it with the delimiter `/` gives one common prefix per run."""
     return f"{join_prefix(prefix)}{RUNS}/"
 
 
@@ -131,9 +131,9 @@ class RunKeys:
     root: str = field(init=False, repr=False, compare=False)
     """What belongs to this namespace alone begins with this."""
     steps: str = field(init=False, repr=False, compare=False)
-    """The states of this namespace stand under this, and nothing else."""
+    """The states of this namespace are under this, and nothing else."""
     actives: str = field(init=False, repr=False, compare=False)
-    """The active snapshots of this namespace stand under this, and nothing else."""
+    """The active snapshots of this namespace are under this, and nothing else."""
     floors: str = field(init=False, repr=False, compare=False)
     """The markers of how far this namespace has been pruned are under this, and nothing else."""
 
@@ -154,7 +154,7 @@ class RunKeys:
 
     @property
     def namespaces(self) -> str:
-        """The namespaces of the run stand under this."""
+        """The namespaces of the run are under this."""
         return f"{self.run}namespaces/"
 
     @property
@@ -190,7 +190,7 @@ class RunKeys:
         return run_keys(self.prefix, self.run_id, name) if name else None
 
     def parse_state(self, key: str) -> int | None:
-        """The step whose state stands at `key`; None if `key` is not a state of this namespace."""
+        """The step whose state is at `key`; None if `key` is not a state of this namespace."""
         if not key.startswith(self.steps):
             return None
         return parse_step_name(key[len(self.steps) :])

@@ -23,9 +23,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic_core import to_json, to_jsonable_python
 
-from s3_checkpoint._format.codec import JsonCodec
 from s3_checkpoint._format.encoding_faults import first_unencodable
 from s3_checkpoint._format.foreign_errors import without_values
+from s3_checkpoint._format.json_codec import JsonCodec
 from s3_checkpoint._format.json_paths import json_step
 from s3_checkpoint.errors import StateEncodingError
 

@@ -24,7 +24,7 @@ T = TypeVar("T")
 END = MAX_STEP + 1
 """Behind every step."""
 PARALLEL = 16
-"""LISTs of one listing under way at a time."""
+"""LISTs of one listing in flight at a time."""
 _PAGES_IN_TURN = 2
 """Pages read one after another before a listing counts as long."""
 _CUTS = 6
@@ -38,10 +38,10 @@ _DIGITS = re.compile(f"[0-9]{{0,{STEP_DIGITS}}}")
 
 @dataclass(frozen=True, slots=True)
 class StepPage:
-    """The steps of one LIST answer, ascending, and the line of the listing each stands in."""
+    """The steps of one LIST answer, ascending, and the entry of the listing that shows each."""
 
     steps: list[int]
-    lines: Sequence[ListedObject]
+    entries: Sequence[ListedObject]
     reached: int
     """From where the page began up to here, exclusive, no other step exists; `END` if the listing ended."""
 
@@ -60,17 +60,17 @@ async def page_from(
             if page.keys and page.keys[0] <= after:
                 detail = "the store does not honour StartAfter, which finding steps relies on"
                 raise StoreError("ListObjectsV2", store.bucket, run.steps, detail)
-            steps, lines = steps_among(run, page)
+            steps, entries = steps_among(run, page)
             reached = END
             if page.next_token is not None:
                 reached = _next_step(page.keys[-1][len(run.steps) :]) if page.keys else first
             if steps or reached >= stop:
                 break
-        return StepPage(steps, lines, reached)
+        return StepPage(steps, entries, reached)
 
 
 def steps_among(run: RunKeys, page: Page) -> tuple[list[int], Sequence[ListedObject]]:
-    """The steps that stand in a page of the listing of `run.steps`, in its order, and their lines."""
+    """The steps in a page of the listing of `run.steps`, in its order, and their entries."""
     keys = page.keys
     text = "\n".join(keys)
     numbers = _STEP_LINE.findall(text)
@@ -79,8 +79,8 @@ def steps_among(run: RunKeys, page: Page) -> tuple[list[int], Sequence[ListedObj
         steps = list(map(int, numbers))
         if max(steps) <= MAX_STEP:
             return steps, page.objects
-    found = [(step, line) for line in page.objects if (step := run.parse_state(line.key)) is not None]
-    return [step for step, _ in found], [line for _, line in found]
+    found = [(step, entry) for entry in page.objects if (step := run.parse_state(entry.key)) is not None]
+    return [step for step, _ in found], [entry for _, entry in found]
 
 
 async def all_pages(
@@ -121,7 +121,7 @@ def _next_step(name: str) -> int:
 
 
 def span(page: StepPage) -> int:
-    """How many numbers the page's steps spread over; what a page holds, where steps stand as densely."""
+    """How many numbers the page's steps spread over; what a page holds, where steps are as dense."""
     return max(1, page.reached - page.steps[0])
 
 

@@ -13,12 +13,13 @@ from typing import Any, Generic
 
 from s3_checkpoint._concurrency.gather import both
 from s3_checkpoint._concurrency.offload import off_loop
-from s3_checkpoint._format.codec import ActiveCodec, Body, Migration, StateCodec
+from s3_checkpoint._format.codec import ActiveCodec, StateCodec
+from s3_checkpoint._format.json_codec import Body
 from s3_checkpoint._format.keys import RunKeys, is_write_id
 from s3_checkpoint._format.metadata import ObjectMetadata
 from s3_checkpoint._format.size_estimate import LARGE_BYTES, estimated_bytes
 from s3_checkpoint.errors import StateDecodingError
-from s3_checkpoint.models import ActiveSnapshot, InlineTasks, SnapshotObjects, StateT
+from s3_checkpoint.models import ActiveSnapshot, InlineTasks, Migration, SnapshotObjects, StateT
 from s3_checkpoint.object_store import (
     ObjectAttributes,
     ObjectHead,
@@ -232,7 +233,7 @@ class StepObjects(Generic[StateT]):
         """The tasks of the step; for a state that is not there, those of `save_active`; else none.
 
         1 GET and 1 HEAD, sent together; 1 GET more if the state names a snapshot and does not carry its tasks inline.
-        That no state is there rests on the HEAD, and that S3 is what answers on the GET beside it.
+        That no state is there rests on the HEAD, and that S3 is what answers on the GET sent with it.
         """
         missing = ""
         for _ in range(READ_ATTEMPTS):

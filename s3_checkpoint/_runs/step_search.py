@@ -26,7 +26,7 @@ million steps take eight rounds and fewer than 50 LISTs."""
 LAST_PAGES = 8
 """The search ends with this many whole pages at most, sent together."""
 GROWING_ROUNDS = 4
-"""From then on probes stand evenly: however steps are spread, each round leaves a fifteenth of the bracket."""
+"""From then on probes are spread evenly: however steps are spread, each round leaves a fifteenth of the bracket."""
 REMEMBERED_RUNS = 10_000
 
 
@@ -188,7 +188,7 @@ class StepIndex:
         """As `steps`, with size and time."""
         if not self._store.ordered:
             return sorted(_infos(*await self._unordered(run)), key=lambda info: info.step)
-        return await all_pages(self._store, run, lambda page, count: _infos(page.steps[:count], page.lines))
+        return await all_pages(self._store, run, lambda page, count: _infos(page.steps[:count], page.entries))
 
     async def _search(self, run: RunKeys, first: int) -> int | None:
         """The greatest step from `first` on, or None if there is none."""
@@ -205,14 +205,14 @@ class StepIndex:
         return bracket.best
 
     async def _unordered(self, run: RunKeys) -> tuple[list[int], list[ListedObject]]:
-        """Every step of the run and its line, page by page, in whatever order they come."""
+        """Every step of the run and its entry, page by page, in whatever order they come."""
         steps: list[int] = []
-        lines: list[ListedObject] = []
+        entries: list[ListedObject] = []
         async for page in pages(self._store, run.steps):
             found, of_found = steps_among(run, page)
             steps += found
-            lines += of_found
-        return steps, lines
+            entries += of_found
+        return steps, entries
 
 
 class _Bracket:
@@ -266,5 +266,5 @@ class _Bracket:
                 self._origin = self.best
 
 
-def _infos(steps: Sequence[int], lines: Sequence[ListedObject]) -> list[StepInfo]:
-    return [StepInfo(step, line.size, line.last_modified) for step, line in zip(steps, lines, strict=False)]
+def _infos(steps: Sequence[int], entries: Sequence[ListedObject]) -> list[StepInfo]:
+    return [StepInfo(step, entry.size, entry.last_modified) for step, entry in zip(steps, entries, strict=False)]

@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import JsonValue, TypeAdapter
 
 from s3_checkpoint._concurrency.gather import Budget, ordered_map
-from s3_checkpoint._format.codec import JsonCodec
+from s3_checkpoint._format.json_codec import JsonCodec
 from s3_checkpoint._format.json_diff import Change, differences
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._format.size_estimate import estimated_bytes

@@ -28,7 +28,7 @@ from s3_checkpoint import (
     S3Settings,
     connect,
 )
-from s3_checkpoint._format.codec import compact_digest
+from s3_checkpoint._format.json_codec import compact_digest
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint.object_store import ObjectAttributes
 from s3_checkpoint.otel import OpenTelemetry

@@ -27,7 +27,8 @@ from s3_checkpoint import (
     StateDecodingError,
     StateEncodingError,
 )
-from s3_checkpoint._format.codec import ActiveCodec, Body, StateCodec, compact_digest
+from s3_checkpoint._format.codec import ActiveCodec, StateCodec
+from s3_checkpoint._format.json_codec import Body, compact_digest
 from s3_checkpoint._format.metadata import ObjectMetadata
 from s3_checkpoint.object_store import ObjectHead, StoredObject
 

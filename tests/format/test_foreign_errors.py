@@ -24,8 +24,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, to_json
 
 from s3_checkpoint import CheckpointError, StateDecodingError, StateEncodingError, StoreError
-from s3_checkpoint._format import codec as codec_module
-from s3_checkpoint._format.codec import Body, StateCodec
+from s3_checkpoint._format import json_codec as codec_module
+from s3_checkpoint._format.codec import StateCodec
+from s3_checkpoint._format.json_codec import Body, compact_digest
 from s3_checkpoint._format.metadata import ObjectMetadata
 from s3_checkpoint.object_store import ObjectHead, StoredObject
 from tests.format.test_codec import NOW
@@ -39,7 +40,7 @@ def codec(type_: Any, **more: Any) -> StateCodec[Any]:
 
 
 def stored(data: bytes, version: str = "1") -> StoredObject:
-    body = Body(data, codec_module.compact_digest(data), None)
+    body = Body(data, compact_digest(data), None)
     attributes = body.attributes(ObjectMetadata(write_id="w1", digest=body.digest, schema_version=version))
     return StoredObject(data, ObjectHead(attributes, '"e"', len(data), NOW))
 
@@ -218,7 +219,7 @@ def test_a_fault_of_ours_says_internal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _of_ours() -> str:
-    return str(codec_module.__file__).replace("codec.py", "round_trip.py")
+    return str(codec_module.__file__).replace("json_codec.py", "round_trip.py")
 
 
 @pytest.mark.parametrize("place", ["dump_json", "validate_json"])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from s3_checkpoint import ActiveSnapshot, MemoryStore, S3Checkpointer, StateDecodingError, StateEncodingError
-from s3_checkpoint._format.codec import compact_digest
+from s3_checkpoint._format.json_codec import compact_digest
 from s3_checkpoint._format.json_numbers import odd_number
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._runs.fork import origin_of_head

@@ -1,7 +1,7 @@
 """A worker as it runs in production, and the store it runs against, each in a process of its own.
 
 The work is a chain of hashes: what a run ends with depends on every step, and a step done twice or left out would show.
-Who did a step stands in its state and in its tasks, so that two workers never commit the same content, as with any
+Who did a step is in its state and in its tasks, so that two workers never commit the same content, as with any
 superstep that is not deterministic.
 """
 

@@ -93,11 +93,11 @@ class Promises(Ledger):
         if winner not in self.holders[step]:
             raise Violation(f"{label!r} lost step {step} to {winner!r}, which was never there")
         if not self.saving[step] and (winner != self.holders[step][-1] or self.known.get(step) == label):
-            raise Violation(f"{label!r} lost step {step} to {winner!r}, which is not what stands there")
+            raise Violation(f"{label!r} lost step {step} to {winner!r}, which is not what is there")
 
     def failed(self, call: Call, step: int, error: StoreUnavailableError) -> None:
         if not error.outcome_unknown and set(call.ids) & set(self.holders[step]):
-            raise Violation(f"nothing was written, it said, but the write stands at step {step}: {error}")
+            raise Violation(f"nothing was written, it said, but the write is at step {step}: {error}")
 
     def saw(self, call: Call, step: int, label: str, active: list[str] | None) -> None:
         """A reader was shown this as `step`; `active` is None where only the state was asked for."""

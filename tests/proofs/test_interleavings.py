@@ -67,7 +67,7 @@ def commits_and_looks(step: int, label: str) -> Program:
 
 
 def goes_on(name: str, rounds: int) -> Program:
-    """What an engine does: resume, run a superstep, commit the next one; whoever lost resumes."""
+    """What an engine does: resume, run a superstep, commit the next one; a loser resumes."""
 
     async def program(worker: Worker) -> None:
         for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""Whatever stands in the bucket: reading it gives what was written or one of our errors, within a bound of memory."""
+"""Whatever is in the bucket: reading it gives what was written or one of our errors, within a bound of memory."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def forged(store: MemoryStore, key: str, body: bytes, **metadata: str) -> None:
 @small
 @given(st.data(), kinds, st.booleans())
 def test_a_forged_body_is_an_error_or_fits_the_type(data: st.DataObject, key: str, old: bool) -> None:
-    """Somebody else wrote it, and its digest is right: it is read as JSON of the type, or not at all."""
+    """Another program wrote it, and its digest is right: it is read as JSON of the type, or not at all."""
     store = committed()
     forged(store, key, data.draw(mutations(store._objects[key].body)))
 

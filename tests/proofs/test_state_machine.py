@@ -1,7 +1,7 @@
 """Histories of several workers, namespaces, faults and schema versions against a model: a dictionary.
 
 The model holds what each step shows: a state, and the tasks bound to it (None where it was only saved). A write whose
-outcome is unknown leaves two possibilities open until somebody looks; whatever is seen then is what stands.
+outcome is unknown leaves two possibilities open until a reader looks; whatever it sees is what is there.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class Histories(RuleBasedStateMachine):
                 self.steps[place] = before | {ours} if None in before and error.outcome_unknown else before
                 continue
             else:
-                assert before & {None, ours}, "committed over somebody else"
+                assert before & {None, ours}, "committed over another"
                 self.steps[place] = frozenset([ours])
             return
 

@@ -60,7 +60,7 @@ async def spoilt(
 
 
 async def shows(checkpointer: S3Checkpointer[Work], label: str) -> None:
-    """The step stands whole, with this content."""
+    """The step is there whole, with this content."""
     found = await checkpointer.resume(RUN)
     assert found is not None
     assert (found.step, found.state.label, list(found.active)) == (5, label, tasks_of(label))

@@ -98,7 +98,7 @@ async def test_activity_names_the_newest_step_of_each_run(store: ObjectStore) ->
 
 
 async def test_history_goes_back_from_the_newest_step(store: ObjectStore) -> None:
-    """Each entry is the whole step, whoever wrote it."""
+    """Each entry is the whole step, whichever call wrote it."""
     checkpointer = over(store)
     await checkpointer.save(RUN, 1, {"n": 1})
     await checkpointer.save_active(RUN, 1, task(1))
@@ -115,7 +115,7 @@ async def test_history_goes_back_from_the_newest_step(store: ObjectStore) -> Non
 
 
 async def test_history_reads_no_further_ahead_than_eight() -> None:
-    """Whoever wants the newest entry of a long run does not pay for all of it."""
+    """A caller that wants the newest entry of a long run does not pay for all of it."""
     memory = MemoryStore()
     await commit(memory, *range(40))
     counted = Counting(memory)

@@ -60,7 +60,7 @@ class Function:
         """Invokes as the event source does; starts an environment if none is there, ends it at the time-out."""
         if self._process is None or self._process.poll() is not None:
             self.started += 1
-            self._next = queue.Queue()  # whoever still waits at the old one was asked by a process that is gone
+            self._next = queue.Queue()  # a request that still waits at the old one was asked by a process that is gone
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "awslambdaric", self._handler],
                 env=self._environment,
