@@ -260,8 +260,8 @@ class S3Checkpointer(Checkpointer[StateT]):
             2 PUTs, sent together if the tasks fit the state's metadata, else one after the other; 1 PUT where
             `snapshot_objects` leaves out the copy. 1 LIST before them, unless this process has looked at the run within
             half of `grace`: by a LIST, or by `resume(known_step=step - 1)` when that step was younger than a sixteenth
-            of `grace`. If the LIST shows only later steps, 1 LIST more; if it shows `step` itself, 1 GET and no PUT.
-            Refused: 1 GET more (2, for tasks that are not inline).
+            of `grace` by the store's clock (which obstore does not tell). If the LIST shows only later steps, 1 LIST
+            more; if it shows `step` itself, 1 GET and no PUT. Refused: 1 GET more (2, for tasks that are not inline).
 
         Raises:
             StepConflictError: Another content is at the step, or was there and has been pruned; ours was not written.
