@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 from s3_checkpoint import MemoryStore, S3Settings
@@ -24,6 +25,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TRANSPORTS = ("aiobotocore", "obstore")
+hypothesis.settings.register_profile("busy machine", deadline=None)  # an example's time says how busy it is
+hypothesis.settings.load_profile("busy machine")
+
 CREDENTIALS = {"access_key_id": "testing", "secret_access_key": "testing"}
 
 
