@@ -427,10 +427,10 @@ def _wake(future: asyncio.Future[None]) -> None:
 
 
 def _just_before(prefix: str) -> str:
-    """A key that is less than all with this prefix, near them, and one that obstore takes."""
+    """A key that is less than all with this prefix, near them, and one that obstore takes; empty if there is none."""
     last = ord(prefix[-1])
     if not ord("!") < last < 0x7F:
-        return prefix[:-1]
+        return "" if prefix[-2:-1] == "/" else prefix[:-1]
     before = "." if prefix[-1] == "0" else chr(last - 1)  # a slash would leave a segment empty
     return prefix[:-1] + before + _HIGHEST
 

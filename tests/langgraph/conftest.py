@@ -13,7 +13,9 @@ from s3_checkpoint import MemoryStore, S3Settings
 from s3_checkpoint._concurrency.loop_thread import LoopThread
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.store import S3ObjectStore
+from s3_checkpoint._transports import open_store
 from s3_checkpoint.langgraph import S3Saver
+from s3_checkpoint.object_store import ObjectStore
 from tests.conftest import CREDENTIALS
 
 
@@ -40,10 +42,24 @@ def moto_store(shared_settings: S3Settings) -> Iterator[S3ObjectStore]:
     home.close()
 
 
-@pytest.fixture(params=["memory", "moto"])
+@pytest.fixture(scope="session")
+def obstore_store(shared_settings: S3Settings) -> Iterator[ObjectStore]:
+    """The same by the other transport."""
+    home, opened = LoopThread("obstore-store"), AsyncExitStack()
+    settings = shared_settings.model_copy(update={"transport": "obstore"})
+
+    async def make() -> ObjectStore:
+        return await opened.enter_async_context(open_store(settings))
+
+    yield home.run(make())
+    home.run(opened.aclose())
+    home.close()
+
+
+@pytest.fixture(params=["memory", "moto", pytest.param("obstore", marks=pytest.mark.long)])
 def new_saver(request: pytest.FixtureRequest) -> Iterator[Callable[[], S3Saver]]:
     """Makes savers that see nothing of each other, open."""
-    store = MemoryStore() if request.param == "memory" else request.getfixturevalue("moto_store")
+    store = MemoryStore() if request.param == "memory" else request.getfixturevalue(f"{request.param}_store")
     with ExitStack() as stack:
         yield lambda: stack.enter_context(S3Saver(store, prefix=f"app/{uuid4()}"))
 

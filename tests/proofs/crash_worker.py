@@ -33,8 +33,7 @@ from s3_checkpoint import (
     StepConflictError,
     StoreUnavailableError,
 )
-from s3_checkpoint._s3.client import client_for
-from s3_checkpoint._s3.store import S3ObjectStore
+from s3_checkpoint._transports import open_store
 from s3_checkpoint.models import InlineTasks
 
 LAST_STEP = 11
@@ -80,10 +79,14 @@ class Log:
 
 @asynccontextmanager
 async def checkpointer_of(settings: S3Settings, name: str = "") -> AsyncIterator[S3Checkpointer[Chain]]:
-    """Half of the workers keep tasks in objects of their own, as those too large for the metadata are."""
-    async with client_for(settings) as client:
+    """Half of the workers keep tasks in objects of their own, as those too large for the metadata are.
+
+    Half of either speak by obstore: workers of both transports share their runs.
+    """
+    transport = "obstore" if name[-1:] in "2367" else "aiobotocore"
+    async with open_store(settings.model_copy(update={"transport": transport})) as store:
         inline: InlineTasks = "never" if name[-1:] in "13579" else "auto"
-        yield S3Checkpointer(Chain, S3ObjectStore(client, settings), grace=GRACE, inline_tasks=inline)
+        yield S3Checkpointer(Chain, store, grace=GRACE, inline_tasks=inline)
 
 
 async def advance(

@@ -30,8 +30,7 @@ from s3_checkpoint import (
     StoreUnavailableError,
 )
 from s3_checkpoint._format.keys import RunKeys
-from s3_checkpoint._s3.client import client_for
-from s3_checkpoint._s3.store import S3ObjectStore
+from s3_checkpoint._transports import open_store
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.testing import (
     Aim,
@@ -46,6 +45,7 @@ from s3_checkpoint.testing import (
     Unanswered,
     state_put,
 )
+from tests.conftest import TRANSPORTS
 from tests.proofs.scheduler import World
 
 T = TypeVar("T")
@@ -265,8 +265,10 @@ def test_histories_on_the_memory_store_agree_with_the_model(examples: int) -> No
 
 
 @pytest.mark.parametrize("examples", [8, pytest.param(300, marks=pytest.mark.long)])
-def test_histories_on_s3_agree_with_the_model(settings_of_bucket: S3Settings, examples: int) -> None:
-    """The same on the real client, in one bucket; each history has a run of its own."""
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_histories_on_s3_agree_with_the_model(settings_of_bucket: S3Settings, examples: int, transport: str) -> None:
+    """The same on the real client, by each transport, in one bucket; each history has a run of its own."""
+    of_bucket = settings_of_bucket.model_copy(update={"transport": transport})
     chosen = settings(
         max_examples=examples, stateful_step_count=12, deadline=None, derandomize=examples < 100, database=None,
         suppress_health_check=list(HealthCheck),
@@ -275,8 +277,8 @@ def test_histories_on_s3_agree_with_the_model(settings_of_bucket: S3Settings, ex
 
         async def opened() -> tuple[AsyncExitStack, ObjectStore]:
             async with AsyncExitStack() as stack:
-                client = await stack.enter_async_context(client_for(settings_of_bucket))
-                return stack.pop_all(), S3ObjectStore(client, settings_of_bucket)
+                opened = await stack.enter_async_context(open_store(of_bucket))
+                return stack.pop_all(), opened
 
         stack, store = runner.run(opened())
 
