@@ -260,6 +260,22 @@ def test_links_lead_to_files_that_are_there(page: Path, target: str) -> None:
     assert (page.parent / target).exists()
 
 
+PROOFS = re.findall(
+    r"(?:\[|, \[)([^\]\[]*::[^\]\[]*(?:\[[^\]]*\])?)\]\(\.\./\.\./(tests/[^)]+)\)",
+    (ROOT / "docs" / "concepts" / "failure-semantics.md").read_text(),
+)
+
+
+@pytest.mark.parametrize(("label", "file"), PROOFS, ids=[f"{file} {label}" for label, file in PROOFS])
+def test_proofs_of_the_failure_table_are_tests_that_are_there(label: str, file: str) -> None:
+    """By name, or by the scenario in brackets."""
+    text = (ROOT / file).read_text()
+    name, _, scenario = label.partition("::")[2].partition("[")
+
+    assert name == "…" or f"def {name}(" in text
+    assert scenario.removesuffix("]") in text
+
+
 def test_anchors_of_readme_lead_to_headings_that_are_there() -> None:
     """As the forge makes them of headings; those of the site are checked when it is built."""
     text = README.read_text()
