@@ -71,8 +71,9 @@ class _Sessions:
     """What both stores have: where the sessions are, opened by the first call in one event loop."""
 
     def __init__(self, source: S3Settings | str | ObjectStore | None = None, **options: Unpack[SessionOptions]) -> None:
-        settings = S3Settings.resolve(source) if isinstance(source, (S3Settings, str, type(None))) else None
-        store = None if settings is not None else cast("ObjectStore", source)
+        given = callable(getattr(source, "put", None))
+        store = cast("ObjectStore", source) if given else None
+        settings = None if given else S3Settings.resolve(cast("S3Settings | str | None", source))
         for name in ("max_state_bytes", "max_session_bytes", "merge_parts"):
             if (value := options.get(name, 1)) is None or type(value) is not int or value < 0:
                 raise InvalidArgumentError(name, repr(value)[:80], "must be an int of 0 or more")

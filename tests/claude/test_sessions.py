@@ -361,6 +361,17 @@ async def test_a_key_that_cannot_be_is_refused_before_any_request(key: Any) -> N
     assert not counting.sent
 
 
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [(7, {}), (MemoryStore(), {"grace": timedelta(0)}), (MemoryStore(), {"max_state_bytes": -1})],
+    ids=["no-store", "grace", "bytes"],
+)
+def test_options_out_of_bounds_are_refused(source: Any, options: Any) -> None:
+    """Before anything is opened."""
+    with pytest.raises(InvalidArgumentError):
+        S3SessionStore(source, **options)
+
+
 ODD = ["a/b", "a", "..", ".", "main", "sub", "parts", "a%2Fb", "ü", "a b", "clock.json", "x" * 200]
 
 
