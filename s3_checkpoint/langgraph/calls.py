@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -34,62 +34,53 @@ from s3_checkpoint.langgraph.history import History
 from s3_checkpoint.langgraph.known_values import KnownValue, KnownValues, Place
 from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, PutOutcome, StoredCheckpoint, ThreadStore
 
-T = TypeVar("T")
 R = TypeVar("R")
 
 _PUTS = 5
 """Times a put is made because values it reuses were deleted; each time fewer are left that can be."""
 
 Chunk = list[tuple[str, StoredCheckpoint]]
-Operation = Callable[[ThreadStore], Coroutine[Any, Any, Any]]
+
+
+class Operation(NamedTuple):
+    """What happens in the store's loop."""
+
+    run: Callable[[ThreadStore], Coroutine[Any, Any, Any]]
+    size: Callable[[Any], int] = lambda _: 0
+    """Bytes of its result that the caller's thread has to decode."""
+
+
 Steps = Generator[Operation, Any, R]
-"""What happens in the store's loop, one after another, and in between in the caller's thread."""
+"""A call: it runs in the caller's thread, but for the operations it yields, whose results it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[T, R]):
-    """A call to be made: `run` in the store's loop, then `finish` with what it gave."""
-
-    run: Callable[[ThreadStore], Coroutine[Any, Any, T]]
-    finish: Callable[[T], R]
-    size: Callable[[T], int] = lambda _: 0
-    """Bytes that `finish` has to decode."""
-
-    def now(self, opening: OpenOnce[ThreadStore]) -> R:
-        """Makes it, blocking."""
-        return self.finish(opening.call(self.run))
-
-    async def later(self, opening: OpenOnce[ThreadStore]) -> R:
-        """Makes it, without blocking the running loop."""
-        result = await opening.acall(self.run)
-        return await off_loop(self.size(result) >= LARGE_BYTES, self.finish, result)
-
-
-@dataclass(frozen=True, slots=True)
-class CallInSteps(Generic[R]):
-    """A call that goes back and forth between the store's loop and the caller's thread."""
+class Call(Generic[R]):
+    """A call of the saver, written once for its sync and its async form."""
 
     steps: Steps[R]
-    size: Callable[[], int] = lambda: 0
-    """About the bytes that the steps have to encode. Where they are many, `later` takes the steps in a thread."""
+    encoded: Callable[[], int] = lambda: 0
+    """About the bytes that the steps have to encode."""
 
-    def now(self, opening: OpenOnce[ThreadStore]) -> R:
-        """Makes it, blocking."""
+    def run(self, opening: OpenOnce[ThreadStore]) -> R:
+        """What the call gives; blocks until then."""
         operation, result = self._step(None)
         while operation is not None:
-            operation, result = self._step(opening.call(operation))
+            operation, result = self._step(opening.call(operation.run))
         return cast("R", result)
 
-    async def later(self, opening: OpenOnce[ThreadStore]) -> R:
-        """Makes it, without blocking the running loop."""
-        large = self.size() >= LARGE_BYTES
-        operation, result = await off_loop(large, self._step, None)
+    async def arun(self, opening: OpenOnce[ThreadStore]) -> R:
+        """`run`, without blocking the running loop: much is encoded and decoded in a thread."""
+        encodes_much = self.encoded() >= LARGE_BYTES
+        operation, result = await off_loop(encodes_much, self._step, None)
         while operation is not None:
-            operation, result = await off_loop(large, self._step, await opening.acall(operation))
+            answer = await opening.acall(operation.run)
+            large = encodes_much or operation.size(answer) >= LARGE_BYTES
+            operation, result = await off_loop(large, self._step, answer)
         return cast("R", result)
 
     def _step(self, answer: Any) -> tuple[Operation | None, R | None]:
-        """What is to be done in the store's loop next, or else the result."""
+        """The next operation, or else the result."""
         try:
             return self.steps.send(answer), None
         except StopIteration as end:  # must not leave a thread by way of a future
@@ -98,7 +89,7 @@ class CallInSteps(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Makes the calls, checking and encoding their arguments at once. `conversion` is that of the moment."""
+    """The saver's calls; arguments are checked at once. `conversion` is that of the moment."""
 
     prefix: str
     conversion: Conversion
@@ -112,7 +103,7 @@ class Calls:
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
-    ) -> CallInSteps[RunnableConfig]:
+    ) -> Call[RunnableConfig]:
         """See `S3Saver.put`."""
         parent = Place.of(config)
         keys = ThreadKeys.of(self.prefix, parent.thread_id).namespace(parent.namespace)
@@ -142,7 +133,7 @@ class Calls:
 
         counters: Any = metadata.get(DELTA_COUNTERS)
         steps = self._put(keys, parent, frozenset(counters or ()), encode)
-        return CallInSteps(steps, lambda: estimated_bytes(checkpoint, LARGE_BYTES))
+        return Call(steps, lambda: estimated_bytes(checkpoint, LARGE_BYTES))
 
     def _put(
         self,
@@ -154,13 +145,12 @@ class Calls:
         """Puts the checkpoint; where values that it reuses are gone, again with them, from the checkpoint at hand."""
         lineage = Lineage()
         if delta_channels and parent.checkpoint_id is not None:
-            lineage = yield partial(
-                delta_copies.lineage, keys=keys, parent_id=parent.checkpoint_id, channels=delta_channels
-            )
+            find = partial(delta_copies.lineage, keys=keys, parent_id=parent.checkpoint_id, channels=delta_channels)
+            lineage = yield Operation(find)
         again: dict[str, Payload | None] = {}
         for _ in range(_PUTS):
             encoded, refs = encode(lineage, again)
-            outcome: PutOutcome = yield partial(ThreadStore.put, keys=keys, checkpoint=encoded)
+            outcome: PutOutcome = yield Operation(partial(ThreadStore.put, keys=keys, checkpoint=encoded))
             if not outcome.lost:
                 place = parent._replace(checkpoint_id=encoded.id)
                 self.known.note(
@@ -174,7 +164,7 @@ class Calls:
                     continue
                 again[channel] = None
                 if value.delta:  # a checkpoint may leave it out, and its ancestors may be gone too
-                    body: bytes | None = yield partial(ThreadStore.value, keys=keys, name=ref.name)
+                    body: bytes | None = yield Operation(partial(ThreadStore.value, keys=keys, name=ref.name))
                     if body is None:
                         told = "a delta channel's snapshot was deleted with its thread; the checkpoint was not stored"
                         raise StoreError("PutObject", self.conversion.bucket, keys.value(ref.name), told)
@@ -186,7 +176,7 @@ class Calls:
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
-    ) -> CallInSteps[None]:
+    ) -> Call[None]:
         """See `S3Saver.put_writes`."""
         place = Place.of(config)
         if place.checkpoint_id is None:
@@ -196,22 +186,23 @@ class Calls:
 
         def steps() -> Steps[None]:
             rows = self.conversion.encode_writes(writes, task_path)
-            yield lambda threads: threads.put_writes(keys, checkpoint_id, str(task_id), rows)
+            yield Operation(lambda threads: threads.put_writes(keys, checkpoint_id, str(task_id), rows))
 
-        return CallInSteps(steps(), lambda: estimated_bytes(writes, LARGE_BYTES))
+        return Call(steps(), lambda: estimated_bytes(writes, LARGE_BYTES))
 
-    def get_tuple(self, config: RunnableConfig) -> Call[StoredCheckpoint | None, CheckpointTuple | None]:
+    def get_tuple(self, config: RunnableConfig) -> Call[CheckpointTuple | None]:
         """See `S3Saver.get_tuple`."""
         place = Place.of(config)
         keys = ThreadKeys.of(self.prefix, place.thread_id).namespace(place.namespace)
 
-        def run(threads: ThreadStore) -> Coroutine[Any, Any, StoredCheckpoint | None]:
+        def read(threads: ThreadStore) -> Coroutine[Any, Any, StoredCheckpoint | None]:
             return threads.latest(keys) if place.checkpoint_id is None else threads.at(keys, place.checkpoint_id)
 
-        def finish(stored: StoredCheckpoint | None) -> CheckpointTuple | None:
+        def steps() -> Steps[CheckpointTuple | None]:
+            stored: StoredCheckpoint | None = yield Operation(read, lambda found: found.size if found else 0)
             return None if stored is None else self._decode(place.thread_id, stored)
 
-        return Call(run, finish, lambda stored: 0 if stored is None else stored.size)
+        return Call(steps())
 
     def chunks(
         self,
@@ -219,8 +210,8 @@ class Calls:
         filter: Mapping[str, Any] | None,  # noqa: A002 - LangGraph's name
         before: RunnableConfig | None,
         limit: int | None,
-    ) -> Call[Chunk, list[CheckpointTuple] | None]:
-        """See `S3Saver.list`; made again and again, it gives the tuples chunk by chunk, in the end None."""
+    ) -> Callable[[], Call[list[CheckpointTuple]]]:
+        """See `S3Saver.list`; each call gives the tuples of the next chunk, the last one none."""
         place = Place.of(config) if config else None
         namespace = config["configurable"].get("checkpoint_ns") if config else None
         before_id = before["configurable"].get("checkpoint_id") if before else None
@@ -232,7 +223,7 @@ class Calls:
 
         started: list[History] = []
 
-        async def run(threads: ThreadStore) -> Chunk:
+        async def read(threads: ThreadStore) -> Chunk:
             if not started:
                 history = History(
                     threads,
@@ -246,44 +237,48 @@ class Calls:
                 started.append(history)
             return await started[0].next_chunk()
 
-        def finish(chunk: Chunk) -> list[CheckpointTuple] | None:
+        def steps() -> Steps[list[CheckpointTuple]]:
             found: list[CheckpointTuple] = []
-            for thread_id, stored in chunk:
-                try:
-                    found.append(self._decode(thread_id, stored))
-                except StateDecodingError as error:
-                    started[0].leave_out(error)
-            return found if chunk else None
+            while not found:  # all of a chunk may be left out
+                chunk: Chunk = yield Operation(read, lambda chunk: sum(stored.size for _, stored in chunk))
+                if not chunk:
+                    break
+                for thread_id, stored in chunk:
+                    try:
+                        found.append(self._decode(thread_id, stored))
+                    except StateDecodingError as error:
+                        started[0].leave_out(error)
+            return found
 
-        return Call(run, finish, lambda chunk: sum(stored.size for _, stored in chunk))
+        return lambda: Call(steps())
 
-    def delta_history(
-        self, config: RunnableConfig, channels: Sequence[str]
-    ) -> Call[DeltaChain, Mapping[str, DeltaChannelHistory]]:
+    def delta_history(self, config: RunnableConfig, channels: Sequence[str]) -> Call[Mapping[str, DeltaChannelHistory]]:
         """See `S3Saver.get_delta_channel_history`."""
         place = Place.of(config)
         names = tuple(channels)
-        return Call(
-            lambda threads: DeltaChain.read(threads, place, names),
-            lambda chain: chain.decode(self.conversion, names),
-            lambda chain: chain.size,
-        )
 
-    def delete_thread(self, thread_id: str) -> Call[None, None]:
+        def steps() -> Steps[Mapping[str, DeltaChannelHistory]]:
+            read = partial(DeltaChain.read, place=place, channels=names)
+            chain: DeltaChain = yield Operation(read, lambda chain: chain.size)
+            return chain.decode(self.conversion, names)
+
+        return Call(steps())
+
+    def delete_thread(self, thread_id: str) -> Call[None]:
         """See `S3Saver.delete_thread`."""
         return self._removal(lambda threads: retention.delete_thread(threads, str(thread_id)))
 
-    def delete_for_runs(self, run_ids: Sequence[str]) -> Call[None, None]:
+    def delete_for_runs(self, run_ids: Sequence[str]) -> Call[None]:
         """See `S3Saver.delete_for_runs`."""
         runs = [run_segment(run_id) for run_id in _texts("run_ids", run_ids)]
         return self._removal(lambda threads: retention.delete_for_runs(threads, runs))
 
-    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> Call[None, None]:
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> Call[None]:
         """See `S3Saver.copy_thread`."""
         source, target = str(source_thread_id), str(target_thread_id)
-        return Call(lambda threads: copying.copy_thread(threads, source, target), _nothing)
+        return Call(_one_step(lambda threads: copying.copy_thread(threads, source, target)))
 
-    def prune(self, thread_ids: Sequence[str], strategy: str) -> Call[None, None]:
+    def prune(self, thread_ids: Sequence[str], strategy: str) -> Call[None]:
         """See `S3Saver.prune`."""
         threads_ids = _texts("thread_ids", thread_ids)
         one: Callable[[ThreadStore, str], Coroutine[Any, Any, None]]
@@ -306,18 +301,18 @@ class Calls:
         self.known.note(Place.of(found.config), known)
         return found
 
-    def _removal(self, run: Callable[[ThreadStore], Coroutine[Any, Any, None]]) -> Call[None, None]:
+    def _removal(self, run: Callable[[ThreadStore], Coroutine[Any, Any, None]]) -> Call[None]:
         async def removing(threads: ThreadStore) -> None:
             try:
                 await run(threads)
             finally:
                 self.known.clear()
 
-        return Call(removing, _nothing)
+        return Call(_one_step(removing))
 
 
-def _nothing(_: None) -> None:
-    return None
+def _one_step(run: Callable[[ThreadStore], Coroutine[Any, Any, None]]) -> Steps[None]:
+    yield Operation(run)
 
 
 def _texts(argument: str, ids: Sequence[str]) -> list[str]:

@@ -20,7 +20,6 @@ from langgraph.checkpoint.base import (
     PendingWrite,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from s3_checkpoint._format.thread_keys import (
     NO_RUN,
@@ -36,6 +35,7 @@ from s3_checkpoint.langgraph.chunked_payloads import dump_payload, load_payload
 from s3_checkpoint.langgraph.delta_copies import Lineage
 from s3_checkpoint.langgraph.envelope import CheckpointRecord, Payload, ValueRef, WriteRow, WritesRecord
 from s3_checkpoint.langgraph.known_values import KnownValue, Place
+from s3_checkpoint.langgraph.langgraph_internals import is_snapshot
 from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, StoredCheckpoint
 
 DELTA_COUNTERS = "counters_since_delta_snapshot"
@@ -92,7 +92,7 @@ class Conversion:
                     refs[channel] = before
             elif channel in values:
                 payload = self._dump(f"$.channel_values.{channel}", values[channel])
-                if len(payload[1]) >= self.inline_bytes or isinstance(values[channel], _DeltaSnapshot):
+                if len(payload[1]) >= self.inline_bytes or is_snapshot(values[channel]):
                     large.append((channel, version, payload))
                 else:
                     inline[channel] = payload
@@ -103,7 +103,7 @@ class Conversion:
             if len(refs) < room:
                 digest = value_name(channel, version, *payload)
                 ref = ValueRef(object_name(digest, write_id), payload[0], version, digest, checkpoint_id)
-                is_delta = channel not in values or isinstance(values[channel], _DeltaSnapshot)
+                is_delta = channel not in values or is_snapshot(values[channel])
                 refs[channel] = KnownValue(ref, is_delta, None)
                 new[ref.name] = payload[1]
                 self._check_size(f"$.channel_values.{channel}", len(payload[1]))
@@ -156,7 +156,7 @@ class Conversion:
         known: dict[str, KnownValue] = {}
         for channel, ref in record.values.items():
             values[channel] = self.load_value(stored.keys, channel, ref, stored.values)
-            known[channel] = KnownValue(ref, isinstance(values[channel], _DeltaSnapshot), stored.seen.get(ref.name))
+            known[channel] = KnownValue(ref, is_snapshot(values[channel]), stored.seen.get(ref.name))
         place = Place(thread_id, record.namespace, record.id)
         parent = place._replace(checkpoint_id=record.parent).config if record.parent else None
         # The order of channels is the checkpoint's own.

@@ -16,9 +16,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
-from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError
+from s3_checkpoint.langgraph.langgraph_internals import is_snapshot
 
 THREADS_AT_ONCE = 8
 OnProgress = Callable[[int, int], None]
@@ -223,7 +223,7 @@ def _sides(original: CheckpointTuple, copy: CheckpointTuple) -> Iterator[tuple[s
     values, others = dict(first.pop("channel_values")), dict(second.pop("channel_values"))  # type: ignore[call-overload]
     yield "$checkpoint", first, second
     for channel in original.checkpoint["channel_versions"]:
-        if channel not in values and isinstance(others.get(channel), _DeltaSnapshot):
+        if channel not in values and is_snapshot(others.get(channel)):
             continue  # savers that keep values by version show a snapshot in later checkpoints of the same version too
         yield f"$.{channel}", channel in values, channel in others
         yield f"$.{channel}", values.get(channel), others.get(channel)

@@ -11,7 +11,8 @@ from typing import Any
 
 import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.types import _DeltaSnapshot
+
+from s3_checkpoint.langgraph.langgraph_internals import is_snapshot, new_snapshot
 
 _DELTA_SNAPSHOT = 7
 """LangGraph's code for its msgpack extension."""
@@ -83,12 +84,12 @@ def _unpacked(body: bytes) -> Any:
 
 
 def _opaque(code: int, body: bytes) -> Any:
-    return _DeltaSnapshot(_unpacked(body)) if code == _DELTA_SNAPSHOT else OpaqueValue(code, body)
+    return new_snapshot(_unpacked(body)) if code == _DELTA_SNAPSHOT else OpaqueValue(code, body)
 
 
 def _extension(value: Any) -> ormsgpack.Ext:
     if isinstance(value, OpaqueValue):
         return ormsgpack.Ext(value.code, value.body)
-    if isinstance(value, _DeltaSnapshot):
+    if is_snapshot(value):
         return ormsgpack.Ext(_DELTA_SNAPSHOT, _packed(value.value))
     raise TypeError(f"{type(value).__name__} is no value that was read so")

@@ -241,7 +241,7 @@ class S3Saver(BaseCheckpointSaver[str]):
             StoreError: A delta channel's snapshot, which the checkpoint builds on and does not hold, was deleted with
                 its thread. The checkpoint was not written.
         """
-        return self._calls.put(config, checkpoint, metadata, new_versions).now(self._opening)
+        return self._calls.put(config, checkpoint, metadata, new_versions).run(self._opening)
 
     async def aput(
         self,
@@ -251,7 +251,7 @@ class S3Saver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """See `put`."""
-        return await self._calls.put(config, checkpoint, metadata, new_versions).later(self._opening)
+        return await self._calls.put(config, checkpoint, metadata, new_versions).arun(self._opening)
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -268,13 +268,13 @@ class S3Saver(BaseCheckpointSaver[str]):
             StateEncodingError: The serializer refuses a write, or the object that would hold the task's writes of a
                 kind, those of earlier calls included, is larger than a reader takes. That object was not written.
         """
-        self._calls.put_writes(config, writes, task_id, task_path).now(self._opening)
+        self._calls.put_writes(config, writes, task_id, task_path).run(self._opening)
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """See `put_writes`."""
-        await self._calls.put_writes(config, writes, task_id, task_path).later(self._opening)
+        await self._calls.put_writes(config, writes, task_id, task_path).arun(self._opening)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint `config` names, or the newest of its namespace; None if there is none.
@@ -288,11 +288,11 @@ class S3Saver(BaseCheckpointSaver[str]):
         Returns:
             Pending writes are in the order of task path, task id and index.
         """
-        return self._calls.get_tuple(config).now(self._opening)
+        return self._calls.get_tuple(config).run(self._opening)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """See `get_tuple`."""
-        return await self._calls.get_tuple(config).later(self._opening)
+        return await self._calls.get_tuple(config).arun(self._opening)
 
     def list(
         self,
@@ -313,8 +313,8 @@ class S3Saver(BaseCheckpointSaver[str]):
         `limit` checkpoints together. With `filter`, the checkpoints are read first, and what belongs to those that
         match after.
         """
-        chunks = self._calls.chunks(config, filter, before, limit)
-        while (found := chunks.now(self._opening)) is not None:
+        next_chunk = self._calls.chunks(config, filter, before, limit)
+        while found := next_chunk().run(self._opening):
             yield from found
 
     async def alist(
@@ -326,8 +326,8 @@ class S3Saver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """See `list`."""
-        chunks = self._calls.chunks(config, filter, before, limit)
-        while (found := await chunks.later(self._opening)) is not None:
+        next_chunk = self._calls.chunks(config, filter, before, limit)
+        while found := await next_chunk().arun(self._opening):
             for item in found:
                 yield item
 
@@ -341,13 +341,13 @@ class S3Saver(BaseCheckpointSaver[str]):
 
         1 LIST per 1,000 keys, then the ancestors and their writes, 8 together, then 16, and so on; then the seeds.
         """
-        return self._calls.delta_history(config, channels).now(self._opening) if channels else {}
+        return self._calls.delta_history(config, channels).run(self._opening) if channels else {}
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """See `get_delta_channel_history`."""
-        return await self._calls.delta_history(config, channels).later(self._opening) if channels else {}
+        return await self._calls.delta_history(config, channels).arun(self._opening) if channels else {}
 
     def lease(
         self,
@@ -408,11 +408,11 @@ class S3Saver(BaseCheckpointSaver[str]):
         Requests: 1 LIST per 1,000 objects, at least 2 if there are any; 1 DELETE per 1,000 checkpoints, per 1,000 other
         objects and per 1,000 runs; 1 HEAD per value younger than `grace` that no checkpoint referred to.
         """
-        self._calls.delete_thread(thread_id).now(self._opening)
+        self._calls.delete_thread(thread_id).run(self._opening)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """See `delete_thread`."""
-        await self._calls.delete_thread(thread_id).later(self._opening)
+        await self._calls.delete_thread(thread_id).arun(self._opening)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Removes the checkpoints, in all threads, whose metadata names one of these runs, with their writes.
@@ -427,11 +427,11 @@ class S3Saver(BaseCheckpointSaver[str]):
         Raises:
             TypeError: A bare str was given.
         """
-        self._calls.delete_for_runs(run_ids).now(self._opening)
+        self._calls.delete_for_runs(run_ids).run(self._opening)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """See `delete_for_runs`."""
-        await self._calls.delete_for_runs(run_ids).later(self._opening)
+        await self._calls.delete_for_runs(run_ids).arun(self._opening)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copies all of a thread inside the store, the oldest checkpoint first; a source that is not there is no error.
@@ -445,11 +445,11 @@ class S3Saver(BaseCheckpointSaver[str]):
             StoreError: The source was deleted in between.
             StateDecodingError: A checkpoint refers to a value which is not there. All that are older have been copied.
         """
-        self._calls.copy_thread(source_thread_id, target_thread_id).now(self._opening)
+        self._calls.copy_thread(source_thread_id, target_thread_id).run(self._opening)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """See `copy_thread`."""
-        await self._calls.copy_thread(source_thread_id, target_thread_id).later(self._opening)
+        await self._calls.copy_thread(source_thread_id, target_thread_id).arun(self._opening)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Removes history, of each thread.
@@ -468,11 +468,11 @@ class S3Saver(BaseCheckpointSaver[str]):
             InvalidArgumentError: Another strategy.
             AccessDeniedError: Also if values may not be marked (`s3:PutObject`); checkpoints have been removed then.
         """
-        self._calls.prune(thread_ids, strategy).now(self._opening)
+        self._calls.prune(thread_ids, strategy).run(self._opening)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """See `prune`."""
-        await self._calls.prune(thread_ids, strategy).later(self._opening)
+        await self._calls.prune(thread_ids, strategy).arun(self._opening)
 
     def get_next_version(self, current: str | int | float | None, channel: None) -> str:
         """The version after `current`, as text that sorts; of two forks of one checkpoint, different ones.

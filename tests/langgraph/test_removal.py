@@ -259,7 +259,7 @@ def test_a_put_after_its_own_process_deleted_the_thread_is_whole() -> None:
     call = saver._calls.put(parent, checkpoint({"big": BIG, "n": 1}, n=1), {}, {"n": 1})
     saver.delete_thread("t")
 
-    child = call.now(saver._opening)
+    child = call.run(saver._opening)
 
     assert values_of(saver.get_tuple(child)) == {"big": BIG, "n": 1}
 
