@@ -20,7 +20,7 @@ demo: $(VENV)/demo.stamp
 	@$(BIN)/s3-checkpoint demo $(ARGS)
 
 test: $(VENV)/dev.stamp
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-long: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -m long $(ARGS)
@@ -73,14 +73,14 @@ test-newest: | $(BIN)/python
 	@$(PIP) install uv
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-newest
 	@$(BIN)/uv pip install --quiet --python $(VENV)-newest/bin/python -e '.[dev]' 'aiobotocore>=3'
-	@$(VENV)-newest/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(VENV)-newest/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 # Tests the lower bounds of pyproject.toml, in an environment of its own.
 test-lowest: $(VENV)/dev.stamp
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest
 	@$(BIN)/uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct -e '.[dev]'
-	@$(VENV)-lowest/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(VENV)-lowest/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto.backends import get_backend
 
@@ -89,14 +89,23 @@ def commands(run: str) -> list[list[str]]:
     ]
 
 
-@given(texts=st.lists(TEXT, min_size=3, max_size=3))
-@example(texts=["".join(NASTY)] * 3)
-@example(texts=["[/red]", "\x1b]0;x\x07", "\u202e\x9b"])
-@settings(
-    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@pytest.mark.parametrize("texts", [["".join(NASTY)] * 3, ["[/red]", "\x1b]0;x\x07", "\u202e\x9b"]], ids=["all", "some"])
 def test_no_text_of_a_run_acts_on_a_terminal_or_a_pipe(cli: Cli, texts: list[str]) -> None:
     """Names, payloads, keys and values of states and namespaces reach both escaped, and are never read as markup."""
+    _acts_on_nothing(cli, texts)
+
+
+@pytest.mark.long
+@given(texts=st.lists(TEXT, min_size=3, max_size=3))
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+def test_no_text_at_all_of_a_run_acts_on_a_terminal_or_a_pipe(cli: Cli, texts: list[str]) -> None:
+    """The same for texts by chance."""
+    _acts_on_nothing(cli, texts)
+
+
+def _acts_on_nothing(cli: Cli, texts: list[str]) -> None:
     run = str(stored(cli, texts))
 
     for command in commands(run):

@@ -77,14 +77,20 @@ async def elsewhere() -> AsyncIterator[HostileS3]:
         yield server
 
 
+REDIRECTS = (301, 302, 303, 307, 308, 400)
+"""Those that the SDK or an HTTP library is known to follow."""
+
+
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.long)], ids=["some", "every"])
 @pytest.mark.parametrize("ours", [True, False], ids=["a client made here", "a client handed in"])
 @pytest.mark.parametrize("call", CALLS)
 async def test_nothing_that_an_answer_says_leads_to_another_host(
-    hostile: HostileS3, elsewhere: HostileS3, call: str, ours: bool
+    hostile: HostileS3, elsewhere: HostileS3, call: str, ours: bool, every: bool
 ) -> None:
     """Story: any redirect was followed, with the security token and the state; a 303 made a GET of a PUT.
 
-    Every status, with every header and body that could lead elsewhere; none of them is a success either.
+    Every redirect, with every header and body that could lead elsewhere, and of the other statuses each with a third of
+    them; none is a success either.
     """
     elsewhere.answer = sound(call)
     host = elsewhere.url.removeprefix("http://")
@@ -94,7 +100,9 @@ async def test_nothing_that_an_answer_says_leads_to_another_host(
 
     pairs = [(header, BODIES[0]) for header in HEADERS] + [(HEADERS[0], body) for body in BODIES[1:]]
     async with store_at(hostile.url, ours=ours) as store:
-        for status, (header, body) in itertools.product(STATUSES, pairs):
+        for (at, status), (index, (header, body)) in itertools.product(enumerate(STATUSES), enumerate(pairs)):
+            if not every and status not in REDIRECTS and (at + index) % 3:
+                continue
             hostile.answer = answer(status, aimed(body), aimed(header) + b'ETag: "e"\r\n' + S3_DATE)
             if (call, status) == ("head", 404):
                 assert await CALLS[call](store) is None
