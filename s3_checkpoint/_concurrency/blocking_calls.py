@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import threading
 import time
@@ -107,31 +108,20 @@ class BlockingCalls:
 
 def _work(shared: _Shared) -> None:
     while (job := shared.jobs.get()) is not None:
-        try:
-            _do(*job)
-        finally:
-            del job  # what it returned is gone before the call counts as over
-            with shared.lock:
-                shared.in_progress -= 1
-
-
-def _do(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], function: Callable[..., Any], args: tuple[Any, ...]
-) -> None:
-    if future.cancelled():
-        return
-    result: Any = None
-    raised: BaseException | None = None
-    try:
-        result = function(*args)
-    except BaseException as error:  # noqa: BLE001 - a panic in Rust is no `Exception`
-        raised = error
-    try:
-        loop.call_soon_threadsafe(_settle, future, result, raised)
-    except RuntimeError:
-        pass  # the loop is closed: nobody waits
-    finally:
-        raised = None
+        loop, future, function, args = job
+        result: Any = None
+        raised: BaseException | None = None
+        if not future.cancelled():
+            try:
+                result = function(*args)
+            except BaseException as error:  # noqa: BLE001 - a panic in Rust is no `Exception`
+                raised = error
+        # Back in Python, from which a thread can be ended: the call is over before its future knows.
+        with shared.lock:
+            shared.in_progress -= 1
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(_settle, future, result, raised)
+        del job, loop, future, function, args, result, raised
 
 
 def _settle(future: asyncio.Future[Any], result: Any, raised: BaseException | None) -> None:
