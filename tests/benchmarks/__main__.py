@@ -31,6 +31,7 @@ async def library_targets(stub: StubProcess, scratch: Path) -> list[targets.Row]
     async with library.stack:
         await library.open()
         rows = await targets.requests_cost(stub, library, say)
+        rows += await targets.aws_settings_cost(scratch, say)
         rows += await transports.rows(stub, say)
         rows += await targets.long_run(stub, library, say)
         rows += await supersteps.by_message(stub, library, say)

@@ -1,7 +1,8 @@
 """A small S3 for measuring: in a process of its own, in memory, counting requests, with a set latency.
 
 It checks no signature and keeps no metadata but what it was sent. A request costs it about 0.1 ms of CPU, so that what
-is measured is the client. Run as a program it prints its port and serves until its standard input is closed.
+is measured is the client. Run as a program it prints its ports, for HTTP and for TLS, and serves until its standard
+input is closed; TLS needs an argument, the file with certificate and key.
 
     GET /-/set?latency_ms=20      every request from now on is answered that much later, and counts start from zero
     GET /-/copy?bucket=b&key=k&count=9   the object at `k`, whose name holds a 20-digit number, also at 0 … 8
@@ -14,6 +15,7 @@ import asyncio
 import hashlib
 import json
 import re
+import ssl
 import sys
 import time
 from bisect import bisect_left, bisect_right, insort
@@ -182,6 +184,9 @@ class Connection(asyncio.Protocol):
             method, target, _ = first.split(" ")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
             size = int(headers.get("content-length", "0"))
+            chunked = headers.get("transfer-encoding") == "chunked"
+            if chunked:
+                size = _chunked_size(self._buffer, end + 4)
             if len(self._buffer) < end + 4 + size:
                 if headers.get("expect") == "100-continue" and not self._asked_to_continue:
                     self._asked_to_continue = True
@@ -189,6 +194,8 @@ class Connection(asyncio.Protocol):
                 return
             body = bytes(self._buffer[end + 4 : end + 4 + size])
             del self._buffer[: end + 4 + size]
+            if chunked:
+                body = _unchunked(body)
             if headers.get("content-encoding", "").startswith("aws-chunked"):
                 body = _unchunked(body)
             self._serve(method, target, headers, body)
@@ -236,6 +243,19 @@ def _error(status: int, code: str) -> Answer:
     return status, {}, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
 
 
+def _chunked_size(buffer: bytearray, start: int) -> int:
+    """Bytes of the chunked body that begins at `start`; more than there are, if it is not there whole."""
+    at = start
+    while (end := buffer.find(b"\r\n", at)) >= 0:
+        length = int(buffer[at:end].partition(b";")[0], 16)
+        at = end + 2 + length + 2
+        if at > len(buffer):
+            break
+        if not length:
+            return at - start
+    return len(buffer) + 1
+
+
 def _unchunked(body: bytes) -> bytes:
     parts: list[bytes] = []
     rest = body
@@ -249,13 +269,18 @@ def _unchunked(body: bytes) -> bytes:
 
 
 async def serve() -> None:
-    """Serves on a free loopback port until standard input is closed."""
+    """Serves on free loopback ports until standard input is closed."""
     stub = Stub()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(stub), "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    servers = [await loop.create_server(lambda: Connection(stub), "127.0.0.1", 0)]
+    for chain in sys.argv[1:]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(chain)
+        servers.append(await loop.create_server(lambda: Connection(stub), "127.0.0.1", 0, ssl=context))
+    print(*(server.sockets[0].getsockname()[1] for server in servers), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
-    server.close()
+    for server in servers:
+        server.close()
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ from urllib.parse import urlencode
 class StubProcess:
     """A running stub."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls_port: int = 0) -> None:
         self._port = port
         self.url = f"http://127.0.0.1:{port}"
+        self.tls_url = f"https://127.0.0.1:{tls_port}"
 
     def set(self, *, latency_ms: float = 0) -> None:
         """From now on answers take this long, and counts start from zero."""
@@ -43,13 +44,13 @@ class StubProcess:
 
 
 @contextmanager
-def running_stub() -> Iterator[StubProcess]:
-    """A stub on a free loopback port, until the block is left."""
-    program = [sys.executable, str(Path(__file__).with_name("s3_stub.py"))]
+def running_stub(chain: Path | None = None) -> Iterator[StubProcess]:
+    """A stub on a free loopback port, until the block is left; with a certificate and its key, over TLS as well."""
+    program = [sys.executable, str(Path(__file__).with_name("s3_stub.py")), *([str(chain)] if chain else [])]
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield StubProcess(int(process.stdout.readline()))
+            yield StubProcess(*map(int, process.stdout.readline().split()))
         finally:
             assert process.stdin is not None
             process.stdin.close()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from itertools import count
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
 from langchain_core.messages import HumanMessage
@@ -15,7 +18,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointMetadata, empty_checkpoint
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from s3_checkpoint import S3Checkpointer, connect
+from s3_checkpoint import S3Checkpointer, S3Settings, connect
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.store import S3ObjectStore
@@ -23,7 +26,8 @@ from s3_checkpoint.langgraph import S3Saver
 from tests.benchmarks.bare_clients import BUCKET, BareClient, default_client, tuned_client
 from tests.benchmarks.contestants import Library, State
 from tests.benchmarks.measuring import COUNTING_MS
-from tests.benchmarks.stub_process import StubProcess
+from tests.benchmarks.stub_process import StubProcess, running_stub
+from tests.certificates import Authority
 
 STATE = State(text="x" * 4096)
 RUN = UUID(int=1)
@@ -100,6 +104,36 @@ async def requests_cost(stub: StubProcess, library: Library, say: Callable[[str]
         rows.append((f"CPU of save 4 KB / put_object of {name}", bound, saved["save"] / saved[name], ""))
         rows.append((f"CPU of load 4 KB / get_object of {name}", bound, loaded["load"] / loaded[name], ""))
     return rows + [(f"64 saves at once / rate of {name}", "≥ 0.9", rates["save"] / rates[name], "") for name in clients]
+
+
+async def aws_settings_cost(scratch: Path, say: Callable[[str], None]) -> list[Row]:
+    """CPU of save and load of 2 KB over TLS, with the checksums that AWS is asked for; the SDK's own beside them."""
+    authority = Authority(scratch)
+    body = State(text="x" * 2048)
+    text, number, rows = body.model_dump_json().encode(), count(1), []
+    as_aws = {"AWS_CA_BUNDLE": str(authority.bundle), "AWS_REQUEST_CHECKSUM_CALCULATION": "when_supported"}
+    with running_stub(authority.chain("127.0.0.1")) as stub, patch.dict(os.environ, as_aws):
+        settings = S3Settings.from_url(f"s3://{BUCKET}/tls", endpoint_url=stub.tls_url, region_name="us-east-1")
+        async with connect(State, settings) as checkpointer, default_client(stub.tls_url) as client:
+            await checkpointer.save(RUN, 0, body)
+            bare, key = BareClient(client), RunKeys("tls", RUN).state(0)
+            puts: dict[str, Call] = {
+                "save": lambda: checkpointer.save(RUN, next(number), body),
+                "put_object": lambda: bare.put(f"bare/{next(number):020}", text),
+            }
+            gets: dict[str, Call] = {"load": lambda: checkpointer.load(RUN, 0), "get_object": lambda: bare.get(key)}
+            for calls in (puts, gets):
+                (ours, ms), (theirs, other) = (await _least_cpu(calls, turns=10)).items()
+                say(f"CPU ms of 2 KB over TLS with AWS's checksums: {ours} {ms:.3f}, {theirs} {other:.3f}")
+                rows.append(
+                    (
+                        f"CPU of {ours} 2 KB over TLS, AWS settings / {theirs} of aioboto3's client",
+                        "≤ 1",
+                        ms / other,
+                        "",
+                    )
+                )
+    return rows
 
 
 async def long_run(stub: StubProcess, library: Library, say: Callable[[str], None]) -> list[Row]:

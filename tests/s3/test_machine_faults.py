@@ -7,8 +7,6 @@ import errno
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,6 @@ import pytest
 from aiobotocore.session import AioSession
 from botocore import exceptions as sdk
 from botocore.exceptions import ClientError
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -28,6 +23,7 @@ from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.error_mapping import PROBLEMS, described, machine_fault
 from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.object_store import StoredObject
+from tests.certificates import Authority
 from tests.s3.hostile_s3 import PLAIN, HostileS3, answer, hostile_s3, settings_for, sound, store_at
 from tests.s3.sdk_requests import logged_client
 from tests.states import RUN, Counter
@@ -237,52 +233,6 @@ async def test_a_ca_bundle_that_is_none_is_a_fault_of_this_machine(
     assert not ours or str(bundle) in caught.value.detail
 
 
-class _Authority:
-    """Issues certificates."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")])
-        self.bundle = self._write("authority", self._certificate(self._name, self._key, None))
-
-    def server(self, host: str) -> ssl.SSLContext:
-        """What a server needs that has a certificate for this host."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        alternative: Any = x509.IPAddress(ip_address(host)) if host[0].isdigit() else x509.DNSName(host)
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
-        chain = self._write(host, self._certificate(name, key, alternative), key)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(chain)
-        return context
-
-    def _certificate(self, name: x509.Name, key: Any, alternative: Any) -> bytes:
-        now = datetime.now(UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=alternative is None, path_length=None), critical=True)
-        )
-        if alternative is not None:
-            builder = builder.add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
-        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-    def _write(self, name: str, certificate: bytes, key: Any = None) -> Path:
-        path = self._directory / f"{name}.pem"
-        encoded = b""
-        if key is not None:
-            encoded = key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        path.write_bytes(certificate + encoded)
-        return path
-
-
 @asynccontextmanager
 async def _over_tls(hostile: HostileS3, context: ssl.SSLContext) -> AsyncIterator[int]:
     server = await asyncio.start_server(hostile.serve, "127.0.0.1", 0, ssl=context)
@@ -334,7 +284,7 @@ async def test_a_certificate_is_believed_only_for_its_host_and_of_a_known_issuer
     """Story: the SDK took any host's certificate, and through a proxy any certificate at all."""
     for name in ("known", "unknown"):
         (tmp_path / name).mkdir()
-    known, unknown = _Authority(tmp_path / "known"), _Authority(tmp_path / "unknown")
+    known, unknown = Authority(tmp_path / "known"), Authority(tmp_path / "unknown")
     monkeypatch.setenv("AWS_CA_BUNDLE", str(known.bundle))
     servers = {
         "right": known.server("127.0.0.1"),
