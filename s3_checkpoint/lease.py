@@ -8,8 +8,8 @@
 
 For LangGraph `saver.lease(thread_id)`, and `SyncS3Checkpointer.lease(run_id)`: both also with a plain `with`.
 
-**It saves work and keeps nothing right.** A worker that is suspended does not see its lease run out, and goes on for a
-moment when it wakes. What keeps a run right is `commit`: of two workers at one step, one wins, lease or not. Where a
+**It saves work and keeps nothing right.** A worker that is suspended does not see its lease run out, and continues for
+a moment when it wakes. What keeps a run right is `commit`: of two workers at one step, one wins, lease or not. Where a
 side effect must know its order, hand `held.epoch` along: it grows with every holding.
 
 Time is the store's: a lease has expired when its age by the store's clock is over its time to live. The clocks of the

@@ -12,7 +12,7 @@ can take over.
 **Refusals** are never believed unread: the object is read back. Our own write id there: success.
 
 **If-Match.** A store that ignores it would let two hold one lease. The first lease that a process takes in a store
-sends one PUT, beside the GET, with an ETag that no object has: answered with anything but a refusal, it ends in
+sends one PUT, together with the GET, with an ETag that no object has: answered with anything but a refusal, it ends in
 `ConfigurationError`.
 
 Source: "Add preconditions to S3 operations with conditional requests", Amazon S3 user guide.

@@ -225,7 +225,7 @@ async def delete_transcript(log: SessionLog, transcript: Transcript) -> Removed:
             removed = await clear(log, listing)
             log.forget(transcript)
             return removed
-    detail = "workers go on appending faster than it can be deleted; stop them"
+    detail = "workers continue to append faster than it can be deleted; stop them"
     raise StoreUnavailableError("delete", log.store.bucket, transcript.root, outcome_unknown=True, detail=detail)
 
 

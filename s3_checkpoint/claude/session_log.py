@@ -2,7 +2,7 @@
 
 **Order.** An append is one object, created with `If-None-Match: *` under the next number. The number is the order: no
 clock takes part. Refused, what is there is read back. Our own write id: it had landed. Another's: the next number. An
-empty part: the transcript was removed, and whoever was building on it is told so.
+empty part: the transcript was removed, and a process that was building on it is told so.
 
 **Once.** An append whose answer never came is remembered with its number and write id. The same entries handed in again
 are looked for there, and sent under the same write id: they are stored once, with uuids or without. On reading, of

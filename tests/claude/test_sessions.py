@@ -220,7 +220,7 @@ async def test_pruning_by_age_takes_a_session_whole_or_leaves_it_whole() -> None
     assert await numbers(sessions, {**SUB, "session_id": "subagent"}) == [2, 4]
 
 
-class AppendsMeanwhile(StoreWrapper):
+class AppendsJustBefore(StoreWrapper):
     """Another process appends just before the empty part is written."""
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: Any) -> Any:
@@ -236,7 +236,7 @@ async def test_a_session_that_is_appended_to_while_it_is_pruned_stays_whole() ->
     await S3SessionStore(memory).append(KEY, [entry(0)])
     clock.passes(86_400)
 
-    pruned = await S3SessionStore(AppendsMeanwhile(memory)).prune(timedelta(hours=1))
+    pruned = await S3SessionStore(AppendsJustBefore(memory)).prune(timedelta(hours=1))
 
     assert (pruned.sessions, pruned.kept) == ((), 1)
     assert await numbers(S3SessionStore(memory)) == [0, 1]

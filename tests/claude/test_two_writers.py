@@ -88,7 +88,7 @@ with SyncS3SessionStore(settings, merge_parts=8, fold=lambda before, transcript,
 
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.long)])
 def test_a_killed_writer_leaves_whole_appends_and_the_next_one_continues(settings: S3Settings, kills: int) -> None:
-    """SIGKILL at any moment, beside another writer that lives: what was acknowledged is there, each append whole."""
+    """SIGKILL at any moment, while another writer lives: what was acknowledged is there, each append whole."""
     chance = random.Random(19)
 
     def start(name: str, first: int, last: int) -> subprocess.Popen[str]:

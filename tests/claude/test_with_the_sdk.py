@@ -80,7 +80,7 @@ async def test_an_agent_is_resumed_by_another_process(settings: S3Settings, opti
 async def test_a_batch_without_an_answer_is_stored_once_by_the_sdks_next_try(
     options: dict[str, Any], landed: bool
 ) -> None:
-    """The agent goes on, and nobody sees an error."""
+    """The agent continues, and its caller sees no error."""
     memory = MemoryStore()
     session_id, _, lost = await asked(S3SessionStore(Unanswered(memory, Aim("PutObject"), landed=landed)), options)
     [info] = [info async for info in S3SessionStore(memory).sessions()]

@@ -78,7 +78,7 @@ class Holders(Ledger):
 
     def close(self, world: World) -> None:
         world.clock.passed += timedelta(hours=1)
-        self.enter("afterwards", world.gate("afterwards", Immediate(world)))
+        self.enter("afterwards", world.gate("afterwards"))
 
     def enter(self, name: str, gate: Gate) -> None:
         """One more worker, who must get it."""
@@ -88,10 +88,6 @@ class Holders(Ledger):
             self.world.settle(self.world.waiting[0], "done")
         if not task.done() or task.result() is None:
             raise Violation("nobody can have the lease any more")
-
-
-def Immediate(world: World) -> Any:  # noqa: N802 - stands for a store
-    return world.store
 
 
 async def works(ledger: Holders, gate: Gate, name: str) -> int | None:

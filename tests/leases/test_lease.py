@@ -105,7 +105,7 @@ async def test_a_second_worker_is_told_who_holds_the_lease(store: ObjectStore) -
 
 
 async def test_a_released_lease_is_free_at_once_and_its_epoch_grows(store: ObjectStore) -> None:
-    """Whoever is next has a greater number than all before."""
+    """Each holder has a greater number than all before it."""
     epochs = []
     for holder in "abc":
         async with leased(store, holder) as held:
@@ -259,7 +259,7 @@ class Breaks(StoreWrapper):
 
 
 async def test_a_fault_while_renewing_loses_the_lease_and_is_not_swallowed(memory: MemoryStore) -> None:
-    """Else the block would go on with a lease that nobody renews."""
+    """Else the block would continue with a lease that nobody renews."""
     store = Breaks(memory, Aim("PutObject", "lease", first=2))
 
     with pytest.raises(LeaseHeldError, match="internal") as lost:

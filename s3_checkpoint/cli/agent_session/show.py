@@ -70,7 +70,7 @@ def _time_of(entry: dict[str, Any]) -> str | None:
 
 
 def _text_of(entry: dict[str, Any]) -> str:
-    """What a person looks for: the words of a message; else whatever is there beside the usual fields."""
+    """What a person looks for: the words of a message; else what is there apart from the usual fields."""
     message = entry.get("message")
     content = message.get("content") if isinstance(message, dict) else None
     if isinstance(content, str):
