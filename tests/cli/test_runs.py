@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from uuid import UUID
 
+import pytest
+from moto.backends import get_backend
+
+from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint.cli.exit_codes import ExitCode
 from tests.cli.terminal import run_on_terminal
 from tests.command_line import FIRST, FORK, SAVED, Cli
@@ -48,6 +52,19 @@ def test_runs_on_a_terminal_show_the_status(three_runs: Cli) -> None:
 
     row = next(line for line in shown.splitlines() if line.startswith(str(FIRST)))
     assert row.split()[-2:] == ["active", "plan"]
+
+
+def test_two_hundred_runs_are_listed_with_their_newest_steps(cli: Cli) -> None:
+    """In the order of their ids; `-n` stops earlier."""
+    backend = get_backend("s3")["123456789012"]["aws"]
+    runs = [UUID(int=number << 96 | number) for number in range(200)]
+    for number, run_id in enumerate(runs):
+        backend.put_object(cli.bucket, RunKeys("", run_id).state(number), b"{}")
+
+    rows = cli.json("runs", "-l")
+
+    assert [(row["run_id"], row["newest_step"]) for row in rows] == [(str(one), n) for n, one in enumerate(runs)]
+    assert found(cli, "-n", "7") == [str(run_id) for run_id in runs[:7]]
 
 
 @pytest.mark.parametrize(
