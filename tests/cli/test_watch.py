@@ -21,8 +21,9 @@ from s3_checkpoint.cli.bucket import OpenBucket
 from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.watch import new_checkpoints, new_steps
 from s3_checkpoint.langgraph import S3Saver, ThreadAdmin, ThreadStatus
+from s3_checkpoint.testing import Request, Send, StoreWrapper
+from s3_checkpoint.testing.wrappers import T
 from tests.command_line import FIRST, Cli
-from tests.faults import Request, Send, T, Wrapper
 from tests.langgraph.counting import Counting, at
 from tests.langgraph.graphs import asking, chat
 
@@ -110,7 +111,7 @@ async def test_looks_at_a_thread_are_one_list_each() -> None:
         assert len(await admin.checkpoints_since("t", newest[0])) == 4
 
 
-class Silent(Wrapper):
+class Silent(StoreWrapper):
     """A store that does not answer LISTs while `silent`."""
 
     silent = False

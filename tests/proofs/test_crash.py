@@ -128,9 +128,10 @@ def wreak_havoc(workers: Workers, seconds: float, folder: Path) -> None:
         workers.start()
     workers.start_janitor()
     straggler = workers.start_straggler()
-    begun = time.monotonic()
-    while (past := time.monotonic() - begun) < seconds or (past < 5 * seconds and not all_have_met(folder)):
+    begun, done = time.monotonic(), 0
+    while (past := time.monotonic() - begun) < seconds or (past < 15 * seconds and not all_have_met(folder)):
         time.sleep(chance.uniform(0.2, 1.4))
+        done = wait_for_work(folder, done)
         for process in chance.sample(workers.living, chance.choice([1, 1, 1, 2])):
             workers.kill(process)
             workers.start()
@@ -143,6 +144,17 @@ def wreak_havoc(workers: Workers, seconds: float, folder: Path) -> None:
     assert straggler.is_alive()
     straggler.kill()
     straggler.join()
+
+
+def wait_for_work(folder: Path, done: int) -> int:
+    """Lets them come so far that somebody has written down more than `done` bytes; how many it are then.
+
+    Otherwise, on a busy machine, each would be killed before it has done anything.
+    """
+    patience = time.monotonic() + 20
+    while (now := sum(path.stat().st_size for path in folder.glob("*.log"))) <= done and time.monotonic() < patience:
+        time.sleep(0.05)
+    return now
 
 
 def all_have_met(folder: Path) -> bool:
