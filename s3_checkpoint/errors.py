@@ -12,8 +12,8 @@
     ├── LifecycleError          open the checkpointer, or use it where it was opened
     └── StoreError              read `detail` and the cause: something unforeseen was said, or the SDK failed inside
 
-Each carries its facts as attributes and as `args` (so pickle and copy keep them), a stable `code` for logs and
-metrics, and `retryable`: whether the same call can succeed later without anybody changing anything.
+Each carries its details as attributes and as `args` (so pickle and copy keep them), a stable `code` for logs and
+metrics, and `retryable`: whether the same call can succeed later although nothing is changed.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from uuid import UUID
 from s3_checkpoint._printable import printable
 
 
-def _facts(**facts: object) -> str:
-    """The facts of an error as they end its sentence; absent ones are left out."""
-    return ", ".join(f"{name}=`{value}`" for name, value in facts.items() if value not in (None, ""))
+def _details(**details: object) -> str:
+    """The details of an error as they end its sentence; absent ones are left out."""
+    return ", ".join(f"{name}=`{value}`" for name, value in details.items() if value not in (None, ""))
 
 
 class CheckpointError(Exception):
@@ -57,7 +57,7 @@ class InvalidArgumentError(CheckpointError, ValueError):
         self.argument, self.value, self.reason = argument, value, reason
 
     def _sentence(self) -> str:
-        return f"{self.argument} {self.reason}. {_facts(value=self.value)}"
+        return f"{self.argument} {self.reason}. {_details(value=self.value)}"
 
 
 class StateEncodingError(CheckpointError):
@@ -76,7 +76,7 @@ class StateEncodingError(CheckpointError):
         self.path, self.reason = path, reason
 
     def _sentence(self) -> str:
-        return f"value does not round-trip through JSON: {self.reason}; nothing was written. {_facts(path=self.path)}"
+        return f"value does not round-trip through JSON: {self.reason}; nothing was written. {_details(path=self.path)}"
 
 
 class StateDecodingError(CheckpointError):
@@ -97,7 +97,7 @@ class StateDecodingError(CheckpointError):
         self.bucket, self.key, self.reason = bucket, key, reason
 
     def _sentence(self) -> str:
-        return f"the stored object cannot be used: {self.reason}. {_facts(bucket=self.bucket, key=self.key)}"
+        return f"the stored object cannot be used: {self.reason}. {_details(bucket=self.bucket, key=self.key)}"
 
 
 class StepConflictError(CheckpointError):
@@ -119,7 +119,7 @@ class StepConflictError(CheckpointError):
         self.run_id, self.step, self.winner, self.detail = run_id, step, winner, detail
 
     def _sentence(self) -> str:
-        return "another worker committed this step first; resume() and continue from there. " + _facts(
+        return "another worker committed this step first; resume() and continue from there. " + _details(
             run_id=self.run_id, step=self.step, winner=self.winner, detail=self.detail
         )
 
@@ -148,7 +148,7 @@ class LeaseHeldError(CheckpointError):
     def _sentence(self) -> str:
         what = "this worker does not hold the lease any more" if self.detail else "another worker holds the lease"
         left = f"{self.seconds_left:.0f}" if self.seconds_left else ""
-        return f"{what}; call again later. " + _facts(
+        return f"{what}; call again later. " + _details(
             holder=self.holder,
             purpose=self.purpose,
             seconds_left=left,
@@ -178,7 +178,7 @@ class AccessDeniedError(CheckpointError):
             if self.action == "s3:GetObject"
             else ""
         )
-        return f"access denied; grant {self.action} to these credentials{hint}. " + _facts(
+        return f"access denied; grant {self.action} to these credentials{hint}. " + _details(
             bucket=self.bucket, key=self.key, action=self.action, detail=self.detail
         )
 
@@ -197,7 +197,7 @@ class ConfigurationError(CheckpointError):
         self.problem, self.bucket, self.detail = problem, bucket, detail
 
     def _sentence(self) -> str:
-        return f"{self.problem}. {_facts(bucket=self.bucket, detail=self.detail)}".rstrip()
+        return f"{self.problem}. {_details(bucket=self.bucket, detail=self.detail)}".rstrip()
 
 
 class StoreUnavailableError(CheckpointError):
@@ -230,8 +230,9 @@ class StoreUnavailableError(CheckpointError):
             if self.outcome_unknown
             else "nothing was written"
         )
-        return f"the store gave no usable answer; {outcome}; calling again with the same arguments is safe. " + _facts(
-            operation=self.operation, bucket=self.bucket, key=self.key, detail=self.detail
+        return (
+            f"the store gave no usable answer; {outcome}; calling again with the same arguments is safe. "
+            + _details(operation=self.operation, bucket=self.bucket, key=self.key, detail=self.detail)
         )
 
 
@@ -288,7 +289,7 @@ class StoreError(CheckpointError):
             if self.outcome_unknown
             else "nothing was written"
         )
-        return f"the request failed, and `detail` tells what is known; {outcome}. " + _facts(
+        return f"the request failed, and `detail` tells what is known; {outcome}. " + _details(
             operation=self.operation, bucket=self.bucket, key=self.key, detail=self.detail
         )
 

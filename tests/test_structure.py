@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -79,3 +80,26 @@ def test_picture_of_the_layers_is_the_contract() -> None:
     picture = (ROOT / "CONTRIBUTING.md").read_text().split("```text\n")[1].split("```")[0]
 
     assert [line.partition("   ")[0].strip() for line in picture.splitlines()] == contract
+
+
+AVOIDED = re.compile(
+    r"\b(facts|whoever|somebody|under way|meanwhile|mend(s|ed)?|go(es|ing)? on|rehears\w+|survives being stored)\b",
+    re.IGNORECASE,
+)
+"""They have a better one in the field: metadata or details, the caller, in flight, concurrently, fix, continue."""
+
+
+def test_words_that_have_a_better_one_are_not_used() -> None:
+    """In the package, the pages and the templates; words with honest uses are left to the reader."""
+    pages = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "infra").rglob("*.*"),
+    ]
+    files = [path for path in (*FILES, *pages) if not {"_build", "build"} & set(path.relative_to(ROOT).parts)]
+    texts = {path: path.read_text() for path in files if path.suffix in (".py", ".md", ".yaml")}
+
+    found = {f"{path.relative_to(ROOT)}: {word[0]}" for path, text in texts.items() for word in AVOIDED.finditer(text)}
+
+    assert not found

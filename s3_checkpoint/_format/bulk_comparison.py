@@ -105,7 +105,7 @@ class _Bulk:
     # The next three are one loop over what a container holds; written out, since a call for each part would double it.
 
     def items(self, before: Sequence[Any], after: Sequence[Any]) -> bool:
-        """Whether two sequences of equal length have the same items; columns that are found go on the list."""
+        """Whether two sequences of equal length have the same items; columns that are found are put on the list."""
         for one, other in zip(before, after):  # noqa: B905 - `strict` costs a tenth
             if one is other:
                 continue

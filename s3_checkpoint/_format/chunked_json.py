@@ -225,7 +225,7 @@ class _Writer:
                 self._write_looked_at(shape, run, depth)
             else:
                 self._write_run(shape, run, depth, text)
-            # With care: they may not go on as they were.
+            # With care: the next ones may be larger.
             count = max(1, min(4 * count, count * self._chunk_bytes // (len(text) + 1)))
 
     def _write_run(self, shape: Sequence | Dict, run: list[Any], depth: int, text: bytes | None = None) -> None:
@@ -273,7 +273,7 @@ class _Reader:
         shape = place.shape_opened_by(bytes(bracket))
         value, more = self._container(shape, 0)
         if more or next(self._lines, None) is not None:
-            raise LayoutError("it goes on behind its end")
+            raise LayoutError("something follows its end")
         return value
 
     def _container(self, shape: Container, depth: int) -> tuple[Any, bool]:

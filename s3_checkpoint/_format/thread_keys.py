@@ -103,7 +103,7 @@ def parse_newest_first(segment: str) -> str | None:
 
 
 def run_segment(run_id: str) -> str:
-    """A run id as it stands in keys."""
+    """A run id as it is in keys."""
     return hashlib.sha256(run_id.encode(errors="surrogatepass")).hexdigest()[:_RUN_DIGITS]
 
 
@@ -128,7 +128,7 @@ def is_same_value(name: str, other: str) -> bool:
 
 
 def channel_segment(channel: str) -> str:
-    """A delta channel as it stands in keys. Two that share it are kept as one is: too much, never too little."""
+    """A delta channel as it is in keys. Two that share it are kept as one is: too much, never too little."""
     return hashlib.sha256(channel.encode(errors="surrogatepass")).hexdigest()[:_CHANNEL_DIGITS]
 
 
@@ -210,7 +210,7 @@ class NamespaceKeys:
         return f"{threads_prefix(self.prefix)}{self.thread}/{self.segment}/"
 
     def directory(self, checkpoint_id: str) -> str:
-        """The checkpoint and its pending writes stand under this, and nothing else."""
+        """The checkpoint and its pending writes are under this, and nothing else."""
         return f"{self.root}{newest_first(checkpoint_id)}/"
 
     def after(self, checkpoint_id: str) -> str:
@@ -278,12 +278,12 @@ class ThreadKeys:
 
 
 def threads_prefix(prefix: str) -> str:
-    """Where the threads stand."""
+    """The prefix of all threads."""
     return f"{join_prefix(prefix)}{THREADS}/"
 
 
 def run_prefix(prefix: str, run: str) -> str:
-    """The entries of one run stand under this."""
+    """The entries of one run are under this."""
     return f"{threads_prefix(prefix)}{_RUNS}/{run}/"
 
 

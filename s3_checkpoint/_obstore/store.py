@@ -309,7 +309,7 @@ class ObstoreObjectStore:
         try:
             if operation != "ListObjectsV2":
                 return await future
-            # Inside one call, obstore follows pages that are empty and say that the listing goes on, without an end.
+            # Inside one call, obstore follows pages that are empty and say that the listing continues, without an end.
             async with asyncio.timeout(self._listing_s) as limit:
                 return await future
         except TimeoutError:
