@@ -117,7 +117,7 @@ async def prune_thread(threads: ThreadStore, thread_id: str, unseeded: Unseeded)
     """Keeps the newest whole checkpoint of each namespace, and the ancestors its delta channels are rebuilt from.
 
     1 LIST per 1,000 objects; 1 DELETE per 1,000 checkpoints, per 1,000 writes and per 1,000 values of a namespace;
-    where delta channels are used, 1 GET per checkpoint kept; and what `sweep` costs for values that nothing refers to.
+    where delta channels are used, the GETs of a delta history; what `sweep` costs for values that nothing refers to.
     Writes that wait for a checkpoint still to come stay, and so do newer checkpoints that refer to values which are not
     there: the last one that can be read is never removed.
     """

@@ -283,7 +283,8 @@ class S3Saver(BaseCheckpointSaver[str]):
         `s3_checkpoint.langgraph`.
 
         Requests: 1 LIST, then, together, 1 GET for it, one per task with pending writes and one per large value: two
-        round trips, whatever the length of the history.
+        round trips, whatever the length of the history. Of what this process has written or read and the LIST shows
+        unchanged, none: the newest checkpoint of a thread it works on takes one round trip.
 
         Returns:
             Pending writes are in the order of task path, task id and index.
@@ -339,7 +340,8 @@ class S3Saver(BaseCheckpointSaver[str]):
         Per channel `writes`, oldest first, of the ancestors of the checkpoint `config` names, back to and including the
         one that stores a value, which is the `seed`; without one, back to the first.
 
-        1 LIST per 1,000 keys, then the ancestors and their writes, 8 together, then 16, and so on; then the seeds.
+        Requests: 1 LIST per 1,000 keys, then, together, at most log2(ancestors) + 4 GETs, where the ancestors were put
+            by processes with a cache; without one, their objects, 16 checkpoints together, then 32, and so on.
         """
         return self._calls.delta_history(config, channels).run(self._opening) if channels else {}
 
@@ -460,8 +462,9 @@ class S3Saver(BaseCheckpointSaver[str]):
         comes a grace period later; without `grace` at once.
 
         Requests: per thread 1 LIST per 1,000 objects; per namespace 1 DELETE per 1,000 checkpoints, per 1,000 writes
-        and per 1,000 values removed, 1 GET per checkpoint kept where delta channels are used, and 1 HEAD per value that
-        nothing refers to (but for those younger than `grace` that nothing has referred to), 1 COPY for each mark.
+        and per 1,000 values removed, the GETs of `get_delta_channel_history` where delta channels are used, and 1 HEAD
+        per value that nothing refers to (but for those younger than `grace` that nothing has referred to), 1 COPY for
+        each mark.
 
         Raises:
             TypeError: A bare str was given.
