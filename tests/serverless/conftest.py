@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import boto3
 import pytest
+from moto.backends import get_backend
 
 KEYS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
 
@@ -55,6 +56,11 @@ class Queue:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed"]
         found = self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
         return int(found[names[0]]), int(found[names[1]])
+
+    def sent_late(self) -> int:
+        """How many of the messages that are there were sent with a delay, whether it is over by now or not."""
+        queue = get_backend("sqs")["123456789012"]["us-east-1"].queues[self.url.rpartition("/")[2]]
+        return sum(message.delayed_until > 0 for message in queue._messages)
 
     def arn(self) -> str:
         names = ["QueueArn"]
