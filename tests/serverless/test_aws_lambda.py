@@ -417,7 +417,7 @@ POISON = {
     "not JSON": ("{", "of an unreadable message", "Invalid JSON"),
     "not a message": ('{"run": 1}', "of an unreadable message", "run_id"),
     "another message": ('{"run_id": "RUN", "step": 1, "stpe": 2}', "RUN", "stpe"),
-    "neither beginning nor going on": ('{"run_id": "RUN"}', "RUN", "give initial to begin a run, step to go on"),
+    "neither beginning nor continuing": ('{"run_id": "RUN"}', "RUN", "give initial to begin a run, step to continue"),
     "a state that does not fit": ('{"run_id": "RUN", "initial": {"n": "many"}}', "RUN", "valid integer"),
     "an answer to no question": ('{"run_id": "RUN", "step": 0, "update": 1}', "RUN", "update goes with resume_from"),
     "an answer of the time when it could count twice": (
@@ -746,7 +746,7 @@ def test_a_run_that_reaches_max_steps_stops_with_an_error_and_leaves_no_message(
     stored: SyncS3Checkpointer[Count],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A graph that goes in a circle would pay for itself for ever; the line says how to go on."""
+    """A graph that goes in a circle would pay for itself for ever; the line says how to continue."""
     queue.send(begin(run_id))
 
     handled = work(new_handler(max_steps=2), queue)
