@@ -185,7 +185,8 @@ class ObjectTooLargeError(StoreError):
     def __init__(self, bucket: str, key: str, size: int | None, max_bytes: int) -> None:
         found = "streamed, and holds" if size is None else f"{size} bytes,"
         super().__init__("GetObject", bucket, key, f"it is {found} more than {max_bytes} allowed")
-        self.size, self.max_bytes = size, max_bytes
+        self.size: int | None = size
+        self.max_bytes: int = max_bytes
 
     def __reduce__(self) -> tuple[object, ...]:
         return ObjectTooLargeError, (self.bucket, self.key, self.size, self.max_bytes)

@@ -27,7 +27,7 @@ from s3_checkpoint.claude.values import PrunedSessions, SessionInfo
 from s3_checkpoint.errors import CheckpointError, ConfigurationError, InvalidArgumentError
 from s3_checkpoint.object_store import pages
 
-logger = logging.getLogger("s3_checkpoint.claude")
+_logger = logging.getLogger("s3_checkpoint.claude")
 
 SUMMARIES_AT_ONCE = 32
 MERGE_PARTS = 64
@@ -65,7 +65,7 @@ async def append(log: SessionLog, transcript: Transcript, entries: Sequence[Any]
             await merge(log, await list_transcript(log.store, transcript))
         except CheckpointError as error:
             extra = {"session_id": transcript.session_id, "code": error.code}
-            logger.warning("the entries are stored; the parts before them were not merged", extra=extra)
+            _logger.warning("the entries are stored; the parts before them were not merged", extra=extra)
 
 
 async def list_sessions(log: SessionLog, project_key: str) -> list[dict[str, Any]]:

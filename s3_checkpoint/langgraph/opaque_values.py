@@ -24,7 +24,8 @@ class OpaqueValue:
     __slots__ = ("body", "code")
 
     def __init__(self, code: int, body: bytes) -> None:
-        self.code, self.body = code, body
+        self.code: int = code
+        self.body: bytes = body
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, OpaqueValue) and (self.code, self.body) == (other.code, other.body)
@@ -39,7 +40,8 @@ class OpaquePayload:
     __slots__ = ("body", "tag")
 
     def __init__(self, tag: str, body: bytes) -> None:
-        self.tag, self.body = tag, body
+        self.tag: str = tag
+        self.body: bytes = body
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, OpaquePayload) and (self.tag, self.body) == (other.tag, other.body)

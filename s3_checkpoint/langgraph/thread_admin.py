@@ -58,7 +58,7 @@ from s3_checkpoint.langgraph.thread_views import (
 )
 from s3_checkpoint.object_store import Page, pages
 
-logger = logging.getLogger("s3_checkpoint.langgraph")
+_logger = logging.getLogger("s3_checkpoint.langgraph")
 T = TypeVar("T")
 
 THREADS_AT_ONCE = 16
@@ -459,7 +459,7 @@ class ThreadAdmin:
         try:
             return await self._activity(thread_id)
         except StateDecodingError as error:
-            logger.warning("the newest checkpoint of a thread cannot be read: key=%s", ascii(error.key))
+            _logger.warning("the newest checkpoint of a thread cannot be read: key=%s", ascii(error.key))
             return ThreadActivity(thread_id, status=ThreadStatus.UNREADABLE)
 
     async def _activity(self, thread_id: str) -> ThreadActivity:
@@ -512,7 +512,7 @@ class ThreadAdmin:
             try:
                 return await threads.thread_id(NamespaceKeys(self._prefix, segment, "!"))
             except StateDecodingError as error:
-                logger.warning("left out, since the id of the thread cannot be read: key=%s", ascii(error.key))
+                _logger.warning("left out, since the id of the thread cannot be read: key=%s", ascii(error.key))
                 return None
 
         plain = [parse_segment(segment) for segment in segments]
@@ -544,7 +544,7 @@ class ThreadAdmin:
     @staticmethod
     def _logged(message: str, removed: PrunedThread) -> PrunedThread:
         counts = {"checkpoints": removed.checkpoints, "removed_bytes": removed.bytes}
-        logger.info(message, extra={"thread_id": removed.thread_id, **counts})
+        _logger.info(message, extra={"thread_id": removed.thread_id, **counts})
         return removed
 
 

@@ -131,7 +131,7 @@ class ThreadStore:
         self.prefix = prefix
         self.grace = grace
         self.new_id = new_id
-        self.cache = ObjectCache(cache_bytes)
+        self.cache: ObjectCache = ObjectCache(cache_bytes)
         self._compression = compression
         self._max_bytes = max_bytes
         self.conditional_writes = conditional_writes
