@@ -20,6 +20,7 @@ from typing import Literal, TypeAlias, get_args
 
 from pydantic import JsonValue
 
+from s3_checkpoint._bucket_names import is_directory_bucket
 from s3_checkpoint._format.key_families import KEY_FAMILIES, RUNS, SESSIONS, THREADS
 from s3_checkpoint._format.keys import join_prefix
 from s3_checkpoint.errors import InvalidArgumentError
@@ -145,7 +146,7 @@ def _arns(bucket: str, partition: str) -> tuple[str, str]:
     """The ARN that listing is granted on, and the one that object keys are appended to."""
     if _ACCESS_POINT.fullmatch(bucket):
         return bucket, f"{bucket}/object"
-    if bucket.endswith("--x-s3"):
+    if is_directory_bucket(bucket):
         raise InvalidArgumentError(
             "bucket",
             bucket[:80],

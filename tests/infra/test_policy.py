@@ -294,6 +294,7 @@ def test_other_partitions_have_other_arns() -> None:
         ("bucket", {"bucket": "my-bucket/prefix"}),
         ("bucket", {"bucket": "my-bucket\n"}),
         ("bucket", {"bucket": "my-bucket--use1-az4--x-s3"}),
+        ("bucket", {"bucket": "reports--use1-az4--xa-s3"}),
         ("prefix", {"prefix": "日本"}),
         ("prefix", {"prefix": "a\nb"}),
         ("kms_key_arn", {"kms_key_arn": "alias/mine"}),
