@@ -554,9 +554,6 @@ THREE: dict[str, Explorer] = {
     "puts with delta channels on one parent, and a copy": Explorer(
         actors(appends("7", "8"), appends("9"), copies(), before=delta_history), DIES, budget=2
     ),
-    "a put with delta channels, a copy and a delete": Explorer(
-        actors(appends("7"), copies(), deletes(), before=delta_history), DIES, budget=2
-    ),
     "two copies and the delete of a run": Explorer(actors(copies(), copies(), deletes_run("old")), DIES),
 }
 
