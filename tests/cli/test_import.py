@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -104,12 +105,21 @@ def test_import_of_an_encrypted_database_needs_the_key(cli: Cli, tmp_path: Path)
         ("sqlite:///nothing.sqlite", ExitCode.NOT_FOUND, "there is no file"),
         ("sqlite://host/x", ExitCode.USAGE, "sqlite:////PATH"),
         ("mysql://x/y", ExitCode.USAGE, "sqlite:///PATH or postgresql://"),
-        ("postgresql://user@127.0.0.1:9/none", ExitCode.UNAVAILABLE, "does not answer"),
     ],
 )
 def test_import_from_what_is_no_database_says_what_to_give(cli: Cli, url: str, code: ExitCode, hint: str) -> None:
     result = cli("thread", "import", "--from", url)
 
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert hint in result.stderr
+
+
+def test_import_from_a_server_that_is_away_says_so_or_names_the_package_it_needs(cli: Cli) -> None:
+    result = cli("thread", "import", "--from", "postgresql://user@127.0.0.1:9/none")
+
+    code, hint = ExitCode.UNAVAILABLE, "does not answer"
+    if find_spec("psycopg") is None or find_spec("langgraph.checkpoint.postgres") is None:
+        code, hint = ExitCode.CONFIGURATION, "pip install"
     assert (result.exit_code, result.stdout) == (code, "")
     assert hint in result.stderr
 
