@@ -52,6 +52,7 @@ async def copy_thread(threads: ThreadStore, source_id: str, target_id: str) -> N
     broken: tuple[str, StateDecodingError] | None = None
     gone = ""
     for listing in range(_LISTINGS):
+        copy.look_again()
         listed = (await thread_checkpoints(threads.objects, threads.prefix, source.root))[::-1]
         if listing and not any(checkpoint.heads for checkpoint in listed):
             break
@@ -109,6 +110,14 @@ class _Copy:
         """Keys of the checkpoints that have been copied."""
         self._values: dict[tuple[NamespaceKeys, str], tuple[str, Seen]] = {}
         """Of values that have been copied: the name of the copy, and when it was made."""
+
+    def look_again(self) -> None:
+        """A checkpoint listed from now on is copied only with values that the source still has.
+
+        Else a checkpoint that a put left behind while its thread was deleted, and which readers of the source pass over
+        because its values are gone, would be whole in the target, without its ancestors.
+        """
+        self._values.clear()
 
     async def all(self, ascending: Sequence[ListedCheckpoint]) -> None:
         """Copies the checkpoints, as many as one batch holds with what belongs to them ahead of them."""
