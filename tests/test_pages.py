@@ -64,6 +64,8 @@ async def test_pages_are_the_whole_listing_in_order(store: ObjectStore) -> None:
 
     assert plain == ["p/2", "p/3/a", "p/3/b", "p/4"]
     assert groups == ["p/3/"]
+    if steps[-1] == []:  # a page may be empty, as obstore's last one is
+        steps.pop()
     assert steps == [["p/1"], ["p/2", "p/3/a"], ["p/3/b", "p/4"]]
 
 

@@ -202,6 +202,7 @@ def test_the_deployed_worker_is_wired_to_bucket_queue_and_log(cloud: Cloud) -> N
         "S3_CHECKPOINT_EXPECTED_BUCKET_OWNER": ACCOUNT,
         "S3_CHECKPOINT_OBJECT_TAGS": '{"team":"a"}',
         "S3_CHECKPOINT_QUEUE_URL": outputs["QueueUrl"],
+        "S3_CHECKPOINT_TRANSPORT": "aiobotocore",
     }
     assert source["EventSourceArn"] == queue["QueueArn"]
     assert int(queue["VisibilityTimeout"]) == 6 * function["Timeout"] == 720
