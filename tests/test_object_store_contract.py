@@ -53,5 +53,5 @@ class TestPrefixedStore(ObjectStoreContract):
     async def store(self) -> ObjectStore:
         within = MemoryStore()
         for key in ("a", "p/0", "race", "zz/a", "part/", "part"):
-            await within.put(key, b"of somebody else", ObjectAttributes(), mode="create")
+            await within.put(key, b"of another user", ObjectAttributes(), mode="create")
         return PrefixedStore(within, "part/")

@@ -1,4 +1,4 @@
-"""The five calls agree with a dictionary, whoever makes them and in whatever order."""
+"""The five calls agree with a dictionary, from whatever caller and in whatever order."""
 
 from __future__ import annotations
 

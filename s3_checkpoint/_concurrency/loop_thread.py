@@ -34,7 +34,7 @@ class LoopThread:
     """An event loop in a daemon thread; the first call starts it.
 
     A forked child has no threads: there, the next call starts another loop, and `loop` is another object. What was
-    opened in the parent's loop is the parent's; `OpenOnce` opens it anew.
+    opened in the parent's loop is the parent's; `OpenOnce` opens it again.
     """
 
     def __init__(self, name: str = "s3-checkpoint") -> None:

@@ -59,7 +59,7 @@ class OpenOnce(Generic[T]):
 
         Args:
             new: Gives what is entered to open the value, and left to close it; both in the value's loop. An opening
-                that fails is tried anew by the next call.
+                that fails is tried again by the next call.
             name: Of the loop's thread.
             loop: The loop to use, which its owner runs; what is opened there is closed by `close` alone. Default: one
                 of its own, in a daemon thread.

@@ -111,7 +111,7 @@ class _Services:
 
 
 def share_endpoints(client: Any, rules: object) -> None:
-    """Lets all keys of a bucket share one answer of the endpoint rules, which the SDK works out anew for each key.
+    """Lets all keys of a bucket share one answer of the endpoint rules, which the SDK works out again for each key.
 
     Does nothing where the SDK leaves out what no rule names (from aiobotocore 3.10 on), where it is not built as
     expected, or where the rules do name keys. `rules`: as their description has them.

@@ -44,7 +44,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """Encodes and decodes for one call; made anew for each, since the serializer of a saver can be replaced."""
+    """Encodes and decodes for one call; made for each, since the serializer of a saver can be replaced."""
 
     serde: SerializerProtocol
     bucket: str

@@ -69,7 +69,7 @@ async def copy_thread(threads: ThreadStore, source_id: str, target_id: str) -> N
                 continue
             for one in listed:
                 if gone in {one.keys.value(value) for head in one.last_heads for value in head.values}:
-                    if await is_remnant(threads, one, gone):
+                    if await is_remnant(threads.objects, threads.read_head, one, gone, threads.grace.period):
                         left_out.add((one.keys, one.id))
                     else:
                         reason = "a checkpoint refers to it, and it is not there"

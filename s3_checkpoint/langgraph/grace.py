@@ -20,8 +20,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from s3_checkpoint.object_store import ObjectHead
+
 GRACE = timedelta(hours=1)
 """Longer than twice any put: all attempts of its requests end within minutes."""
+UNUSED_SINCE = "unused-since"
+"""The mark, in the metadata of a value: when `prune` or `delete_for_runs` found that nothing refers to it, in UTC."""
+
+
+def is_unused(head: ObjectHead) -> bool:
+    """Whether a value is marked as one that nothing refers to."""
+    return UNUSED_SINCE in head.attributes.metadata
 
 
 def utc_now() -> datetime:

@@ -10,34 +10,40 @@ and the next `delete_thread` removes it. It is told from damage, which stays an 
   were there, and a put relies for half that time at most on what it has seen.
 
 Where objects under `threads/` expire by age, and history is pruned, this cannot be told from a deleted thread: they
-have been deleted. (README: no lifecycle rule may do that.)
+have been deleted. No lifecycle rule may do that (docs/guides/langgraph.md).
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from datetime import timedelta
 
 from s3_checkpoint.errors import StateDecodingError
+from s3_checkpoint.langgraph.envelope import CheckpointRecord
 from s3_checkpoint.langgraph.thread_listing import ListedCheckpoint, checkpoints
-
-if TYPE_CHECKING:
-    from s3_checkpoint.langgraph.thread_store import ThreadStore
+from s3_checkpoint.object_store import ObjectStore
 
 _logger = logging.getLogger("s3_checkpoint.langgraph")
 
 
-async def is_remnant(threads: ThreadStore, listed: ListedCheckpoint, gone: str) -> bool:
+async def is_remnant(
+    objects: ObjectStore,
+    read_head: Callable[[ListedCheckpoint], Awaitable[tuple[str, CheckpointRecord]]],
+    listed: ListedCheckpoint,
+    gone: str,
+    grace: timedelta,
+) -> bool:
     """Whether a checkpoint is what a put left whose thread was deleted before; `gone`: the key that was not there.
 
-    1 GET and 1 LIST (per 1,000 keys of the namespace).
+    1 GET, by `read_head`, and 1 LIST (per 1,000 keys of the namespace).
     """
     name = listed.keys.parse_value(gone)
     if name is None or listed.last_modified is None:
         return False
     try:
-        key, record = await threads.read_head(listed)
+        key, record = await read_head(listed)
     except StateDecodingError:
         return False
     except LookupError:
@@ -45,11 +51,11 @@ async def is_remnant(threads: ThreadStore, listed: ListedCheckpoint, gone: str) 
     origin = next((ref.origin for ref in record.values.values() if ref.name == name), None)
     if origin is None or origin == listed.id:
         return False
-    async with aclosing(checkpoints(threads.objects, listed.keys)) as others:
+    async with aclosing(checkpoints(objects, listed.keys)) as others:
         async for other in others:
             if other.last_modified is None:
                 continue
-            if other.id == origin or listed.last_modified - other.last_modified > threads.grace.period:
+            if other.id == origin or listed.last_modified - other.last_modified > grace:
                 return False
     _logger.warning("passed over, since it was left by a put after its thread was deleted: key=%s", ascii(key))
     return True

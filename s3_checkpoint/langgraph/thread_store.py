@@ -28,11 +28,10 @@ from s3_checkpoint._format.thread_keys import (
 )
 from s3_checkpoint.errors import StateDecodingError, StateEncodingError, StoreUnavailableError
 from s3_checkpoint.langgraph.envelope import CheckpointRecord, ValueRef, WriteRow, WritesRecord
-from s3_checkpoint.langgraph.grace import Grace, Seen
+from s3_checkpoint.langgraph.grace import Grace, Seen, is_unused
 from s3_checkpoint.langgraph.object_cache import ObjectCache
 from s3_checkpoint.langgraph.remnants import is_remnant
 from s3_checkpoint.langgraph.thread_listing import FIRST_PAGE_KEYS, ListedCheckpoint, checkpoints, one_checkpoint
-from s3_checkpoint.langgraph.values import is_unused
 from s3_checkpoint.object_store import (
     ObjectAttributes,
     ObjectStore,
@@ -325,7 +324,7 @@ class ThreadStore:
             except GoneError as error:
                 gone = str(error)
         assert listed is not None  # noqa: S101 - or nothing would be gone
-        if await is_remnant(self, listed, gone):
+        if await is_remnant(self.objects, self.read_head, listed, gone, self.grace.period):
             return listed
         raise self._incomplete(gone)
 

@@ -11,21 +11,11 @@ from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from s3_checkpoint._concurrency.gather import gather_bounded
-from s3_checkpoint.object_store import ListedObject, ObjectHead
-
-if TYPE_CHECKING:
-    from s3_checkpoint.langgraph.thread_store import ThreadStore
-
-_UNUSED_SINCE = "unused-since"
-"""Metadata of a value: when `prune` or `delete_for_runs` found that nothing refers to it, in UTC."""
-
-
-def is_unused(head: ObjectHead) -> bool:
-    """Whether a value is marked as one that nothing refers to."""
-    return _UNUSED_SINCE in head.attributes.metadata
+from s3_checkpoint.langgraph.grace import UNUSED_SINCE, is_unused
+from s3_checkpoint.langgraph.thread_store import ThreadStore
+from s3_checkpoint.object_store import ListedObject
 
 
 async def sweep(
@@ -53,7 +43,7 @@ async def sweep(
             return False
         if is_unused(head):
             return grace.is_over(head.last_modified, listed_at)
-        metadata = {**head.attributes.metadata, _UNUSED_SINCE: listed_at.isoformat(timespec="seconds")}
+        metadata = {**head.attributes.metadata, UNUSED_SINCE: listed_at.isoformat(timespec="seconds")}
         await threads.objects.copy(key, key, attributes=replace(head.attributes, metadata=metadata))
         return False
 

@@ -26,7 +26,7 @@ gate = threading.Event()
 
 
 class Watched(BaseModel):
-    """Notes in which thread it is validated, and whether the collector runs meanwhile."""
+    """Notes in which thread it is validated, and whether the collector runs then."""
 
     text: str
 

@@ -140,7 +140,7 @@ def test_writes_of_many_tasks_at_once_are_all_there(saver: S3Saver) -> None:
 
 
 def test_of_racing_calls_for_one_task_exactly_one_is_first_and_special_ones_lose_nothing() -> None:
-    """Each slot is written once, so all readers agree, whoever asks first."""
+    """Each slot is written once, so all readers agree, in whatever order they ask."""
     store = MemoryStore()
     config = put(S3Saver(store), at("t"))
     savers = [S3Saver(store) for _ in range(6)]

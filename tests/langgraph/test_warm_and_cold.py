@@ -162,7 +162,7 @@ def test_without_a_cache_no_copies_are_written_and_all_is_read_as_before() -> No
 
 @pytest.mark.parametrize("history", [1, 10, 1_000])
 def test_the_newest_checkpoint_of_a_warm_thread_takes_one_round_trip(history: int) -> None:
-    """With large values and pending writes; whoever wrote it, this process or another."""
+    """With large values and pending writes; written by this process or another."""
     store = Counting(MemoryStore())
     with S3Saver(store) as saver, S3Saver(store) as other:
         chain(saver, at("t"), history)

@@ -147,7 +147,7 @@ def wreak_havoc(workers: Workers, seconds: float, folder: Path) -> None:
 
 
 def wait_for_work(folder: Path, done: int) -> int:
-    """Lets them come so far that somebody has written down more than `done` bytes; how many it are then.
+    """Lets them come so far that a worker has written down more than `done` bytes; how many it are then.
 
     Otherwise, on a busy machine, each would be killed before it has done anything.
     """

@@ -1,4 +1,4 @@
-"""Lambda's side of the runtime interface: hands out invocations, takes answers, ends what overruns, starts anew.
+"""Lambda's side of the runtime interface: hands out invocations, takes answers, ends what overruns, starts again.
 
 As documented in "Using the Lambda runtime API for custom runtimes": next invocation, response, error, init error.
 """

@@ -122,7 +122,7 @@ def test_a_state_is_searched_copied_and_downloaded(page: str, browser: webdriver
     assert json.loads(file.read_text())["notes"] == [f"note <{n}>" for n in range(5)]
 
 
-def test_an_open_page_shows_what_is_committed_meanwhile(own_runs: Cli, browser: webdriver.Chrome) -> None:
+def test_an_open_page_shows_what_is_committed_while_it_is_open(own_runs: Cli, browser: webdriver.Chrome) -> None:
     """A list and a run; a reader at the newest step follows, one further back stays."""
 
     async def commit(step: int) -> None:

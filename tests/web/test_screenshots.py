@@ -1,4 +1,4 @@
-"""The pictures of the page in the documentation: `make screenshots` takes them anew."""
+"""The pictures of the page in the documentation: `make screenshots` takes them again."""
 
 from __future__ import annotations
 
