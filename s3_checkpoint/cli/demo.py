@@ -188,7 +188,7 @@ def _events(performance: Performance) -> dict[str, JsonValue]:
     snapshots = sum("/active/" in listed.key for listed in performance.keys)
     return {
         "supersteps committed": tally.supersteps,
-        "S3 requests per superstep": max(tally.requests, default=0),
+        "S3 requests per superstep, at most": max(tally.requests, default=0),
         "workers started": tally.workers,
         "workers killed in the middle of a superstep": len(tally.kills),
         "messages handled": tally.deliveries,
