@@ -18,6 +18,11 @@ from s3_checkpoint.models import InlineTasks, SnapshotObjects
 Compression = Literal["gzip", "zstd"]
 AddressingStyle = Literal["path", "virtual", "auto"]
 Transport = Literal["aiobotocore", "obstore"]
+DRIP = 6
+"""An exchange that is not over after this many read time-outs is given up: each byte may be in time, and each `100
+Continue`, and the whole never."""
+SLOWEST = 64 * 1024
+"""Bytes per second: a body that is sent or received more slowly, on the whole, is given up."""
 
 
 _TagKey = Annotated[str, Field(min_length=1, max_length=128)]

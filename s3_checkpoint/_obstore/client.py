@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from obstore.store import S3Store
 
 from s3_checkpoint.errors import ConfigurationError
-from s3_checkpoint.settings import S3Settings
+from s3_checkpoint.settings import DRIP, SLOWEST, S3Settings
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 OTHER = "or use transport='aiobotocore'"
 LARGE_BYTES = 256 * 1024
 """A larger body may take longer to send than `read_timeout_s`, which counts from the first byte sent."""
-DRIP = 6
-"""An exchange that is not over after this many read time-outs is given up, however regularly its bytes come."""
-SLOWEST = 64 * 1024
-"""Bytes per second: a body that is sent or received more slowly, on the whole, is given up."""
 _COMPATIBLE_REGION = "us-east-1"
 _IDLE_S = 12
 """Seconds that a connection is kept without a request; S3 closes one that has had none for about twenty."""

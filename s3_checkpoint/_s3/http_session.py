@@ -29,6 +29,7 @@ from yarl import URL
 
 from s3_checkpoint._s3.error_mapping import NotS3Error, machine_fault, without_userinfo
 from s3_checkpoint.errors import ConfigurationError
+from s3_checkpoint.settings import DRIP, SLOWEST
 
 LISTING_BYTES = 4 * 1024**2
 """The most that is read of an answer that is no object: a page of 1,000 keys of 1,024 bytes, each byte written as
@@ -37,11 +38,6 @@ ERROR_BYTES = 256 * 1024
 """The most that is read of an error; S3's have less than 2 KB. A longer one counts as one without a body."""
 MARKUP = 100_000
 """The most `<` in an answer: a page of S3's has 30,000. Each element costs the SDK's parser some 200 bytes."""
-DRIP = 6
-"""An answer that is not whole after this many read time-outs counts as one that does not come: each byte may be in
-time, and each `100 Continue`, and the whole never."""
-SLOWEST = 64 * 1024
-"""Bytes per second: a body of a request or an object that goes slower, on the whole, counts as one that does not go."""
 
 _ROOT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*\?>\s*)?<(?:[A-Za-z][\w.-]*:)?([A-Za-z][\w.-]*)[\s/>]")
 

@@ -18,7 +18,6 @@ from botocore.exceptions import ClientError
 from s3_checkpoint._concurrency.offload import off_loop
 from s3_checkpoint._error_codes import ABSENT_CODES, WRITES, error_for, is_absent, is_refusal
 from s3_checkpoint._s3.error_mapping import EXCHANGE_ERRORS, code_of, status_of
-from s3_checkpoint._s3.http_session import DRIP, SLOWEST
 from s3_checkpoint._s3.list_parser import COLUMNS
 from s3_checkpoint._s3.prepared_requests import S3Requests
 from s3_checkpoint._s3.request_scope import RequestScopes
@@ -39,7 +38,7 @@ from s3_checkpoint.object_store import (
     check_prefix,
 )
 from s3_checkpoint.request_events import Exchange, OnRequest, RequestObserver, count_attempt
-from s3_checkpoint.settings import S3Settings
+from s3_checkpoint.settings import DRIP, SLOWEST, S3Settings
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
