@@ -1,4 +1,14 @@
-"""LangGraph checkpoints on S3: `S3Saver`, and `ThreadAdmin` for who operates them. Needs the extra `langgraph`."""
+"""LangGraph checkpoints on S3: `S3Saver`, and `ThreadAdmin` for operators. Needs the extra `langgraph`.
+
+From top to bottom, each importing only what is below it:
+
+    thread_admin, retention, thread_views, json_view    what an operator sees and prunes; moving: from saver to saver
+    saver, calls, conversion                            LangGraph's interface; its values ↔ records and payloads
+    removal, copying, history, delta_channels           whole threads and runs
+    thread_store, thread_listing, cache                 checkpoints and pending writes as objects
+    grace, remnants                                     what removal and puts owe each other
+    records, place                                      what an object holds; which one a config names
+"""
 
 try:
     import langgraph.checkpoint.base as _  # noqa: F401

@@ -24,14 +24,14 @@ from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.size_estimate import LARGE_BYTES, estimated_bytes
 from s3_checkpoint._format.thread_keys import NamespaceKeys, ThreadKeys, run_segment
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StoreError, StoreUnavailableError
-from s3_checkpoint.langgraph import copying, delta_copies, retention
+from s3_checkpoint.langgraph import copying, removal
+from s3_checkpoint.langgraph.cache import KnownValue, KnownValues
 from s3_checkpoint.langgraph.conversion import DELTA_COUNTERS, Conversion
-from s3_checkpoint.langgraph.delta_copies import Lineage
-from s3_checkpoint.langgraph.delta_history import DeltaChain
-from s3_checkpoint.langgraph.envelope import CheckpointRecord, Payload
+from s3_checkpoint.langgraph.delta_channels import DeltaChain, Lineage
 from s3_checkpoint.langgraph.grace import Grace
 from s3_checkpoint.langgraph.history import History
-from s3_checkpoint.langgraph.known_values import KnownValue, KnownValues, Place
+from s3_checkpoint.langgraph.place import Place
+from s3_checkpoint.langgraph.records import CheckpointRecord, Payload
 from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, PutOutcome, StoredCheckpoint, ThreadStore
 
 R = TypeVar("R")
@@ -145,7 +145,7 @@ class Calls:
         """Puts the checkpoint; where values that it reuses are gone, again with them, from the checkpoint at hand."""
         lineage = Lineage()
         if delta_channels and parent.checkpoint_id is not None:
-            find = partial(delta_copies.lineage, keys=keys, parent_id=parent.checkpoint_id, channels=delta_channels)
+            find = partial(Lineage.of, keys=keys, parent_id=parent.checkpoint_id, channels=delta_channels)
             lineage = yield Operation(find)
         again: dict[str, Payload | None] = {}
         for _ in range(_PUTS):
@@ -260,18 +260,18 @@ class Calls:
         def steps() -> Steps[Mapping[str, DeltaChannelHistory]]:
             read = partial(DeltaChain.read, place=place, channels=names)
             chain: DeltaChain = yield Operation(read, lambda chain: chain.size)
-            return chain.decode(self.conversion, names)
+            return self.conversion.decode_chain(chain, names)
 
         return Call(steps())
 
     def delete_thread(self, thread_id: str) -> Call[None]:
         """See `S3Saver.delete_thread`."""
-        return self._removal(lambda threads: retention.delete_thread(threads, str(thread_id)))
+        return self._removal(lambda threads: removal.delete_thread(threads, str(thread_id)))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> Call[None]:
         """See `S3Saver.delete_for_runs`."""
         runs = [run_segment(run_id) for run_id in _texts("run_ids", run_ids)]
-        return self._removal(lambda threads: retention.delete_for_runs(threads, runs))
+        return self._removal(lambda threads: removal.delete_for_runs(threads, runs))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> Call[None]:
         """See `S3Saver.copy_thread`."""
@@ -283,9 +283,9 @@ class Calls:
         threads_ids = _texts("thread_ids", thread_ids)
         one: Callable[[ThreadStore, str], Coroutine[Any, Any, None]]
         if strategy == "keep_latest":
-            one = partial(retention.prune_thread, unseeded=self.conversion.unseeded)
+            one = partial(removal.prune_thread, unseeded=self.conversion.unseeded)
         elif strategy in ("delete", "delete_all"):
-            one = retention.delete_thread
+            one = removal.delete_thread
         else:
             raise InvalidArgumentError(
                 "strategy", repr(strategy)[:80], "must be 'keep_latest', 'delete' or 'delete_all'"

@@ -20,7 +20,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from s3_checkpoint._format.chunked_json import give_way
 from s3_checkpoint._format.size_estimate import CHUNK_BYTES, estimated_bytes
-from s3_checkpoint.langgraph.envelope import Payload
+from s3_checkpoint.langgraph.records import Payload
 
 _INNER = "msgpack"
 _LIST, _DICT = "msgpack-list", "msgpack-dict"

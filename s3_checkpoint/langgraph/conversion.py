@@ -17,6 +17,7 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
+    DeltaChannelHistory,
     PendingWrite,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -31,11 +32,12 @@ from s3_checkpoint._format.thread_keys import (
     value_name,
 )
 from s3_checkpoint.errors import StateDecodingError, StateEncodingError
+from s3_checkpoint.langgraph.cache import KnownValue
 from s3_checkpoint.langgraph.chunked_payloads import dump_payload, load_payload
-from s3_checkpoint.langgraph.delta_copies import Lineage
-from s3_checkpoint.langgraph.envelope import CheckpointRecord, Payload, ValueRef, WriteRow, WritesRecord
-from s3_checkpoint.langgraph.known_values import KnownValue, Place
+from s3_checkpoint.langgraph.delta_channels import DeltaChain, Lineage
 from s3_checkpoint.langgraph.langgraph_internals import is_snapshot
+from s3_checkpoint.langgraph.place import Place
+from s3_checkpoint.langgraph.records import CheckpointRecord, Payload, ValueRef, WriteRow, WritesRecord
 from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, StoredCheckpoint
 
 DELTA_COUNTERS = "counters_since_delta_snapshot"
@@ -155,7 +157,7 @@ class Conversion:
         values = {channel: self._load(key, payload) for channel, payload in record.inline.items()}
         known: dict[str, KnownValue] = {}
         for channel, ref in record.values.items():
-            values[channel] = self.load_value(stored.keys, channel, ref, stored.values)
+            values[channel] = self._load_value(stored.keys, channel, ref, stored.values)
             known[channel] = KnownValue(ref, is_snapshot(values[channel]), stored.seen.get(ref.name))
         place = Place(thread_id, record.namespace, record.id)
         parent = place._replace(checkpoint_id=record.parent).config if record.parent else None
@@ -164,23 +166,6 @@ class Conversion:
         checkpoint = cast("Checkpoint", {**fields, "channel_values": ordered})
         writes = self.decode_writes(key, stored.writes)
         return CheckpointTuple(place.config, checkpoint, self.decode_metadata(key, record), parent, writes), known
-
-    def load_value(self, keys: NamespaceKeys, channel: str, ref: ValueRef, values: Mapping[str, bytes]) -> Any:
-        """A large value, once its content has proved to be the one that was stored under its name."""
-        key, body = keys.value(ref.name), values.get(ref.name)
-        if body is None:
-            raise StateDecodingError(self.bucket, key, "a checkpoint refers to it, and does not name it in its key")
-        if value_name(channel, ref.version, ref.tag, body) != ref.digest:
-            raise StateDecodingError(self.bucket, key, "its content does not match its name")
-        return self._load(key, (ref.tag, body))
-
-    def load_seed(
-        self, keys: NamespaceKeys, key: str, record: CheckpointRecord, channel: str, values: Mapping[str, bytes]
-    ) -> Any:
-        """The value of one channel that the record holds or refers to."""
-        if channel in record.inline:
-            return self._load(key, record.inline[channel])
-        return self.load_value(keys, channel, record.values[channel], values)
 
     def decode_metadata(self, key: str, record: CheckpointRecord) -> CheckpointMetadata:
         """The metadata of a checkpoint."""
@@ -203,6 +188,35 @@ class Conversion:
         return frozenset(
             _unseeded(self.decode_metadata(key, record), fields, record.inline.keys() | record.values.keys())
         )
+
+    def decode_chain(self, chain: DeltaChain, channels: Sequence[str]) -> dict[str, DeltaChannelHistory]:
+        """What each delta channel is rebuilt from: its writes, oldest first, and its seed where there is one."""
+        return {channel: self._history(chain, channel) for channel in channels}
+
+    def _history(self, chain: DeltaChain, channel: str) -> DeltaChannelHistory:
+        newest_first: list[list[PendingWrite]] = []
+        seed: list[Any] = []
+        for ancestor in chain.ancestors:
+            key, record = ancestor.key, ancestor.record
+            # A value is that before the writes stored beside it, so these count even where the value is.
+            newest_first.append(self.decode_writes(key, ancestor.writes, frozenset((channel,))))
+            if channel in record.inline:
+                seed.append(self._load(key, record.inline[channel]))
+            elif channel in record.values:
+                seed.append(self._load_value(ancestor.listed.keys, channel, record.values[channel], chain.values))
+            if seed:
+                break
+        writes = [write for of_one in reversed(newest_first) for write in of_one]
+        return {"writes": writes, "seed": seed[0]} if seed else {"writes": writes}
+
+    def _load_value(self, keys: NamespaceKeys, channel: str, ref: ValueRef, values: Mapping[str, bytes]) -> Any:
+        """A large value, once its content has proved to be the one that was stored under its name."""
+        key, body = keys.value(ref.name), values.get(ref.name)
+        if body is None:
+            raise StateDecodingError(self.bucket, key, "a checkpoint refers to it, and does not name it in its key")
+        if value_name(channel, ref.version, ref.tag, body) != ref.digest:
+            raise StateDecodingError(self.bucket, key, "its content does not match its name")
+        return self._load(key, (ref.tag, body))
 
     def _check_size(self, path: str, size: int) -> None:
         if size > self.max_bytes:

@@ -1,8 +1,13 @@
-"""How long removing leaves alone what a put in flight may rely on, and how long a put relies on what it has seen.
+"""How a large value that nothing refers to is removed: marked first, and a grace period later, for good.
 
-    a put relies on a large value       for half of the grace period after this process has written it or seen it unused
-                                        by none of the marks below; later it looks again
-    `prune` removes a large value       when nothing refers to it, it carries a mark, and the mark is a grace period old
+    a put relies on a large value       for half of the grace period after this process has written it or seen it
+                                        unmarked; later it looks again
+    `prune` removes a large value       when nothing refers to it, it carries the mark, and the mark is a grace period
+                                        old
+
+The mark is a metadata entry that the value is given by a copy onto itself, which renews `Last-Modified`. A process that
+reads the value or asks for its head sees the mark, and does not rely on it: puts store the content again, under a name
+of their own.
 
 A put whose checkpoint refers to a value has thus seen it unmarked at most half a period, and the time-outs of one
 request, before the checkpoint is there. A mark that was made later is younger than a period then, so a removal
@@ -16,11 +21,14 @@ sandbox is frozen, and the other one can be set back.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from s3_checkpoint.object_store import ObjectHead
+from s3_checkpoint._concurrency.gather import gather_bounded
+from s3_checkpoint.object_store import ListedObject, ObjectHead, ObjectStore
 
 GRACE = timedelta(hours=1)
 """Longer than twice any put: all attempts of its requests end within minutes."""
@@ -83,3 +91,50 @@ class Grace:
     def removed(self) -> None:
         """To be called when this process removes objects: nothing seen before is relied on any more."""
         self._removals += 1
+
+
+async def sweep(
+    objects: ObjectStore, grace: Grace, unused: Sequence[ListedObject], orphaned: AbstractSet[str], listed_at: datetime
+) -> list[str]:
+    """Marks the values that are unused, and gives the keys of those that may go: marked a grace period ago.
+
+    1 HEAD for each, and 1 COPY for each that gets its mark now. Without a grace period all may go, and no request is
+    made.
+
+    Args:
+        objects: Where they are.
+        grace: How long they stay.
+        unused: Values that nothing listed refers to.
+        orphaned: The keys of those that a checkpoint referred to which is gone. Others that are younger than the grace
+            period are left alone: a put in flight writes its values before its checkpoint.
+        listed_at: When the listing began.
+    """
+    if not grace.period:
+        return [line.key for line in unused]
+
+    async def may_go(key: str) -> bool:
+        head = await objects.head(key)
+        if head is None:
+            return False
+        if is_unused(head):
+            return grace.is_over(head.last_modified, listed_at)
+        metadata = {**head.attributes.metadata, UNUSED_SINCE: listed_at.isoformat(timespec="seconds")}
+        await objects.copy(key, key, attributes=replace(head.attributes, metadata=metadata))
+        return False
+
+    keys = [line.key for line in unused if line.key in orphaned or grace.is_over(line.last_modified, listed_at)]
+    verdicts = await gather_bounded(may_go(key) for key in keys)
+    return [key for key, goes in zip(keys, verdicts, strict=True) if goes]
+
+
+async def in_flight(
+    objects: ObjectStore, grace: Grace, values: Sequence[ListedObject], named: Collection[str], listed_at: datetime
+) -> list[str]:
+    """The keys of values that may belong to a put whose checkpoint is still to come.
+
+    They are younger than the grace period, unmarked, and not among `named`, the keys that a checkpoint referred to. 1
+    HEAD for each that is young and not named.
+    """
+    young = [line.key for line in values if line.key not in named and not grace.is_over(line.last_modified, listed_at)]
+    heads = await gather_bounded(objects.head(key) for key in young)
+    return [key for key, head in zip(young, heads, strict=True) if head is not None and not is_unused(head)]

@@ -8,12 +8,11 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from s3_checkpoint._concurrency.gather import gather_bounded
-from s3_checkpoint._format.thread_keys import NamespaceKeys, ThreadKeys
+from s3_checkpoint._format.thread_keys import NamespaceKeys, ThreadKeys, threads_prefix
 from s3_checkpoint.errors import StateDecodingError
-from s3_checkpoint.langgraph.envelope import CheckpointRecord
+from s3_checkpoint.langgraph.records import CheckpointRecord
 from s3_checkpoint.langgraph.thread_listing import (
     ListedCheckpoint,
-    all_threads_root,
     checkpoints,
     one_checkpoint,
     thread_checkpoints,
@@ -152,7 +151,7 @@ class History:
                     if listed.heads:
                         yield listed
             return
-        root = self._thread.root if self._thread else all_threads_root(self._threads.prefix)
+        root = self._thread.root if self._thread else threads_prefix(self._threads.prefix)
         for listed in await thread_checkpoints(store, self._threads.prefix, root):
             if listed.heads and (before is None or listed.id < before) and self._checkpoint_id in (None, listed.id):
                 yield listed

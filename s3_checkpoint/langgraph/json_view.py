@@ -24,7 +24,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from pydantic import JsonValue
 
-from s3_checkpoint.langgraph.envelope import Payload
+from s3_checkpoint.langgraph.records import Payload
 
 Decrypt = Callable[[str, bytes], bytes]
 """The plain bytes of (cipher name, encrypted bytes)."""

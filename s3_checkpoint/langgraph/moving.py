@@ -3,6 +3,8 @@
 Through the interface of savers alone, by its sync methods, which all of LangGraph's savers have for other threads than
 their own. What that interface does not show of a pending write, its task path, is not carried over; the order of the
 writes, for which it is kept, is.
+
+With an `OpaqueSerializer` on both sides no type of the values is imported, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -12,15 +14,18 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
+import ormsgpack
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError
-from s3_checkpoint.langgraph.langgraph_internals import is_snapshot
+from s3_checkpoint.langgraph.langgraph_internals import is_snapshot, new_snapshot
 
 THREADS_AT_ONCE = 8
+_DELTA_SNAPSHOT = 7
+"""LangGraph's code for its msgpack extension."""
 OnProgress = Callable[[int, int], None]
 """Told how many checkpoints are done, and of how many; from several threads."""
 
@@ -247,3 +252,87 @@ def _same(one: Any, other: Any, serde: SerializerProtocol) -> bool:
         return equal or serde.dumps_typed(one) == serde.dumps_typed(other)
     except Exception:  # noqa: BLE001 - what one side holds cannot be stored at all
         return False
+
+
+class OpaqueValue:
+    """A value of a type that is not looked into: a msgpack extension by its code."""
+
+    __slots__ = ("body", "code")
+
+    def __init__(self, code: int, body: bytes) -> None:
+        self.code: int = code
+        self.body: bytes = body
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OpaqueValue) and (self.code, self.body) == (other.code, other.body)
+
+    def __hash__(self) -> int:
+        return hash((self.code, self.body))
+
+
+class OpaquePayload:
+    """A payload that is not looked into, by its tag."""
+
+    __slots__ = ("body", "tag")
+
+    def __init__(self, tag: str, body: bytes) -> None:
+        self.tag: str = tag
+        self.body: bytes = body
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OpaquePayload) and (self.tag, self.body) == (other.tag, other.body)
+
+    def __hash__(self) -> int:
+        return hash((self.tag, self.body))
+
+
+class OpaqueSerializer(SerializerProtocol):
+    """Carries values from saver to saver as they are stored.
+
+    LangGraph's msgpack is read as far as dicts, lists, text and numbers go; every other value is kept as its bytes, and
+    written again, these are the same bytes. A payload under any other tag, an encrypted one for instance, is kept
+    whole. Delta snapshots alone are what they are: a saver has to know them.
+    """
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        """The payload that `obj` was read from."""
+        if obj is None:
+            return "null", b""
+        if isinstance(obj, bytes):
+            return "bytes", obj
+        if isinstance(obj, bytearray):
+            return "bytearray", bytes(obj)
+        if isinstance(obj, OpaquePayload):
+            return obj.tag, obj.body
+        return "msgpack", _packed(obj)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """What the payload holds, as far as it is looked into."""
+        tag, body = data
+        if tag == "null":
+            return None
+        if tag == "bytes":
+            return body
+        if tag == "bytearray":
+            return bytearray(body)
+        return _unpacked(body) if tag == "msgpack" else OpaquePayload(tag, body)
+
+
+def _packed(value: Any) -> bytes:
+    return ormsgpack.packb(value, default=_extension, option=ormsgpack.OPT_NON_STR_KEYS)
+
+
+def _unpacked(body: bytes) -> Any:
+    return ormsgpack.unpackb(body, ext_hook=_opaque, option=ormsgpack.OPT_NON_STR_KEYS)
+
+
+def _opaque(code: int, body: bytes) -> Any:
+    return new_snapshot(_unpacked(body)) if code == _DELTA_SNAPSHOT else OpaqueValue(code, body)
+
+
+def _extension(value: Any) -> ormsgpack.Ext:
+    if isinstance(value, OpaqueValue):
+        return ormsgpack.Ext(value.code, value.body)
+    if is_snapshot(value):
+        return ormsgpack.Ext(_DELTA_SNAPSHOT, _packed(value.value))
+    raise TypeError(f"{type(value).__name__} is no value that was read so")

@@ -21,7 +21,7 @@ from contextlib import aclosing
 from datetime import timedelta
 
 from s3_checkpoint.errors import StateDecodingError
-from s3_checkpoint.langgraph.envelope import CheckpointRecord
+from s3_checkpoint.langgraph.records import CheckpointRecord
 from s3_checkpoint.langgraph.thread_listing import ListedCheckpoint, checkpoints
 from s3_checkpoint.object_store import ObjectStore
 

@@ -1,27 +1,20 @@
-"""Whole threads and runs: deleted and pruned, beside workers. Decided by listings alone, but for delta channels.
+"""Which checkpoints of a thread a retention rule lets go, and their removal. What delta channels are made of stays.
 
-Everywhere the same order, so that whatever cuts a call short or refuses a key leaves what can be seen whole: first the
-checkpoints, in requests of their own; then their writes; then the values that they alone referred to.
+Decided by listings alone, but for delta channels. A namespace of a subgraph's call (`node:task`) goes whole once the
+checkpoint of the root that made the call is gone: a root checkpoint and the calls made from it have ids in the order of
+time, so a namespace goes when its newest id is less than that of the oldest root checkpoint that is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from s3_checkpoint._concurrency.gather import each, gather_bounded
-from s3_checkpoint._format.thread_keys import (
-    NO_RUN,
-    NamespaceKeys,
-    ThreadKeys,
-    channel_segment,
-    parse_run_entry,
-    run_prefix,
-)
-from s3_checkpoint.errors import StoreUnavailableError
-from s3_checkpoint.langgraph.ancestors import Ancestors
-from s3_checkpoint.langgraph.envelope import CheckpointRecord
+from s3_checkpoint._concurrency.gather import gather_bounded
+from s3_checkpoint._format.thread_keys import NamespaceKeys, ThreadKeys, parse_segment
+from s3_checkpoint._runs.retention import Retention
+from s3_checkpoint.langgraph.removal import Unseeded, is_whole, needed_ancestors, remove_checkpoints
 from s3_checkpoint.langgraph.thread_listing import (
     ListedCheckpoint,
     all_objects,
@@ -30,173 +23,139 @@ from s3_checkpoint.langgraph.thread_listing import (
     values_among,
 )
 from s3_checkpoint.langgraph.thread_store import GoneError, ThreadStore
-from s3_checkpoint.langgraph.values import in_flight, sweep
-from s3_checkpoint.object_store import ListedObject, pages
+from s3_checkpoint.langgraph.thread_views import PrunedThread
+from s3_checkpoint.object_store import ListedObject
 
-DELETE_ROUNDS = 100
-"""How often a deletion lists again while something is left."""
-Unseeded = Callable[[str, CheckpointRecord], frozenset[str]]
-"""The delta channels of a checkpoint that have no value of their own in it."""
+_CALL = ":"
+"""In the name of every namespace of a subgraph that ends with the call; a stateful one outlives its calls."""
 
 
-async def delete_thread(threads: ThreadStore, thread_id: str) -> None:
-    """Removes everything of a thread, and the run entries that lead to it, until a listing shows nothing to remove.
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What goes and what stays of one namespace."""
 
-    1 LIST per 1,000 objects, at least 2 if there are any; 1 DELETE per 1,000 checkpoints, per 1,000 other objects and
-    per 1,000 run entries. A value younger than the grace period that no checkpoint has referred to may belong to a put
-    in flight, and stays; 1 HEAD for each.
-    """
-    keys = ThreadKeys.of(threads.prefix, thread_id)
-    named: set[str] = set()
-    for _ in range(DELETE_ROUNDS):
-        listed_at = threads.grace.now()
-        found = await all_objects(threads.objects, keys.root)
-        heads: list[str] = []
-        entries: set[str] = set()
-        values: list[ListedObject] = []
-        for namespace, members in by_namespace(threads.prefix, found).items():
-            for checkpoint in newest_first(namespace, members):
-                heads += checkpoint.head_keys
-                entries |= {namespace.run(run) for run in checkpoint.runs - {NO_RUN}}
-                named |= {namespace.value(value) for value in checkpoint.values}
-            values += values_among(namespace, members).values()
-        # Entries first: they are known by the checkpoints alone, and a call that is made again must find them.
-        await _delete(threads, sorted(entries))
-        await _delete(threads, heads)
-        spared = await in_flight(threads, values, named, listed_at)
-        rest = sorted({line.key for line in found} - {*heads, *spared})
-        await _delete(threads, rest)
-        if not heads and not rest:
-            return
-    raise _never_ends(threads, keys.root)
+    keys: NamespaceKeys
+    members: list[ListedObject]
+    listed: list[ListedCheckpoint]
+    """Newest first."""
+    values: Mapping[str, ListedObject]
+    doomed: list[ListedCheckpoint]
+    kept_by_rule: list[ListedCheckpoint]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether none of its checkpoints stays."""
+        return bool(self.doomed) and all(not one.heads or one in self.doomed for one in self.listed)
+
+    def removed(self) -> list[ListedObject]:
+        """The objects of the checkpoints that go, and the values that only they refer to."""
+        gone = {one.id for one in self.doomed}
+        used = {value for one in self.listed if one.id not in gone for value in one.values}
+        keys = {one.directory + name for one in self.doomed for name in one.names}
+        keys |= {self.keys.value(value) for one in self.doomed for value in one.values if value not in used}
+        return [member for member in self.members if member.key in keys]
 
 
-async def delete_for_runs(threads: ThreadStore, runs: Sequence[str]) -> None:
-    """Removes the checkpoints of these runs, with their writes, until listings show none; their values as `sweep` does.
+async def prune_thread(
+    threads: ThreadStore, thread_id: str, retention: Retention, unseeded: Unseeded, *, now: datetime, dry_run: bool
+) -> PrunedThread:
+    """Removes what `retention` lets go, in each namespace by itself.
 
-    1 LIST per run for its entries, and per namespace they have checkpoints in 1 LIST per 1,000 keys, each twice; 1
-    DELETE per 1,000 checkpoints, per 1,000 writes and per 1,000 values of a namespace; for values that nothing refers
-    to any more what `sweep` costs; 1 DELETE for the entries, last, so that an interrupted call can be made again.
-    """
-    namespaces: dict[NamespaceKeys, None] = {}
-
-    async def find(run: str) -> list[str]:
-        prefix, entries = run_prefix(threads.prefix, run), []
-        for key in [key async for page in pages(threads.objects, prefix) for key in page.keys]:
-            if (keys := parse_run_entry(threads.prefix, run, key)) is not None:
-                namespaces[keys] = None
-                entries.append(key)
-        return entries
-
-    async def clear(keys: NamespaceKeys) -> bool:
-        listed_at = threads.grace.now()
-        members = await all_objects(threads.objects, keys.root)
-        listed = newest_first(keys, members)
-        doomed = [checkpoint for checkpoint in listed if not checkpoint.runs.isdisjoint(runs)]
-        if doomed:
-            await remove_checkpoints(
-                threads, keys, listed, doomed, values_among(keys, members), listed_at, keep_entries=runs
-            )
-        return bool(doomed)
-
-    for _ in range(DELETE_ROUNDS):
-        entries = [entry for of_run in await gather_bounded(find(run) for run in runs) for entry in of_run]
-        cleared = await gather_bounded(clear(keys) for keys in list(namespaces))
-        await _delete(threads, entries)
-        if not entries and not any(cleared):
-            return
-    raise _never_ends(threads, threads.prefix)
-
-
-def _never_ends(threads: ThreadStore, key: str) -> StoreUnavailableError:
-    detail = "workers continue to write; stop them. Or the store does not remove what it says it does: see `doctor`"
-    return StoreUnavailableError("delete", threads.objects.bucket, key, outcome_unknown=True, detail=detail)
-
-
-async def prune_thread(threads: ThreadStore, thread_id: str, unseeded: Unseeded) -> None:
-    """Keeps the newest whole checkpoint of each namespace, and the ancestors its delta channels are rebuilt from.
-
-    1 LIST per 1,000 objects; 1 DELETE per 1,000 checkpoints, per 1,000 writes and per 1,000 values of a namespace;
-    where delta channels are used, the GETs of a delta history; what `sweep` costs for values that nothing refers to.
-    Writes that wait for a checkpoint still to come stay, and so do newer checkpoints that refer to values which are not
-    there: the last one that can be read is never removed.
+    1 LIST per 1,000 objects; what `remove_checkpoints` takes for each namespace that something goes of; where delta
+    channels are used, 1 GET per checkpoint kept; 1 GET per namespace whose name is too long for its key.
     """
     keys = ThreadKeys.of(threads.prefix, thread_id)
     listed_at = threads.grace.now()
-    found = await all_objects(threads.objects, keys.root)
-
-    async def prune(namespace: NamespaceKeys, members: list[ListedObject]) -> None:
-        listed, values = newest_first(namespace, members), values_among(namespace, members)
-        latest = next((one for one in listed if one.heads and is_whole(one, values)), None)
-        doomed: list[ListedCheckpoint] = []
-        if latest is not None:
-            kept = {checkpoint.id for checkpoint in listed if checkpoint.id >= latest.id}
-            kept |= await needed_ancestors(threads, listed, latest, unseeded)
-            doomed = [checkpoint for checkpoint in listed if checkpoint.id not in kept]
-        await remove_checkpoints(threads, namespace, listed, doomed, values, listed_at)
-
-    await gather_bounded(prune(*namespace) for namespace in by_namespace(threads.prefix, found).items())
-
-
-def is_whole(checkpoint: ListedCheckpoint, values: Iterable[str]) -> bool:
-    """Whether all values that the checkpoint refers to are listed."""
-    return {value for head in checkpoint.last_heads for value in head.values} <= set(values)
-
-
-async def needed_ancestors(
-    threads: ThreadStore, listed: Sequence[ListedCheckpoint], latest: ListedCheckpoint, unseeded: Unseeded
-) -> set[str]:
-    """The ancestors back to the one where the last delta channel has its seed, or to the root.
-
-    A delta channel is one that the newest checkpoint counts as such, or that has a snapshot in any checkpoint.
-    """
-    known = {channel for checkpoint in listed for head in checkpoint.heads for channel in head.snapshots}
-    here = {channel for head in latest.heads for channel in head.snapshots}
-    if known <= here and not any(head.needs_ancestors for head in latest.heads):
-        return set()
-    try:
-        key, record = await threads.read_head(latest)
-    except GoneError:
-        return set()
-    missing = known | {channel_segment(channel) for channel in unseeded(key, record)}
-    missing -= {channel_segment(channel) for channel in (*record.inline, *record.values)}
-    older = each(checkpoint for checkpoint in listed if checkpoint.id <= latest.id)
-    ancestors = Ancestors(threads, latest.keys, latest.id, missing, listed=older)
-    async with aclosing(ancestors.walk()) as walk:
-        return {ancestor.listed.id async for ancestor in walk}
+    namespaces = by_namespace(threads.prefix, await all_objects(threads.objects, keys.root))
+    root = keys.namespace("")
+    plans = {
+        name: await _plan(threads, name, members, retention, unseeded, now) for name, members in namespaces.items()
+    }
+    if root in plans and plans[root].kept_by_rule:
+        oldest = min(one.id for one in plans[root].kept_by_rule)
+        for name, plan in plans.items():
+            if name != root and await _ended_before(threads, plan, oldest):
+                plan.doomed[:] = plan.listed
+    if not dry_run:
+        await gather_bounded(
+            remove_checkpoints(threads, plan.keys, plan.listed, plan.doomed, plan.values, listed_at)
+            for plan in plans.values()
+        )
+    removed = [one for plan in plans.values() for one in plan.removed()]
+    doomed = sum(bool(one.heads) for plan in plans.values() for one in plan.doomed)
+    return PrunedThread(
+        thread_id=thread_id,
+        checkpoints=doomed,
+        kept=sum(bool(one.heads) for plan in plans.values() for one in plan.listed) - doomed,
+        namespaces=sum(plan.is_whole for plan in plans.values()),
+        objects=len(removed),
+        bytes=sum(one.size for one in removed),
+        dry_run=dry_run,
+    )
 
 
-async def remove_checkpoints(
+async def _plan(
     threads: ThreadStore,
     keys: NamespaceKeys,
-    listed: Sequence[ListedCheckpoint],
-    doomed: Sequence[ListedCheckpoint],
-    values: Mapping[str, ListedObject],
-    listed_at: datetime,
-    *,
-    keep_entries: Sequence[str] = (),
-) -> None:
-    """Deletes checkpoints of one namespace, then their writes, then what no other checkpoint needs.
+    members: list[ListedObject],
+    retention: Retention,
+    unseeded: Unseeded,
+    now: datetime,
+) -> _Plan:
+    listed, values = newest_first(keys, members), values_among(keys, members)
+    whole = [one for one in listed if one.heads and is_whole(one, values)]
+    if not whole:
+        return _Plan(keys, members, listed, values, [], [])
+    stay = _by_rule(whole, retention, now)
+    # What is newer than the newest whole one waits for its checkpoint, or has lost a value: it is not history.
+    kept = {one.id for one in stay} | {one.id for one in listed if one.id > whole[0].id}
+    kept |= await _needed(threads, listed, stay, unseeded)
+    return _Plan(keys, members, listed, values, [one for one in listed if one.id not in kept], stay)
 
-    The oldest go first, so that a call cut short leaves a shorter history; with delta channels the newest, since those
-    are rebuilt from older ones.
+
+def _by_rule(whole: Sequence[ListedCheckpoint], retention: Retention, now: datetime) -> list[ListedCheckpoint]:
+    """Those that stay, newest first; the newest always does."""
+    least, span = retention.keep_last or 1, retention.older_than
+
+    def is_young(one: ListedCheckpoint) -> bool:
+        return span is not None and one.last_modified is not None and now - one.last_modified < span
+
+    return [one for number, one in enumerate(whole) if number < least or is_young(one)]
+
+
+async def _needed(
+    threads: ThreadStore, listed: Sequence[ListedCheckpoint], stay: Sequence[ListedCheckpoint], unseeded: Unseeded
+) -> set[str]:
+    """The ancestors that the delta channels of the kept checkpoints are rebuilt from.
+
+    Those of a checkpoint whose parent stays are the parent's: so only the others are followed.
     """
-    gone = {checkpoint.id for checkpoint in doomed}
-    stay = [checkpoint for checkpoint in listed if checkpoint.id not in gone]
-    ordered = list(doomed if any(h.needs_ancestors for one in doomed for h in one.heads) else reversed(doomed))
-    await _delete(threads, [key for checkpoint in ordered for key in checkpoint.head_keys])
-
-    runs = {NO_RUN, *keep_entries, *(run for checkpoint in stay for run in checkpoint.runs)}
-    entries = {keys.run(run) for checkpoint in doomed for run in checkpoint.runs if run not in runs}
-    used = {value for checkpoint in stay for value in checkpoint.values}
-    unused = [line for name, line in values.items() if name not in used]
-    orphaned = {keys.value(name) for checkpoint in doomed for name in checkpoint.values}
-    others = [key for checkpoint in ordered for key in checkpoint.other_keys]
-    await _delete(threads, [*others, *sorted(entries)])
-    await _delete(threads, await sweep(threads, unused, orphaned, listed_at))
+    heads = [head for one in listed for head in one.heads]
+    if not any(head.needs_ancestors or head.snapshots for head in heads):
+        return set()
+    kept = {one.id for one in stay}
+    parents = await gather_bounded(_parent(threads, one) for one in stay)
+    first = [one for one, parent in zip(stay, parents, strict=True) if parent not in kept]
+    found = await gather_bounded(needed_ancestors(threads, listed, one, unseeded) for one in first)
+    return set().union(*found)
 
 
-async def _delete(threads: ThreadStore, keys: Sequence[str]) -> None:
-    if keys:
-        threads.forget()
-        await threads.objects.delete(keys)
+async def _parent(threads: ThreadStore, one: ListedCheckpoint) -> str | None:
+    try:
+        return (await threads.read_head(one))[1].parent
+    except GoneError:
+        return None
+
+
+async def _ended_before(threads: ThreadStore, plan: _Plan, oldest: str) -> bool:
+    """Whether the namespace is that of a call which a root checkpoint made that goes."""
+    heads = [one for one in plan.listed if one.heads]
+    if not heads or plan.listed[0].id >= oldest:
+        return False
+    name = parse_segment(plan.keys.segment)
+    if name is None:
+        try:
+            name = (await threads.read_head(heads[0]))[1].namespace
+        except GoneError:
+            return False
+    return _CALL in name.rpartition("|")[2]

@@ -30,10 +30,11 @@ from s3_checkpoint._format.thread_keys import (
 from s3_checkpoint._runs.retention import Retention
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError
 from s3_checkpoint.langgraph.conversion import Conversion
-from s3_checkpoint.langgraph.envelope import CheckpointRecord, WritesRecord
 from s3_checkpoint.langgraph.grace import utc_now
 from s3_checkpoint.langgraph.history import History
 from s3_checkpoint.langgraph.json_view import TYPE, JsonViews, decryption_of
+from s3_checkpoint.langgraph.records import CheckpointRecord, WritesRecord
+from s3_checkpoint.langgraph.retention import prune_thread
 from s3_checkpoint.langgraph.saver import S3Saver
 from s3_checkpoint.langgraph.thread_listing import (
     FIRST_PAGE_KEYS,
@@ -43,7 +44,6 @@ from s3_checkpoint.langgraph.thread_listing import (
     checkpoints,
     newest_first,
 )
-from s3_checkpoint.langgraph.thread_retention import prune_thread
 from s3_checkpoint.langgraph.thread_store import GoneError, StoredCheckpoint, ThreadStore
 from s3_checkpoint.langgraph.thread_views import (
     TASKS,

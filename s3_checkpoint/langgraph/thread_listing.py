@@ -12,7 +12,6 @@ from s3_checkpoint._format.thread_keys import (
     WritesName,
     parse_head,
     parse_namespace,
-    threads_prefix,
 )
 from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore, pages
 
@@ -160,11 +159,6 @@ def values_among(keys: NamespaceKeys, members: Iterable[ListedObject]) -> dict[s
     """The large values among objects of one namespace, by name."""
     found = ((keys.parse_value(line.key), line) for line in members)
     return {name: line for name, line in found if name is not None}
-
-
-def all_threads_root(prefix: str) -> str:
-    """Where `thread_checkpoints` starts for all threads."""
-    return threads_prefix(prefix)
 
 
 def group(keys: NamespaceKeys, members: Iterable[ListedObject]) -> Iterable[ListedCheckpoint]:

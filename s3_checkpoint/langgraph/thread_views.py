@@ -21,8 +21,8 @@ from s3_checkpoint._format.thread_keys import NamespaceKeys, value_name
 from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.langgraph.chunked_payloads import load_payload
 from s3_checkpoint.langgraph.conversion import DELTA_COUNTERS
-from s3_checkpoint.langgraph.envelope import CheckpointRecord, ValueRef, WritesRecord
 from s3_checkpoint.langgraph.json_view import TYPE, JsonViews, is_encrypted
+from s3_checkpoint.langgraph.records import CheckpointRecord, ValueRef, WritesRecord
 
 TASKS = "__pregel_tasks"
 ERROR, INTERRUPT = "__error__", "__interrupt__"

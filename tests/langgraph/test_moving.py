@@ -18,7 +18,7 @@ from langgraph.types import Command
 
 from s3_checkpoint import InvalidArgumentError, MemoryStore, StateDecodingError
 from s3_checkpoint.langgraph import S3Saver, ThreadAdmin, copy_threads
-from s3_checkpoint.langgraph.opaque_values import OpaqueSerializer
+from s3_checkpoint.langgraph.moving import OpaqueSerializer
 from tests.benchmarks.postgres_server import postgres_url, server_available
 from tests.langgraph.counting import Counting, at, chain
 from tests.langgraph.graphs import asking, chat, delta, map_reduce, nested

@@ -93,7 +93,7 @@ async def command(
 def _serializer(*, encrypted: bool) -> SerializerProtocol:
     from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-    from s3_checkpoint.langgraph.opaque_values import OpaqueSerializer
+    from s3_checkpoint.langgraph.moving import OpaqueSerializer
 
     if not encrypted:
         return OpaqueSerializer()
