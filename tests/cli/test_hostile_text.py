@@ -124,7 +124,7 @@ def _acts_on_nothing(cli: Cli, texts: list[str]) -> None:
 def test_no_text_of_a_run_is_raw_in_a_page(texts: list[str]) -> None:
     """The file is ASCII but for the page's own words; the data reads back as it was, what looks like a mark marked."""
     one, other = texts
-    step = {
+    step: dict[str, Any] = {
         "run_id": str(UUID(int=1)),
         "step": 0,
         "last_modified": "2026-01-01T00:00:00+00:00",
