@@ -22,6 +22,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,18 @@ class _DescriptionFiles:
         return any(Path(file_path + ending).is_file() for ending in (".json", ".json.gz"))
 
     def load_file(self, file_path: str) -> Any:
-        """Its content; None if there is none."""
-        for ending, opened in ((".json", open), (".json.gz", gzip.open)):
-            if Path(file_path + ending).is_file():
-                with opened(file_path + ending, "rb") as file:
-                    return from_json(file.read(), cache_strings="keys")
-        return None
+        """Its content, as `description`."""
+        return description(file_path)
+
+
+@lru_cache(maxsize=32)  # an S3 client has seven files
+def description(file_path: str) -> Any:
+    """What such a file holds; None if there is none. Read once by a process: sessions share it, as clients of one."""
+    for ending, opened in ((".json", open), (".json.gz", gzip.open)):
+        if Path(file_path + ending).is_file():
+            with opened(file_path + ending, "rb") as file:
+                return from_json(file.read(), cache_strings="keys")
+    return None
 
 
 class _Services:

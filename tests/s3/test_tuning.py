@@ -15,7 +15,7 @@ from botocore.handlers import add_expect_header
 from s3_checkpoint import ActiveSnapshot, ConfigurationError, S3Settings, connect
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._s3.client import client_for
-from s3_checkpoint._s3.sdk_internals import read_faster, rules_name_keys
+from s3_checkpoint._s3.sdk_internals import description, read_faster, rules_name_keys
 from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint._s3.tuning import ASKS_FIRST_BYTES, tune
 from s3_checkpoint.object_store import ObjectAttributes
@@ -126,6 +126,7 @@ async def test_description_files_hold_the_same_however_they_are_read() -> None:
     """For every service that a credential chain may need; one that does not exist is unknown as ever."""
     plain, faster = (AioSession().get_component("data_loader") for _ in range(2))
     read_faster(faster)
+    description.cache_clear()  # the SDK works a bucket's place in URLs into what it has read
 
     for service in ("s3", "sts", "sso", "sso-oidc"):
         for kind in ("service-2", "endpoint-rule-set-1"):
@@ -136,6 +137,16 @@ async def test_description_files_hold_the_same_however_they_are_read() -> None:
             loader.load_service_model("nothing", "service-2")
         with pytest.raises(DataNotFoundError):
             loader.load_data("nothing")
+
+
+async def test_description_files_are_read_once_for_all_clients(stub_settings: S3Settings) -> None:
+    """The first client of a process reads them; that was most of what each further one cost."""
+    async with client_for(stub_settings) as first:
+        read = description.cache_info().misses
+        async with client_for(stub_settings) as second:
+            assert second is not first
+
+    assert description.cache_info().misses == read
 
 
 async def test_the_user_agent_is_the_same_for_every_request(
