@@ -149,11 +149,6 @@ class RunListing:
             found.update(listed for snapshots in listing.committed.values() for _, listed in snapshots)
         return frozenset(found)
 
-    def keys_in_order(self) -> list[str]:
-        """All keys in an order in which they can be removed: states first."""
-        states = self.state_keys()
-        return states + sorted({listed.key for listed in self.entries()} - set(states))
-
     def state_keys(self) -> list[str]:
         """The keys of all states in the order in which `delete` removes them: the run's own last, its newest last."""
         namespaces = [listing for name, listing in self.namespaces.items() if name]

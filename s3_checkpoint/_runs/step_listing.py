@@ -83,12 +83,10 @@ def steps_among(run: RunKeys, page: Page) -> tuple[list[int], Sequence[ListedObj
     return [step for step, _ in found], [entry for _, entry in found]
 
 
-async def all_pages(
-    store: ObjectStore, run: RunKeys, pick: Callable[[StepPage, int], list[T]], *, parallel: int = PARALLEL
-) -> list[T]:
+async def all_pages(store: ObjectStore, run: RunKeys, pick: Callable[[StepPage, int], list[T]]) -> list[T]:
     """All steps of the run, as `pick(page, n)` gives the first `n` of each page; ascending.
 
-    n/1000 LISTs for n steps, and up to 20 more beyond 2,000, at most `parallel` at a time. Needs an ordered store.
+    n/1000 LISTs for n steps, and up to 20 more beyond 2,000, at most 16 at a time. Needs an ordered store.
     """
     found: list[T] = []
     parts: list[tuple[int, list[T]]] = []
@@ -103,7 +101,7 @@ async def all_pages(
     def take(start: int, page: StepPage, count: int) -> None:
         parts.append((start, pick(page, count)))
 
-    await _RangeListing(store, run, take, parallel).read(_Range(first, END, unit, proven=True))
+    await _RangeListing(store, run, take).read(_Range(first, END, unit, proven=True))
     for _, part in sorted(parts, key=lambda part: part[0]):
         found += part
     return found
@@ -149,10 +147,8 @@ class _RangeListing:
     every step once.
     """
 
-    def __init__(
-        self, store: ObjectStore, run: RunKeys, take: Callable[[int, StepPage, int], None], parallel: int
-    ) -> None:
-        self._store, self._run, self._take, self._parallel = store, run, take, parallel
+    def __init__(self, store: ObjectStore, run: RunKeys, take: Callable[[int, StepPage, int], None]) -> None:
+        self._store, self._run, self._take = store, run, take
         self._origin = 0
         self._waiting: list[_Range] = []
         self._reading: list[_Range] = []
@@ -165,8 +161,8 @@ class _RangeListing:
             self._start(readers)
 
     def _start(self, readers: asyncio.TaskGroup) -> None:
-        """As many readers as there are ranges for, and `parallel` at most."""
-        while len(self._reading) < self._parallel and (part := self._next_range()) is not None:
+        """As many readers as there are ranges for, and `PARALLEL` at most."""
+        while len(self._reading) < PARALLEL and (part := self._next_range()) is not None:
             self._reading.append(part)
             readers.create_task(self._read_page(readers, part))
 

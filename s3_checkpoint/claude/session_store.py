@@ -24,6 +24,7 @@ from s3_checkpoint._concurrency.gc_pause import collector_paused
 from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.keys import new_write_id
 from s3_checkpoint._format.session_keys import Transcript
+from s3_checkpoint._transports import import_transport, open_store
 from s3_checkpoint.claude import session_calls as calls
 from s3_checkpoint.claude.session_log import Fold, SessionLog
 from s3_checkpoint.claude.values import PrunedSessions, SessionInfo
@@ -106,9 +107,6 @@ class _Sessions:
 
     def _transcript(self, key: Mapping[str, object]) -> Transcript:
         return calls.transcript_of(self._prefix, key)
-
-    def _session(self, project_key: str, session_id: str, subpath: str | None = None) -> Transcript:
-        return Transcript.checked(self._prefix, project_key, session_id, subpath)
 
     def _project(self, project_key: str) -> str:
         return Transcript.checked(self._prefix, project_key, "-").project_key
@@ -342,16 +340,9 @@ async def _open_client(
     settings: S3Settings, on_request: OnRequest | None, make: Callable[[ObjectStore], SessionLog]
 ) -> AsyncIterator[SessionLog]:
     with collector_paused():
-        # The SDK takes a quarter of a second to import; a store that is only constructed does not wait for it.
-        from s3_checkpoint._s3.client import client_for
-        from s3_checkpoint._s3.store import S3ObjectStore
-
-    async with client_for(settings) as client:
-        store = S3ObjectStore(client, settings, on_request)
-        try:
-            yield make(store)
-        finally:
-            store.close()
+        import_transport(settings)
+    async with open_store(settings, on_request=on_request) as store:
+        yield make(store)
 
 
 async def _all(items: AsyncIterator[SessionInfo]) -> list[SessionInfo]:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
+
 LINES_SHOWN = 200
 """A state, a list of changes or of steps longer than this is cut on a terminal, with a note."""
 
@@ -30,6 +32,19 @@ def duration(text: str | timedelta) -> timedelta:
         return timedelta(**{units[unit]: float(number)})
     except (KeyError, ValueError, OverflowError):
         raise typer.BadParameter(f"{text!r} is not a time span such as 45s, 90m, 12h, 30d or 2w") from None
+
+
+def check_prune(what: str, *, named: bool, every: bool, rules: tuple[int | None, timedelta | None]) -> None:
+    """Raises `CommandError` unless a prune names either one `what` or all, and a rule of what to keep."""
+    if named == every:
+        raise CommandError(f"name a {what}, or give --all for every {what}", ExitCode.USAGE)
+    if rules == (None, None):
+        raise CommandError("say what to keep: --keep-last N, --older-than SPAN, or both", ExitCode.USAGE)
+
+
+def grace_option(told: str) -> object:
+    """The option `--grace` of a command, which says there what is spared for how long."""
+    return typer.Option("--grace", parser=duration, metavar="SPAN", help=told, show_default="1h")
 
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, or the beginning of one.")]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import timedelta
 from typing import Annotated
 
-import typer
-
 from s3_checkpoint._runs.retention import GRACE
-from s3_checkpoint.cli.arguments import DryRunOption, Format, OutputOption, RunArgument, YesOption, duration
+from s3_checkpoint.cli.arguments import DryRunOption, Format, OutputOption, RunArgument, YesOption, grace_option
 from s3_checkpoint.cli.bucket import opened
-from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
+from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.output import chosen, size
 from s3_checkpoint.cli.removed import report_removed
-from s3_checkpoint.cli.session import Session, ask, session_command
+from s3_checkpoint.cli.session import Session, confirmed, session_command
 
 
 @session_command
@@ -26,12 +23,8 @@ async def command(
     dry_run: DryRunOption = False,
     grace: Annotated[
         timedelta,
-        typer.Option(
-            "--grace",
-            parser=duration,
-            metavar="SPAN",
-            help="Leave active snapshots younger than this that a commit in progress may need; 0s if no worker runs.",
-            show_default="1h",
+        grace_option(
+            "Leave active snapshots younger than this that a commit in progress may need; 0s if no worker runs."
         ),
     ] = GRACE,
     output: OutputOption = None,
@@ -43,16 +36,10 @@ async def command(
             planned = await bucket.admin.delete(keys.run_id, dry_run=True, grace=grace)
         if not planned.states + planned.snapshots + planned.left:
             raise await bucket.no_steps(keys)
-        if not (yes or dry_run):
-            if not sys.stdin.isatty():
-                raise CommandError("there is nobody to ask; give --yes to delete without asking", ExitCode.USAGE)
-            objects = planned.states + planned.snapshots
-            question = (
-                f"Delete run {keys.run_id}: {planned.states:,} steps, {objects:,} objects, {size(planned.bytes)}?"
-            )
-            if not ask(question):
-                session.note("nothing was deleted")
-                return ExitCode.NO
+        objects = planned.states + planned.snapshots
+        question = f"Delete run {keys.run_id}: {planned.states:,} steps, {objects:,} objects, {size(planned.bytes)}?"
+        if not (yes or dry_run or confirmed(session, question)):
+            return ExitCode.NO
         with session.counter("deleting"):
             deleted = planned if dry_run else await bucket.admin.delete(keys.run_id, grace=grace)
     if chosen(session, output) == Format.TABLE:

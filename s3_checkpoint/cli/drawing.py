@@ -61,18 +61,18 @@ def draw(session: Session, first_header: str, lines: Sequence[Entry | Aside]) ->
     def line(cells: Sequence[Text]) -> Text:
         return Text("  ").join(cell for cell in cells if cell.plain)
 
-    def cells(entry: Entry, style: str = "") -> list[Text]:
+    def cells(entry: Entry) -> list[Text]:
         block = Text("█" * max(1, round(bar * entry.share)) if bar else "", "blue")
         block.truncate(bar, pad=True)
         changes = entry.counts.copy()
         changes.truncate(counts, pad=True)
         return [
-            Text(entry.name.rjust(name), style or "bold"),
-            Text(entry.after.rjust(after), style or entry.after_style),
-            Text(entry.size.rjust(size), style),
+            Text(entry.name.rjust(name), "bold"),
+            Text(entry.after.rjust(after), entry.after_style),
+            Text(entry.size.rjust(size)),
             block,
             changes,
-            Text(cut(entry.next, rest) if rest > 1 else "", style),
+            Text(cut(entry.next, rest) if rest > 1 else ""),
         ]
 
     heads = [

@@ -51,7 +51,6 @@ async def write_rows(
     columns: Sequence[Column],
     output: Format | None,
     *,
-    title: str | None = None,
     reading: str = "reading",
 ) -> int:
     """Writes rows to stdout, closes them, and returns how many there were. JSON goes out as the rows come in."""
@@ -66,7 +65,7 @@ async def write_rows(
                         counter.add()
                 count = len(cells)
                 if cells:
-                    _write_table(session, columns, cells, title)
+                    _write_table(session, columns, cells)
             case Format.JSONL:
                 with session.counter(reading) as counter:
                     async for row in rows:
@@ -87,9 +86,7 @@ LEAST_CELL = 12
 """Columns of a terminal that a cell is given before it is broken over lines; with less, entries are stacked."""
 
 
-def _write_table(
-    session: Session, columns: Sequence[Column], cells: Sequence[Sequence[Text]], title: str | None
-) -> None:
+def _write_table(session: Session, columns: Sequence[Column], cells: Sequence[Sequence[Text]]) -> None:
     """A table; where it would break ids on this terminal, one entry below the other, each id on a line of its own."""
     widths = [max(cell_len(column.header), *(row[n].cell_len for row in cells)) for n, column in enumerate(columns)]
     least = [
@@ -100,7 +97,7 @@ def _write_table(
         for row in cells:
             _write_stacked(session, columns, row)
         return
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column, width in zip(columns, widths, strict=True):
         table.add_column(
             column.header,

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from s3_checkpoint._runs.retention import GRACE
-from s3_checkpoint.cli.arguments import DryRunOption, OlderThanOption, OutputOption, duration
+from s3_checkpoint.cli.arguments import DryRunOption, OlderThanOption, OutputOption, check_prune, grace_option
 from s3_checkpoint.cli.bucket import opened
-from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
 from s3_checkpoint.cli.removed import report_removed
 from s3_checkpoint.cli.session import Session, session_command
 
@@ -27,13 +26,9 @@ async def command(
     older_than: OlderThanOption = None,
     grace: Annotated[
         timedelta,
-        typer.Option(
-            "--grace",
-            parser=duration,
-            metavar="SPAN",
-            help="Keep whatever is younger. 0s is for runs whose workers are stopped: beside a worker, "
-            "a pruned step could be committed again.",
-            show_default="1h",
+        grace_option(
+            "Keep whatever is younger. 0s is for runs whose workers are stopped: beside a worker, "
+            "a pruned step could be committed again."
         ),
     ] = GRACE,
     dry_run: DryRunOption = False,
@@ -44,10 +39,7 @@ async def command(
     Say what to keep with --keep-last, --older-than, or both: then a step goes only if both let it go. Safe while
     workers are committing. Namespaces of subgraphs are pruned by the same rule, each by itself.
     """
-    if (run is None) != every:
-        raise CommandError("name a run, or give --all for every run", ExitCode.USAGE)
-    if keep_last is None and older_than is None:
-        raise CommandError("say what to keep: --keep-last N, --older-than SPAN, or both", ExitCode.USAGE)
+    check_prune("run", named=run is not None, every=every, rules=(keep_last, older_than))
     async with opened(session.settings) as bucket:
         if run is not None:
             keys = await bucket.run(run)

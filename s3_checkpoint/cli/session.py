@@ -100,18 +100,24 @@ def _run(
     return asyncio.run(function(session, **arguments)) or ExitCode.OK
 
 
-def ask(question: str) -> bool:
-    """The user's yes or no, asked on stderr. Ctrl-C is `KeyboardInterrupt`, at once.
+def confirmed(session: Session, question: str) -> bool:
+    """The user's yes or no to deleting, asked on stderr; a no is noted. Ctrl-C is `KeyboardInterrupt`, at once.
 
-    While a loop runs, asyncio answers the first Ctrl-C by cancelling the task, which a blocking prompt does not notice.
+    Without a terminal to ask on it raises `CommandError`. While a loop runs, asyncio answers the first Ctrl-C by
+    cancelling the task, which a blocking prompt does not notice.
     """
+    if not sys.stdin.isatty():
+        raise CommandError("there is nobody to ask; give --yes to delete without asking", ExitCode.USAGE)
     of_the_loop = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return typer.confirm(question, err=True)
+        answer = typer.confirm(question, err=True)
     except typer.Abort as aborted:
         raise KeyboardInterrupt from aborted
     finally:
         signal.signal(signal.SIGINT, of_the_loop)
+    if not answer:
+        session.note("nothing was deleted")
+    return answer
 
 
 def guard(work: Callable[[], int]) -> int:

@@ -7,12 +7,13 @@ from collections import Counter as Tally
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from pydantic import JsonValue
 from rich.text import Text
 
+from s3_checkpoint._format.json_diff import Change
 from s3_checkpoint._format.keys import RunKeys, parse_run_prefix, runs_prefix
 from s3_checkpoint._printable import printable
 from s3_checkpoint._views import run_views
@@ -29,6 +30,7 @@ from s3_checkpoint.object_store import pages
 if TYPE_CHECKING:
     from s3_checkpoint.langgraph import CheckpointView, ThreadAdmin
 
+ViewT = TypeVar("ViewT")
 INTERVAL = timedelta(seconds=2)
 LEAST_INTERVAL_S = 0.1
 LIST_PRICE = 0.005 / 1000
@@ -171,56 +173,58 @@ async def new_checkpoints(
         await pause()
 
 
-async def _run_lines(
+def _run_lines(
     keys: RunKeys, views: AsyncGenerator[StepView | str, None], *, table: bool
 ) -> AsyncGenerator[Text | str, None]:
-    before: StepView | None = None
-    async with aclosing(views):
-        async for view in views:
-            if isinstance(view, str):
-                yield _told(view, table=table)
-                continue
-            changes = run_views.changes_between(before, view) if before is not None else []
-            if table:
-                counts = change_counts(Tally(change.kind for root, change in changes if root == "$"))
-                tasks = ", ".join(task.node_name for task in view.active) or "no tasks"
-                time = when(view.last_modified.isoformat())
-                yield _line(time, f"step {view.step}", size(view.size), counts, f"next: {cut(tasks, 200)}")
-            else:
-                yield as_json({**view.as_row(keys.run_id), "changes": [one.as_row(root) for root, one in changes]})
-            before = view
+    def line(view: StepView, counts: Text) -> Text:
+        tasks = ", ".join(task.node_name for task in view.active) or "no tasks"
+        time = when(view.last_modified.isoformat())
+        return _line(time, f"step {view.step}", size(view.size), counts, f"next: {cut(tasks, 200)}")
+
+    return _lines(views, run_views.changes_between, line, lambda view: view.as_row(keys.run_id), table=table)
 
 
-async def _thread_lines(
+def _thread_lines(
     views: AsyncGenerator[CheckpointView | str, None], *, table: bool
 ) -> AsyncGenerator[Text | str, None]:
     from s3_checkpoint.langgraph import thread_views
 
-    before: CheckpointView | None = None
+    def line(view: CheckpointView, counts: Text) -> Text:
+        asked = [value for write in view.interrupts for value in thread_views.asked(write.value)]
+        waits = f", waits for {cut(as_json(asked[0] if len(asked) == 1 else asked), 200)}" if asked else ""
+        nodes = "encrypted" if view.remaining is None else ", ".join(view.remaining) or "no nodes"
+        step = "step –" if view.step is None else f"step {view.step}"
+        told = f"{view.status.value}, next: {cut(nodes, 200)}{waits}"
+        return _line(when(view.saved_at.isoformat()), step, size(view.size), counts, told)
+
+    def row(view: CheckpointView) -> dict[str, JsonValue]:
+        return {**view.as_row(), "status": view.status.value}
+
+    return _lines(views, thread_views.changes_between, line, row, table=table)
+
+
+async def _lines(
+    views: AsyncGenerator[ViewT | str, None],
+    changes_between: Callable[[ViewT, ViewT], list[tuple[str, Change]]],
+    line: Callable[[ViewT, Text], Text],
+    row: Callable[[ViewT], dict[str, JsonValue]],
+    *,
+    table: bool,
+) -> AsyncGenerator[Text | str, None]:
+    before: ViewT | None = None
     async with aclosing(views):
         async for view in views:
             if isinstance(view, str):
-                yield _told(view, table=table)
+                yield Text(printable(view), "yellow") if table else as_json({"error": view})
                 continue
-            changes = thread_views.changes_between(before, view) if before is not None else []
+            changes = changes_between(before, view) if before is not None else []
             if table:
-                counts = change_counts(Tally(change.kind for root, change in changes if root == "$"))
-                asked = [value for write in view.interrupts for value in thread_views.asked(write.value)]
-                waits = f", waits for {cut(as_json(asked[0] if len(asked) == 1 else asked), 200)}" if asked else ""
-                nodes = "encrypted" if view.remaining is None else ", ".join(view.remaining) or "no nodes"
-                step = "step –" if view.step is None else f"step {view.step}"
-                told = f"{view.status.value}, next: {cut(nodes, 200)}{waits}"
-                yield _line(when(view.saved_at.isoformat()), step, size(view.size), counts, told)
+                yield line(view, change_counts(Tally(change.kind for root, change in changes if root == "$")))
             else:
-                row: dict[str, JsonValue] = {**view.as_row(), "status": view.status.value}
-                yield as_json({**row, "changes": [one.as_row(root) for root, one in changes]})
+                yield as_json({**row(view), "changes": [one.as_row(root) for root, one in changes]})
             before = view
 
 
 def _line(time: str, step: str, stored: str, counts: Text, told: str) -> Text:
     line = Text.assemble((time, "dim"), "  ", (step, "bold"), "  ", stored, "  ", counts)
     return line.append(printable(told))
-
-
-def _told(text: str, *, table: bool) -> Text | str:
-    return Text(printable(text), "yellow") if table else as_json({"error": text})

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, cast
 
 from langgraph.checkpoint.base import (
@@ -37,11 +37,10 @@ from s3_checkpoint.langgraph.chunked_payloads import dump_payload, load_payload
 from s3_checkpoint.langgraph.delta_channels import DeltaChain, Lineage
 from s3_checkpoint.langgraph.langgraph_internals import is_snapshot
 from s3_checkpoint.langgraph.place import Place
-from s3_checkpoint.langgraph.records import CheckpointRecord, Payload, ValueRef, WriteRow, WritesRecord
+from s3_checkpoint.langgraph.records import CheckpointRecord, Payload, ValueRef, WriteRow, WritesRecord, nanoseconds
 from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, StoredCheckpoint
 
 DELTA_COUNTERS = "counters_since_delta_snapshot"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ class Conversion:
             id=checkpoint_id,
             namespace=parent.namespace,
             parent=parent.checkpoint_id,
-            saved_at_ns=(now - _EPOCH) // timedelta(microseconds=1) * 1000,
+            saved_at_ns=nanoseconds(now),
             checkpoint=self._dump("$", {key: value for key, value in checkpoint.items() if key != "channel_values"}),
             metadata=self._dump("$metadata", metadata),
             inline=inline,

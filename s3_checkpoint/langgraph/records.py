@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
 import ormsgpack
@@ -28,6 +29,8 @@ from s3_checkpoint.errors import StateEncodingError
 FORMAT = 1
 _MAX_COPIES_BYTES = 16 * 1024**2
 """More than any checkpoint of this library holds, and little enough to decompress unseen."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Payload: TypeAlias = tuple[str, bytes]
 """Tag and bytes, opaque here."""
@@ -70,6 +73,11 @@ class CheckpointRecord:
     copies: tuple[AncestorCopy, ...] = ()
     """What its nearest ancestors wrote to delta channels, the parent first, each the parent of the one before."""
 
+    @property
+    def saved_at(self) -> datetime:
+        """When it was put, by the clock of the process that put it, in UTC."""
+        return _EPOCH + timedelta(microseconds=self.saved_at_ns // 1000)
+
     def encode(self) -> bytes:
         """The object's body."""
         deltas = {"deltas": (self.depth, _pack_copies(self.copies))} if self.depth else {}
@@ -109,6 +117,11 @@ class CheckpointRecord:
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"it is no checkpoint of this library ({type(error).__name__}: {error})") from error
+
+
+def nanoseconds(time: datetime) -> int:
+    """A time as `saved_at_ns` tells it."""
+    return (time - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 class WriteRow(NamedTuple):

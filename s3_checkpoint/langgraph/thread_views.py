@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -29,7 +29,6 @@ ERROR, INTERRUPT = "__error__", "__interrupt__"
 _START = "__start__"
 _MARKS = ("branch:to:", "join:")
 _PULL, _PUSH = "~__pregel_pull, ", "~__pregel_push, "
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _JOIN = re.compile(r"join:(?P<starts>.*):(?P<end>[^:]*)", re.DOTALL)
 
 
@@ -272,7 +271,7 @@ def checkpoint_view(
         namespace=record.namespace,
         id=record.id,
         parent_id=record.parent,
-        saved_at=_EPOCH + timedelta(microseconds=record.saved_at_ns // 1000),
+        saved_at=record.saved_at,
         size=size,
         metadata=metadata,
         values=shown,

@@ -22,6 +22,7 @@ from s3_checkpoint import (
 )
 from s3_checkpoint._format.session_keys import MAX_NUMBER, Transcript, clock_key, parse_project, parse_transcript
 from s3_checkpoint.claude import S3SessionStore, SyncS3SessionStore
+from s3_checkpoint.claude.session_log import SessionLog
 from s3_checkpoint.object_store import ObjectAttributes
 from s3_checkpoint.testing import Aim, AnswerLost, Conflict409, CorruptBody, StoreWrapper, Unanswered
 from s3_checkpoint.testing.counting import Counting
@@ -67,6 +68,20 @@ async def test_entries_of_one_uuid_count_once(new_sessions: NewStore) -> None:
     await new_sessions().append(KEY, [entry(1, uuid="a"), entry(3, uuid="b"), entry(2)])
 
     assert await numbers(sessions) == [1, 2, 3, 2]
+
+
+async def test_sessions_go_over_the_transport_that_the_settings_name(settings_by_transport: S3Settings) -> None:
+    """As the states of `connect` and the checkpoints of `S3Saver` do."""
+
+    async def kind_of_store(log: SessionLog) -> str:
+        return type(log.store).__module__
+
+    async with S3SessionStore(settings_by_transport) as sessions:
+        await sessions.append(KEY, [entry(0)])
+
+        assert await numbers(sessions) == [0]
+        kind = await sessions._opening.acall(kind_of_store)
+    assert kind == f"s3_checkpoint.{'_obstore' if settings_by_transport.transport == 'obstore' else '_s3'}.store"
 
 
 @pytest.mark.parametrize("number", [1, 2])

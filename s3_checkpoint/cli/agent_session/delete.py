@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-
 from pydantic import JsonValue
 
 from s3_checkpoint.cli.agent_session.finding import ProjectOption, SessionArgument, find, sessions_in
 from s3_checkpoint.cli.arguments import DryRunOption, Format, OutputOption, YesOption
 from s3_checkpoint.cli.bucket import opened
-from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
+from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.output import chosen, size, write_document
-from s3_checkpoint.cli.session import Session, ask, session_command
+from s3_checkpoint.cli.session import Session, confirmed, session_command
 
 
 @session_command
@@ -30,12 +28,8 @@ async def command(
         found = await find(store, session_id, project)
         what = f"session {found.session_id} of project {found.project_key}"
         counts = f"{found.subagents:,} subagents, {found.objects:,} objects, {size(found.bytes)}"
-        if not (yes or dry_run):
-            if not sys.stdin.isatty():
-                raise CommandError("there is nobody to ask; give --yes to delete without asking", ExitCode.USAGE)
-            if not ask(f"Delete {what}: {counts}?"):
-                session.note("nothing was deleted")
-                return ExitCode.NO
+        if not (yes or dry_run or confirmed(session, f"Delete {what}: {counts}?")):
+            return ExitCode.NO
         if not dry_run:
             await store.delete({"project_key": found.project_key, "session_id": found.session_id})
     if chosen(session, output) == Format.TABLE:

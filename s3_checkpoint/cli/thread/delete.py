@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 from s3_checkpoint.cli.arguments import DryRunOption, Format, OutputOption, ThreadArgument, YesOption
 from s3_checkpoint.cli.bucket import opened
-from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
+from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.output import chosen, size
-from s3_checkpoint.cli.session import Session, ask, session_command
+from s3_checkpoint.cli.session import Session, confirmed, session_command
 from s3_checkpoint.cli.thread.removed import report_removed
 
 
@@ -26,12 +24,8 @@ async def command(
         thread_id = await bucket.thread(thread)
         planned = await bucket.threads.delete(thread_id, dry_run=True)
         counts = f"{planned.checkpoints:,} checkpoints, {planned.objects:,} objects, {size(planned.bytes)}"
-        if not (yes or dry_run):
-            if not sys.stdin.isatty():
-                raise CommandError("there is nobody to ask; give --yes to delete without asking", ExitCode.USAGE)
-            if not ask(f"Delete thread {thread_id!r}: {counts}?"):
-                session.note("nothing was deleted")
-                return ExitCode.NO
+        if not (yes or dry_run or confirmed(session, f"Delete thread {thread_id!r}: {counts}?")):
+            return ExitCode.NO
         with session.counter("deleting"):
             deleted = planned if dry_run else await bucket.threads.delete(thread_id)
     if chosen(session, output) == Format.TABLE:

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from s3_checkpoint._runs.retention import GRACE
-from s3_checkpoint.cli.arguments import DryRunOption, OlderThanOption, OutputOption, duration
+from s3_checkpoint.cli.arguments import DryRunOption, OlderThanOption, OutputOption, check_prune, grace_option
 from s3_checkpoint.cli.bucket import opened
-from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
 from s3_checkpoint.cli.session import Session, session_command
 from s3_checkpoint.cli.thread.removed import report_removed
 
@@ -29,13 +28,8 @@ async def command(
     older_than: OlderThanOption = None,
     grace: Annotated[
         timedelta,
-        typer.Option(
-            "--grace",
-            parser=duration,
-            metavar="SPAN",
-            help="How long a large value that nothing refers to any more stays. 0s is for threads whose workers are "
-            "stopped.",
-            show_default="1h",
+        grace_option(
+            "How long a large value that nothing refers to any more stays. 0s is for threads whose workers are stopped."
         ),
     ] = GRACE,
     dry_run: DryRunOption = False,
@@ -48,10 +42,7 @@ async def command(
     while workers run. Large values that nothing refers to any more are marked, and removed by the next prune that comes
     --grace later.
     """
-    if (thread is None) != every:
-        raise CommandError("name a thread, or give --all for every thread", ExitCode.USAGE)
-    if keep_last is None and older_than is None:
-        raise CommandError("say what to keep: --keep-last N, --older-than SPAN, or both", ExitCode.USAGE)
+    check_prune("thread", named=thread is not None, every=every, rules=(keep_last, older_than))
     async with opened(session.settings, grace) as bucket:
         admin = bucket.threads
         if thread is not None:
