@@ -5,8 +5,8 @@ From top to bottom, each importing only what is below it:
     thread_admin, retention, thread_views, json_view    what an operator sees and prunes; moving: from saver to saver
     saver, calls, conversion                            LangGraph's interface; its values ↔ records and payloads
     removal, copying, history, delta_channels           whole threads and runs
-    thread_store, thread_listing, cache                 checkpoints and pending writes as objects
-    grace, remnants                                     what removal and puts owe each other
+    thread_store, thread_listing, object_cache          checkpoints and pending writes as objects
+    grace, remnants, known_values                       what puts rely on, and what removal leaves them
     records, place                                      what an object holds; which one a config names
 """
 

@@ -25,11 +25,11 @@ from s3_checkpoint._format.size_estimate import LARGE_BYTES, estimated_bytes
 from s3_checkpoint._format.thread_keys import NamespaceKeys, ThreadKeys, run_segment
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StoreError, StoreUnavailableError
 from s3_checkpoint.langgraph import copying, removal
-from s3_checkpoint.langgraph.cache import KnownValue, KnownValues
 from s3_checkpoint.langgraph.conversion import DELTA_COUNTERS, Conversion
 from s3_checkpoint.langgraph.delta_channels import DeltaChain, Lineage
 from s3_checkpoint.langgraph.grace import Grace
 from s3_checkpoint.langgraph.history import History
+from s3_checkpoint.langgraph.known_values import KnownValue, KnownValues
 from s3_checkpoint.langgraph.place import Place
 from s3_checkpoint.langgraph.records import CheckpointRecord, Payload
 from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, PutOutcome, StoredCheckpoint, ThreadStore

@@ -32,9 +32,9 @@ from s3_checkpoint._format.thread_keys import (
     value_name,
 )
 from s3_checkpoint.errors import StateDecodingError, StateEncodingError
-from s3_checkpoint.langgraph.cache import KnownValue
 from s3_checkpoint.langgraph.chunked_payloads import dump_payload, load_payload
 from s3_checkpoint.langgraph.delta_channels import DeltaChain, Lineage
+from s3_checkpoint.langgraph.known_values import KnownValue
 from s3_checkpoint.langgraph.langgraph_internals import is_snapshot
 from s3_checkpoint.langgraph.place import Place
 from s3_checkpoint.langgraph.records import CheckpointRecord, Payload, ValueRef, WriteRow, WritesRecord, nanoseconds

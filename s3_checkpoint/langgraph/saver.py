@@ -28,10 +28,10 @@ from s3_checkpoint._format.keys import new_write_id
 from s3_checkpoint._format.thread_keys import ThreadKeys, check_prefix, threads_prefix
 from s3_checkpoint._transports import open_store
 from s3_checkpoint.errors import InvalidArgumentError
-from s3_checkpoint.langgraph.cache import KnownValues
 from s3_checkpoint.langgraph.calls import Calls
 from s3_checkpoint.langgraph.conversion import Conversion
 from s3_checkpoint.langgraph.grace import GRACE, Grace, utc_now
+from s3_checkpoint.langgraph.known_values import KnownValues
 from s3_checkpoint.langgraph.thread_store import ThreadStore
 from s3_checkpoint.lease import TTL_S, EitherLease, check_conditional_writes, lease_of, terms_of
 from s3_checkpoint.object_store import ObjectStore

@@ -27,8 +27,8 @@ from s3_checkpoint._format.thread_keys import (
     parse_segment,
 )
 from s3_checkpoint.errors import StateDecodingError, StateEncodingError, StoreUnavailableError
-from s3_checkpoint.langgraph.cache import ObjectCache
 from s3_checkpoint.langgraph.grace import Grace, Seen, is_unused
+from s3_checkpoint.langgraph.object_cache import ObjectCache
 from s3_checkpoint.langgraph.records import CheckpointRecord, ValueRef, WriteRow, WritesRecord
 from s3_checkpoint.langgraph.remnants import is_remnant
 from s3_checkpoint.langgraph.thread_listing import FIRST_PAGE_KEYS, ListedCheckpoint, checkpoints, one_checkpoint

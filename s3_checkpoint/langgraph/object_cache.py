@@ -1,23 +1,14 @@
-"""What this process has written or read, so that what has not changed since is neither asked for nor sent again.
+"""Objects that this process has written or read, so that what has not changed since is not asked for again.
 
-`ObjectCache` holds objects. One is taken from there only if the store has just shown that it is the same: a LIST gave
-the ETag under which it is kept. Large values are the exception: their keys are never written again, so they need no
-ETag, and are trusted for as long as a put trusts them (`grace`).
-
-`KnownValues` holds what checkpoints refer to, so that a child refers to the large values that have not changed since
-its parent.
+An object is taken from here only if the store has just shown that it is the same: a LIST gave the ETag under which it
+is kept. Large values are the exception: their keys are never written again, so they need no ETag, and are trusted for
+as long as a put trusts them (`grace`).
 """
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Any, NamedTuple
-
-from s3_checkpoint.langgraph.grace import Seen
-from s3_checkpoint.langgraph.place import Place
-from s3_checkpoint.langgraph.records import ValueRef
 
 OVERHEAD_BYTES = 1024
 """Counted for each object besides its body: keys, and the Python objects that it is decoded to."""
@@ -77,39 +68,3 @@ class ObjectCache:
             self._bytes -= entry.size
             if not entries:
                 del self._folders[folder]
-
-
-class KnownValue(NamedTuple):
-    """A large value that a checkpoint refers to."""
-
-    ref: ValueRef
-    delta: bool
-    seen: Seen | None
-    """When this process wrote or read it; None: it was marked as unused then, and is not to be relied on."""
-
-
-class KnownValues:
-    """What checkpoints seen lately refer to. Called from any thread."""
-
-    def __init__(self, *, most: int = 1000) -> None:
-        self._most = most
-        self._known: OrderedDict[tuple[str, str, str], Mapping[str, KnownValue]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def note(self, place: Place, values: Mapping[str, KnownValue]) -> None:
-        """Remembers what the checkpoint at `place` refers to."""
-        if values and place.checkpoint_id is not None:
-            with self._lock:
-                self._known[place.thread_id, place.namespace, place.checkpoint_id] = values
-                if len(self._known) > self._most:
-                    self._known.popitem(last=False)
-
-    def of(self, place: Place) -> Mapping[str, KnownValue]:
-        """What the checkpoint there refers to; empty if not known."""
-        with self._lock:
-            return self._known.get((place.thread_id, place.namespace, place.checkpoint_id or ""), {})
-
-    def clear(self) -> None:
-        """Forgets all: objects have been deleted."""
-        with self._lock:
-            self._known.clear()
