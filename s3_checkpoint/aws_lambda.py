@@ -38,13 +38,19 @@ from pydantic_core import from_json
 from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.foreign_errors import for_log
 from s3_checkpoint._format.keys import run_keys
-from s3_checkpoint._format.message_json import decoded, members
+from s3_checkpoint._format.message_json import decoded, first_dropped, members
 from s3_checkpoint._leases.record import MIN_TTL_S, check_ttl
 from s3_checkpoint._printable import printable
 from s3_checkpoint._transports import import_transport
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.connection import connect
-from s3_checkpoint.errors import CheckpointError, ConfigurationError, InvalidArgumentError, LeaseHeldError
+from s3_checkpoint.errors import (
+    CheckpointError,
+    ConfigurationError,
+    InvalidArgumentError,
+    LeaseHeldError,
+    StateEncodingError,
+)
 from s3_checkpoint.graph import Graph
 from s3_checkpoint.models import Migration, Overtaken, StateT
 from s3_checkpoint.request_events import OnRequest, RequestEvent
@@ -347,9 +353,9 @@ class SqsHandler(Generic[StateT]):
     async def _superstep(self, message: SuperstepMessage) -> Advance[StateT] | Blocked | Overtaken:
         initial = update = None
         if message.initial_json is not None:
-            initial = decoded(self._states, message.initial_json)
+            initial = _read(self._states, message.initial_json, message)
         if message.update_json is not None:
-            update = decoded(self._updates, message.update_json)
+            update = _read(self._updates, message.update_json, message)
         return await attempt_superstep(
             self._checkpointer,
             self._graph,
@@ -384,6 +390,15 @@ class SqsHandler(Generic[StateT]):
         in_doubt = SuperstepMessage(run_id=run_id, step=step, echo=message.echo + 1)
         delay_s = min(MAX_DELAY_S, self._resend_delay_s * 2 ** min(message.echo, 10))
         await self._queue.send(in_doubt, delay_s=delay_s)
+
+
+def _read(adapter: TypeAdapter[Any], text: str, message: SuperstepMessage) -> Any:
+    """The state or update of a message; `StateEncodingError` if the type drops what the message says is meant."""
+    value = decoded(adapter, text)
+    if message.whole and (path := first_dropped(adapter, value, text)) is not None:
+        reason = "the handler's type has no place for it; send what that type has, or give state_type to begin"
+        raise StateEncodingError(path, reason)
+    return value
 
 
 def _adapter(as_type: Any) -> TypeAdapter[Any]:

@@ -4,6 +4,8 @@
     {"run_id": "…", "step": 3}                              continue from step 3
     {"run_id": "…", "resume_from": 3, "update": {…}}        answer the interrupt at step 3; `update` may be left out
 
+`"whole": true` beside `initial` or `update` says that a handler whose type would drop a member of it must not take it.
+
 A message names the step it continues from, so that one that comes late or twice is recognised for what it is. The first
 holds a state and the last what a human said; the others hold neither. Whatever is lost with a queue, the run is in the
 bucket, and a message with its newest step sets it going again.
@@ -24,7 +26,7 @@ from pydantic_core import InitErrorDetails, from_json
 
 from s3_checkpoint._format.foreign_errors import misfit, without_values
 from s3_checkpoint._format.keys import MAX_STEP, check_run_id, check_step
-from s3_checkpoint._format.message_json import JsonText, encoded, members
+from s3_checkpoint._format.message_json import JsonText, encoded, inherits_fields, members
 from s3_checkpoint.errors import ConfigurationError, StateEncodingError
 from s3_checkpoint.settings import S3Settings
 
@@ -59,6 +61,8 @@ class SuperstepMessage(BaseModel):
     """The state to begin with, as JSON text."""
     update_json: Annotated[Any, BeforeValidator(_as_text)] = Field(default=None, alias="update", repr=False)
     """What the human who answers has to say, as JSON text; merged into the state."""
+    whole: Annotated[bool, Field(strict=True)] = False
+    """Whether every member of the state or update is meant: a type that has no place for one must not read it."""
     echo: Annotated[int, Field(ge=0, strict=True)] = 0
     """How often in a row the message was sent only because nobody could know whether it had been sent."""
 
@@ -70,8 +74,9 @@ class SuperstepMessage(BaseModel):
             run_id: The run.
             state: The state, of any type that a checkpointer takes.
             state_type: The handler's state type, or a `TypeAdapter` of it. Default: the state's own type; in a `dict`
-                (a `TypedDict` is one) the type of each value. So give it where the two differ: a state of a subclass,
-                a union of types with the same JSON, an alias or serializer of a `TypedDict`.
+                (a `TypedDict` is one) the type of each value. So give it where the two differ: a union of types with
+                the same JSON, an alias or serializer of a `TypedDict`. A state of a subclass of the handler's type is
+                refused by the handler, if not here, rather than stored without the fields of the subclass.
 
         Returns:
             The message; `model_dump_json()` is its body.
@@ -83,7 +88,7 @@ class SuperstepMessage(BaseModel):
         run_id = check_run_id(run_id)
         if state is None:
             raise StateEncodingError("$", "null cannot be told from a step that is not there")
-        return cls(run_id=run_id, initial=encoded(state, state_type))
+        return cls(run_id=run_id, initial=state if state_type is None else encoded(state, state_type))
 
     @classmethod
     def resume(cls, run_id: UUID | str, step: int, update: Any = None, *, update_type: Any = None) -> SuperstepMessage:
@@ -102,8 +107,8 @@ class SuperstepMessage(BaseModel):
             StateEncodingError: The update would not come back as it is, with the path.
             InvalidArgumentError: `run_id` is no run id, or `step` is no step.
         """
-        text = None if update is None else encoded(update, update_type)
-        return cls(run_id=check_run_id(run_id), resume_from=check_step(step), update=text)
+        said = update if update is None or update_type is None else encoded(update, update_type)
+        return cls(run_id=check_run_id(run_id), resume_from=check_step(step), update=said)
 
     @property
     def initial(self) -> Any:
@@ -114,6 +119,13 @@ class SuperstepMessage(BaseModel):
     def update(self) -> Any:
         """What the human has to say, as plain JSON values: its numbers may have lost digits. None if there is none."""
         return None if self.update_json is None else from_json(self.update_json)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_whether_it_is_whole(cls, given: Any) -> Any:
+        if isinstance(given, dict) and any(inherits_fields(given.get(name)) for name in ("initial", "update")):
+            return {**given, "whole": True}
+        return given
 
     @model_validator(mode="after")
     def _is_one_of_the_three(self) -> SuperstepMessage:
@@ -131,6 +143,7 @@ class SuperstepMessage(BaseModel):
             "resume_from": self.resume_from,
             "initial": self.initial_json,
             "update": self.update_json,
+            "whole": "true" if self.whole else None,
             "echo": self.echo or None,
         }
         return "{" + ",".join(f'"{name}":{value}' for name, value in said.items() if value is not None) + "}"

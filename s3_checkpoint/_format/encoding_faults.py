@@ -6,6 +6,7 @@ Asked only when writing or reading back has failed; what it costs does not matte
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from typing import Any, Final
@@ -153,7 +154,12 @@ def lost_on_the_way(value: object, keys: Iterable[int | str], data: bytes, path:
     """What JSON makes of the leaf of `value` that `keys` lead to; None if it is none, or JSON has it as it is."""
     written = from_json(data)
     for key in keys:
-        value = next((part for one, _, part in _parts(value) if str(one) == str(key)), None)
+        if isinstance(value, set | frozenset | deque):
+            value = [*value]  # in the order in which they were written
+        found = [part for one, _, part in _parts(value) if str(one) == str(key)]
+        if not found:
+            return Difference(path, "it is under a key that is not a string; use strings") if _odd_keys(value) else None
+        value = found[0]
         try:
             written = written[key]
         except (LookupError, TypeError):
@@ -161,6 +167,10 @@ def lost_on_the_way(value: object, keys: Iterable[int | str], data: bytes, path:
     if isinstance(written, dict | list) or any(_parts(value)):
         return None
     return first_difference(value, written, path)
+
+
+def _odd_keys(value: object) -> bool:
+    return isinstance(value, Mapping) and not all(isinstance(key, str) for key in value)
 
 
 class _Nothing:
@@ -215,7 +225,8 @@ def first_unencodable(value: object, path: str, above: tuple[int, ...] = ()) -> 
         difference = first_unencodable(part, path + step, (*above, id(value)))
         if difference:
             return difference
-    reason = None if parts else _why_not_json(value)
+    taken_apart = bool(parts) and (isinstance(value, dict) or not isinstance(value, Mapping))
+    reason = None if taken_apart else _why_not_json(value)
     return Difference(path, f"it {reason}") if reason else None
 
 
@@ -255,6 +266,6 @@ def _parts(value: object) -> Iterator[tuple[Any, str, Any]]:
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             yield index, f"[{index}]", item
-    elif type(value).__eq__ is object.__eq__:
+    elif type(value).__eq__ is object.__eq__ and not isinstance(value, type):
         for name, item in getattr(value, "__dict__", {}).items():
             yield name, json_step(name), item

@@ -26,6 +26,7 @@ from s3_checkpoint._format.foreign_errors import first_misfit, own_faults_told, 
 from s3_checkpoint._format.json_numbers import odd_number, path_of_non_finite
 from s3_checkpoint._format.json_paths import json_path
 from s3_checkpoint._format.metadata import LAYOUT_FORMAT, ObjectMetadata
+from s3_checkpoint._format.one_shot import first_one_shot
 from s3_checkpoint._format.round_trip import Difference, first_difference, same_value
 from s3_checkpoint._format.size_estimate import CHUNK_BYTES, estimated_bytes
 from s3_checkpoint.errors import CheckpointError, StateDecodingError, StateEncodingError
@@ -131,6 +132,8 @@ class JsonCodec(Generic[StateT]):
                 application's serializers, validators and comparisons raise.
             StoreError: A fault of this library ("internal"); nothing was written.
         """
+        if (one_shot := self._one_shot(value)) is not None:
+            raise StateEncodingError(*one_shot)
         large = (estimated_bytes(value) if size is None else size) >= CHUNK_BYTES
         data = self._chunked.dump(value, self._is_same) if large and self._chunked else None
         if data is None:
@@ -143,6 +146,14 @@ class JsonCodec(Generic[StateT]):
             remedy = 'store None, or set ser_json_inf_nan="strings" in the configuration of its model'
             raise StateEncodingError(at, f"{odd.text} is not a JSON number; {remedy}")
         return Body(compress(data, self._compression), compact_digest(data), self._compression)
+
+    def _one_shot(self, value: StateT) -> Difference | None:
+        try:
+            return first_one_shot(value, self._root)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - an application's containers may fail; writing the value tells how
+            return None
 
     def _written_whole(self, value: StateT) -> bytes:
         """The JSON of `value`, read back and compared."""

@@ -21,7 +21,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
-from pydantic_core import to_json, to_jsonable_python
+from pydantic_core import from_json, to_json, to_jsonable_python
 
 from s3_checkpoint._format.encoding_faults import first_unencodable
 from s3_checkpoint._format.foreign_errors import without_values
@@ -53,6 +53,53 @@ def encoded(value: Any, as_type: Any = None) -> JsonText:
         return JsonText(_by_parts(value, "$"))
     except RecursionError:
         raise StateEncodingError("$", "it is nested too deeply, or contains itself") from None
+
+
+def inherits_fields(value: Any) -> bool:
+    """Whether `value`, or a part of it that `encoded` writes by its own type, is of a class that inherits fields.
+
+    A type that names the class it inherits them from reads its JSON too, without the fields that are its own.
+    """
+    try:
+        return _inherits_fields(value)
+    except RecursionError:  # it cannot be written either
+        return False
+
+
+def _inherits_fields(value: Any) -> bool:
+    if isinstance(value, JsonText):
+        return False
+    if type(value) is dict:
+        return any(map(_inherits_fields, value.values()))
+    if type(value) in (list, tuple, set, frozenset):
+        return any(map(_inherits_fields, value))
+    return any(
+        getattr(base, "model_fields", None) or getattr(base, "__dataclass_fields__", None)
+        for base in type(value).__mro__[1:]
+    )
+
+
+def first_dropped(adapter: TypeAdapter[Any], value: Any, text: str) -> str | None:
+    """The path of the first member of the JSON `text` that is not in `value`, which was read from it; None if none."""
+    written = adapter.dump_json(value, by_alias=False, round_trip=True, warnings="none")
+    return _first_missing(from_json(text), from_json(written), "$")
+
+
+def _first_missing(said: Any, kept: Any, path: str) -> str | None:
+    if isinstance(said, dict) and isinstance(kept, dict):
+        for name, part in said.items():
+            step = path + json_step(name)
+            if name not in kept:
+                return step
+            if (missing := _first_missing(part, kept[name], step)) is not None:
+                return missing
+    if isinstance(said, list) and isinstance(kept, list):
+        for index, (part, back) in enumerate(zip(said, kept, strict=False)):
+            missing = _first_missing(part, back, f"{path}[{index}]")
+            # The items of a set come in any order.
+            if missing is not None and all(_first_missing(part, other, path) is not None for other in kept):
+                return missing
+    return None
 
 
 def members(text: str) -> dict[str, str]:

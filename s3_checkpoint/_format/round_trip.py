@@ -249,7 +249,7 @@ class _Comparison:
     def _attributes(
         self, before: object, after: object, path: str, *, private_too: bool, known: Collection[str] = ()
     ) -> Difference | None:
-        was, now = dict(_attributes_of(before)), dict(_attributes_of(after))
+        was, now = dict(attributes_of(before)), dict(attributes_of(after))
         for name in [*was, *(name for name in now if name not in was)]:
             if name in known or (name.startswith("_") and not private_too):
                 continue
@@ -406,7 +406,7 @@ def _is_dataclass(value: object) -> TypeGuard[DataclassInstance]:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def _attributes_of(value: object) -> Iterator[tuple[str, object]]:
+def attributes_of(value: object) -> Iterator[tuple[str, object]]:
     """The attributes and slots of an object; no properties, cached ones included."""
     kind = type(value)
     for name, item in getattr(value, "__dict__", {}).items():

@@ -9,6 +9,7 @@ import enum
 import functools
 import ipaddress
 import re
+import types
 import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
@@ -440,6 +441,12 @@ REFUSED: list[tuple[Any, Any, str, str]] = [
     (dict[str, Any], {"a": iter([1])}, "$.a", "can be read only once"),
     (dict[str, Any], {"a": (n for n in [1])}, "$.a", "can be read only once"),
     (Holder, Holder.model_construct(names=map(str, [1])), "$.names", "can be read only once"),
+    (set[float], {float("inf")}, "$[0]", "ser_json_inf_nan"),
+    (collections.deque[float], collections.deque([1.0, NAN]), "$[1]", "ser_json_inf_nan"),
+    (dict[tuple[int, int], str], {(1, 2): "x"}, "$['1,2']", "under a key that is not a string"),
+    (dict[str, Any], {"a": types.MappingProxyType({"b": 1})}, "$.a", "no form in JSON"),
+    (dict[str, Any], {"a": collections.ChainMap({"b": 1})}, "$.a", "no form in JSON"),
+    (dict[str, Any], {"a": [int]}, "$.a[0]", "no form in JSON"),
     # enums
     (dict[str, Any], {"a": Colour.RED}, "$.a", "annotate Colour"),
     (dict[str, str], {"a": Mode.FAST}, "$.a", "annotate Mode"),

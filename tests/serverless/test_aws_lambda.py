@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator
+from typing_extensions import TypedDict
 
 from s3_checkpoint import (
     END,
@@ -56,6 +57,25 @@ class Hooks:
     def __init__(self) -> None:
         self.ran: list[int] = []
         self.before_return: Callable[[Task], Any] | None = None
+
+
+class Larger(Count):
+    """A subclass of the handler's type, with a field of its own."""
+
+    more: int = 7
+
+
+class Mark(BaseModel, frozen=True):
+    n: int
+
+
+class Nearer(Mark, frozen=True):
+    by: int
+
+
+class Marks(TypedDict):
+    one: Larger
+    many: set[Nearer | Mark]
 
 
 def graph_with(hooks: Hooks) -> Graph[Count]:
@@ -480,6 +500,62 @@ def test_poison_ends_in_the_dead_letter_queue_with_a_line_that_says_which_run_an
     assert vars(line)["outcome"] == "failed"
     assert vars(line)["message_id"] == message_id
     assert stored.list(run_id) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda run_id: SuperstepMessage.begin(run_id, Larger()),
+        lambda run_id: SuperstepMessage(run_id=run_id, initial=Larger()),
+        lambda run_id: SuperstepMessage.model_validate_json(SuperstepMessage.begin(run_id, Larger()).model_dump_json()),
+    ],
+    ids=["begin", "made", "read"],
+)
+def test_a_state_of_a_subclass_is_refused_rather_than_stored_without_its_fields(
+    body: Callable[[UUID], SuperstepMessage],
+    handler: SqsHandler[Count],
+    run_id: UUID,
+    stored: SyncS3Checkpointer[Count],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Story: without `state_type` the state was sent whole, and stored without what only the subclass has."""
+    record = delivered(body(run_id).model_dump_json())
+
+    answer = handler({"Records": [record]}, Context.of(30))
+
+    assert failed(answer) == [record["messageId"]]
+    assert "give state_type to begin; nothing was written. path=`$.more`" in caplog.records[-1].getMessage()
+    assert stored.list(run_id) == []
+
+
+def test_an_update_of_a_subclass_is_refused_rather_than_applied_without_its_fields(
+    new_handler: Callable[..., SqsHandler[Count]], run_id: UUID, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a list, too; and where the handler reads updates as they are, nothing is lost and nothing refused."""
+    record = delivered(SuperstepMessage.resume(run_id, 0, [Count(), Larger()]).model_dump_json())
+
+    new_handler(update_type=list[Count])({"Records": [record]}, Context.of(30))
+    refused = caplog.records[-1].getMessage()
+    taken = new_handler(update_type=list[Larger])({"Records": [record]}, Context.of(30))
+
+    assert "path=`$[1].more`" in refused
+    assert failed(taken) == []
+
+
+def test_a_state_that_its_type_reads_whole_is_taken_whatever_it_inherits(
+    settings: S3Settings, queue: Queue, run_id: UUID
+) -> None:
+    """A handler of the subclass; sets in any order; a generic model."""
+    state = {"one": Larger(), "many": {Mark(n=1), Nearer(n=2, by=3)}}
+    graph: Graph[Any] = Graph(start="end", nodes={"end": ends}, apply=lambda state, update: state)
+    handler = sqs_handler(graph, Marks, settings=settings, queue_url=queue.url)
+
+    answer = handler({"Records": [delivered(SuperstepMessage.begin(run_id, state).model_dump_json())]}, Context.of(30))
+    handler.close()
+
+    assert failed(answer) == []
+    with SyncS3Checkpointer(Marks, settings) as checkpointer:
+        assert checkpointer.load(run_id) == state
 
 
 def test_a_failing_record_does_not_take_the_others_with_it(
