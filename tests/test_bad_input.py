@@ -34,11 +34,12 @@ KEYS = RunKeys("", RUN)
 async def plant(
     store: ObjectStore, body: bytes, *, plain: bytes | None = None, encoding: str | None = None, **metadata: str
 ) -> None:
-    """Puts an object where the state of step 7 stands, described as ours unless `metadata` says otherwise."""
+    """Puts an object where the state of step 7 is, described as ours unless `metadata` says otherwise."""
     digest = hashlib.sha256(body if plain is None else plain).hexdigest()
-    facts = {"format": "1", "schema_version": "1", "write_id": "w", "digest": digest} | metadata
+    described = {"format": "1", "schema_version": "1", "write_id": "w", "digest": digest} | metadata
     attributes = ObjectAttributes(
-        content_encoding=encoding, metadata={name.replace("_", "-"): value for name, value in facts.items() if value}
+        content_encoding=encoding,
+        metadata={name.replace("_", "-"): value for name, value in described.items() if value},
     )
     await store.put(KEYS.state(7), body, attributes, mode="overwrite")
 
@@ -258,7 +259,7 @@ async def test_use_before_opening_and_after_closing_is_a_clear_error(
 
 
 async def test_the_winner_of_a_conflict_is_named(store: ObjectStore) -> None:
-    """By the write id that stands in the object's metadata."""
+    """By the write id in the object's metadata."""
     ids = iter(["first", "second"])
     checkpointer = S3Checkpointer(Counter, store, new_id=lambda: next(ids))
     await checkpointer.commit(RUN, 7, Counter(n=1), [])

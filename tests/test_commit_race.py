@@ -37,7 +37,7 @@ async def test_of_twenty_workers_one_wins(store: ObjectStore, round_: int) -> No
 
 
 async def test_twenty_workers_with_the_same_content_all_succeed(store: ObjectStore) -> None:
-    """They computed the same step; each may go on from it."""
+    """They computed the same step; each may continue from it."""
     workers = [S3Checkpointer(Counter, store) for _ in range(20)]
 
     await asyncio.gather(*(worker.commit(RUN, 0, Counter(n=1), [ActiveSnapshot(node_name="a")]) for worker in workers))

@@ -1,4 +1,4 @@
-"""Foreign errors end at one door, and ours carry their facts wherever they are sent."""
+"""Foreign errors are mapped in one place, and ours carry their details wherever they are sent."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_the_public_names_are_sorted_and_each_has_one_home() -> None:
 
 @pytest.mark.parametrize("first", ["s3_checkpoint.connection", "s3_checkpoint.sync", "s3_checkpoint"])
 def test_connect_is_the_function_whichever_module_came_first(first: str) -> None:
-    """A submodule of the same name does not stand in its place."""
+    """A submodule of the same name does not take its place."""
     _imported_by(f"import {first}\nfrom s3_checkpoint import connect\nassert callable(connect), connect")
 
 

@@ -84,7 +84,7 @@ def flaky_settings(server: Any, **fields: Any) -> S3Settings:
     )
 
 
-async def test_every_request_is_told_with_its_facts(settings: S3Settings) -> None:
+async def test_every_request_is_told_with_its_details(settings: S3Settings) -> None:
     """Operation, key, bytes, duration, attempts and outcome, in order."""
     events: list[RequestEvent] = []
     async with connect(State, settings, on_request=events.append) as checkpointer:
@@ -169,17 +169,17 @@ async def test_a_watcher_that_fails_does_not_undo_a_write(
     assert "on_request raised" in caplog.text
 
 
-async def test_requests_are_logged_with_their_facts(settings: S3Settings, caplog: pytest.LogCaptureFixture) -> None:
+async def test_requests_are_logged_with_their_details(settings: S3Settings, caplog: pytest.LogCaptureFixture) -> None:
     """Under the library's name, field by field in `extra`, and without handlers of its own."""
     with caplog.at_level(logging.DEBUG, logger="s3_checkpoint"):
         async with connect(State, settings) as checkpointer:
             await checkpointer.save(RUN, 1, {"n": 4321})
 
     [record] = [record for record in caplog.records if record.name == "s3_checkpoint.requests"]
-    facts = vars(record)
+    told = vars(record)
     assert record.levelno == logging.DEBUG
-    assert (facts["s3_operation"], facts["s3_key"], facts["s3_outcome"]) == ("PutObject", KEYS.state(1), "ok")
-    assert (facts["s3_bytes"], facts["s3_attempts"], facts["s3_status"]) == (10, 1, 200)
+    assert (told["s3_operation"], told["s3_key"], told["s3_outcome"]) == ("PutObject", KEYS.state(1), "ok")
+    assert (told["s3_bytes"], told["s3_attempts"], told["s3_status"]) == (10, 1, 200)
     assert "4321" not in caplog.text
     assert not logging.getLogger("s3_checkpoint").handlers
 

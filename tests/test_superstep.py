@@ -147,10 +147,10 @@ async def test_halt_ends_one_branch_and_end_ends_them_all(checkpointer: S3Checkp
     halting = graph_of(a=["b", "c"], b=HALT, c="d", d=END)
     ending = graph_of(a=["b", "c"], b=END, c="d", d=END)
 
-    went_on = await run_to_end(checkpointer, halting, run_id, initial=Log())
+    continued = await run_to_end(checkpointer, halting, run_id, initial=Log())
     ended = await run_to_end(checkpointer, ending, uuid4(), initial=Log())
 
-    assert went_on.state.lines == ["a", "b", "c", "d"]
+    assert continued.state.lines == ["a", "b", "c", "d"]
     assert ended.state.lines == ["a", "b", "c"]
 
 
@@ -402,7 +402,7 @@ async def test_of_two_answers_at_once_one_counts_and_the_other_is_superseded(
 async def test_an_answer_that_is_overtaken_takes_the_run_no_further(
     checkpointer: S3Checkpointer[Log], run_id: UUID
 ) -> None:
-    """The run has become another one than its sender has seen: `run_to_end` says so instead of going on."""
+    """The run has become another one than its sender has seen: `run_to_end` says so instead of continuing."""
     await waiting_run(checkpointer, run_id)
 
     async def overtaken(state: Log, task: Task) -> Next:
@@ -434,7 +434,7 @@ async def test_a_run_that_waits_for_nobody_takes_no_answer(checkpointer: S3Check
     assert await checkpointer.list(run_id) == [0]
 
 
-async def test_an_answer_without_an_update_goes_on_too(checkpointer: S3Checkpointer[Log], run_id: UUID) -> None:
+async def test_an_answer_without_an_update_continues_too(checkpointer: S3Checkpointer[Log], run_id: UUID) -> None:
     await waiting_run(checkpointer, run_id)
 
     at = await run_superstep(checkpointer, graph_with_two_reviews(), run_id, interrupt_before=REVIEWS, resume_from=1)
@@ -608,7 +608,7 @@ async def test_a_warm_superstep_makes_two_puts_and_the_reads_of_resume(settings:
     assert several == {"ListObjectsV2": 1, "GetObject": 1, "PutObject": 6}
 
 
-async def test_run_to_end_goes_on_from_what_another_worker_committed(run_id: UUID) -> None:
+async def test_run_to_end_continues_from_what_another_worker_committed(run_id: UUID) -> None:
     checkpointer = S3Checkpointer(Log, MemoryStore())
     other = graph_of("a", a="b", b=END)
 
@@ -623,7 +623,7 @@ async def test_run_to_end_goes_on_from_what_another_worker_committed(run_id: UUI
     assert end.state.lines == ["a", "b"]
 
 
-async def test_run_to_end_stops_at_its_bound_and_goes_on_when_called_again(
+async def test_run_to_end_stops_at_its_bound_and_continues_when_called_again(
     checkpointer: S3Checkpointer[Log], run_id: UUID
 ) -> None:
     graph = graph_of(a="a")

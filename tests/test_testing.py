@@ -66,13 +66,13 @@ async def test_during_an_outage_no_request_arrives() -> None:
 
 async def test_a_slow_store_is_as_slow_as_the_test_says() -> None:
     """By an event, so that no test waits for seconds."""
-    go_on = asyncio.Event()
-    saving = asyncio.create_task(over(Slow(MemoryStore(), go_on.wait)).save(RUN, 0, Counter(n=1)))
+    proceed = asyncio.Event()
+    saving = asyncio.create_task(over(Slow(MemoryStore(), proceed.wait)).save(RUN, 0, Counter(n=1)))
     for _ in range(20):
         await asyncio.sleep(0)
     assert not saving.done()
 
-    go_on.set()
+    proceed.set()
 
     await saving
 

@@ -359,9 +359,9 @@ class ObstoreObjectStore:
         last = chunk[-1]["path"] if chunk else ""
         found = [_listed(o) for o in chunk if o["path"] != parent[:-1]]
         if inside:
-            found = [line for line in found if line.key.startswith(prefix)]
+            found = [entry for entry in found if entry.key.startswith(prefix)]
         if after.endswith("/"):  # obstore drops that slash
-            found = [line for line in found if line.key > after]
+            found = [entry for entry in found if entry.key > after]
         ends = len(chunk) < wanted or (inside and last > prefix and not last.startswith(prefix))
         if len(found) > limit:
             return Page.of(found[:limit], (), found[limit - 1].key)
@@ -373,30 +373,30 @@ class ObstoreObjectStore:
         if prefix and not prefix.endswith("/"):
             return await self._groups_inside(exchange, prefix, after, limit)
         answer = await self._ask("ListObjectsV2", prefix, exchange, _list_groups, self._client, prefix)
-        lines: dict[str, ListedObject | None] = {f"{group}/": None for group in answer["common_prefixes"]}
+        entries: dict[str, ListedObject | None] = {f"{group}/": None for group in answer["common_prefixes"]}
         for o in answer["objects"]:
             if o["path"] != prefix[:-1]:
-                lines[o["path"]] = _listed(o)
-        names = sorted(name for name in lines if name > after)
-        return _page_of_groups(names, lines, limit, more=False)
+                entries[o["path"]] = _listed(o)
+        names = sorted(name for name in entries if name > after)
+        return _page_of_groups(names, entries, limit, more=False)
 
     async def _groups_inside(self, exchange: Exchange, prefix: str, after: str, limit: int) -> Page:
-        lines: dict[str, ListedObject | None] = {}
+        entries: dict[str, ListedObject | None] = {}
         token: str | None = max(after, _just_before(prefix))
-        while token is not None and len(lines) <= limit:
+        while token is not None and len(entries) <= limit:
             if token.endswith("/"):
                 token += _HIGHEST  # behind the whole group
             page = await self._keys(exchange, prefix, token, PAGE_KEYS)
             token = page.next_token
-            for line in page.objects:
-                cut = line.key.find("/", len(prefix))
+            for entry in page.objects:
+                cut = entry.key.find("/", len(prefix))
                 if cut < 0:
-                    lines[line.key] = line
-                elif (group := line.key[: cut + 1]) not in lines:
-                    lines[group] = None
+                    entries[entry.key] = entry
+                elif (group := entry.key[: cut + 1]) not in entries:
+                    entries[group] = None
                     token = group
                     break
-        return _page_of_groups(sorted(lines), lines, limit, more=token is not None)
+        return _page_of_groups(sorted(entries), entries, limit, more=token is not None)
 
     async def _confirm_empty(self, prefix: str) -> None:
         """Raises `StoreError` unless the server answers like S3 for an object that is not there.
@@ -435,10 +435,10 @@ def _just_before(prefix: str) -> str:
     return prefix[:-1] + before + _HIGHEST
 
 
-def _page_of_groups(names: Sequence[str], lines: dict[str, ListedObject | None], limit: int, *, more: bool) -> Page:
+def _page_of_groups(names: Sequence[str], entries: dict[str, ListedObject | None], limit: int, *, more: bool) -> Page:
     shown = names[:limit]
-    objects = [line for name in shown if (line := lines[name]) is not None]
-    groups = [name for name in shown if lines[name] is None]
+    objects = [entry for name in shown if (entry := entries[name]) is not None]
+    groups = [name for name in shown if entries[name] is None]
     return Page.of(objects, groups, shown[-1] if len(names) > limit or (more and shown) else None)
 
 

@@ -60,7 +60,7 @@ class LazyGroup(_WithoutFlagTypes, TyperGroup):
 
 
 class _Summary(TyperCommand):
-    """Stands in for a command in a list of commands."""
+    """Takes the place of a command in a list of commands."""
 
     module = ""
 

@@ -110,7 +110,7 @@ async def sweep(
         listed_at: When the listing began.
     """
     if not grace.period:
-        return [line.key for line in unused]
+        return [entry.key for entry in unused]
 
     async def may_go(key: str) -> bool:
         head = await objects.head(key)
@@ -122,7 +122,7 @@ async def sweep(
         await objects.copy(key, key, attributes=replace(head.attributes, metadata=metadata))
         return False
 
-    keys = [line.key for line in unused if line.key in orphaned or grace.is_over(line.last_modified, listed_at)]
+    keys = [entry.key for entry in unused if entry.key in orphaned or grace.is_over(entry.last_modified, listed_at)]
     verdicts = await gather_bounded(may_go(key) for key in keys)
     return [key for key, goes in zip(keys, verdicts, strict=True) if goes]
 
@@ -135,6 +135,8 @@ async def in_flight(
     They are younger than the grace period, unmarked, and not among `named`, the keys that a checkpoint referred to. 1
     HEAD for each that is young and not named.
     """
-    young = [line.key for line in values if line.key not in named and not grace.is_over(line.last_modified, listed_at)]
+    young = [
+        entry.key for entry in values if entry.key not in named and not grace.is_over(entry.last_modified, listed_at)
+    ]
     heads = await gather_bounded(objects.head(key) for key in young)
     return [key for key, head in zip(young, heads, strict=True) if head is not None and not is_unused(head)]

@@ -76,7 +76,7 @@ def copy_threads(
     The oldest checkpoint of a thread goes first, so that what is cut short is the thread as it was earlier; calling
     again completes it, and writes nothing that is there and equal. The source is not changed. Values go through the
     serializers of both savers: their types must be importable, or both have an `OpaqueSerializer`. Stop the threads'
-    workers: what they put in the meantime may be missing. Blocks; in an event loop, call it with `asyncio.to_thread`.
+    workers: what they put while it runs may be missing. Blocks; in an event loop, call it with `asyncio.to_thread`.
 
     Requests:
         To an `S3Saver`, per checkpoint: those of `put`, of `put_writes` for each task with pending writes, and of

@@ -64,7 +64,7 @@ async def delete_thread(threads: ThreadStore, thread_id: str) -> None:
         await _delete(threads, sorted(entries))
         await _delete(threads, heads)
         spared = await in_flight(threads.objects, threads.grace, values, named, listed_at)
-        rest = sorted({line.key for line in found} - {*heads, *spared})
+        rest = sorted({entry.key for entry in found} - {*heads, *spared})
         await _delete(threads, rest)
         if not heads and not rest:
             return
@@ -189,7 +189,7 @@ async def remove_checkpoints(
     runs = {NO_RUN, *keep_entries, *(run for checkpoint in stay for run in checkpoint.runs)}
     entries = {keys.run(run) for checkpoint in doomed for run in checkpoint.runs if run not in runs}
     used = {value for checkpoint in stay for value in checkpoint.values}
-    unused = [line for name, line in values.items() if name not in used]
+    unused = [entry for name, entry in values.items() if name not in used]
     orphaned = {keys.value(name) for checkpoint in doomed for name in checkpoint.values}
     others = [key for checkpoint in ordered for key in checkpoint.other_keys]
     await _delete(threads, [*others, *sorted(entries)])

@@ -72,13 +72,13 @@ class ListedCheckpoint:
         """The runs that made it, as in keys."""
         return {head.run for head in self.heads}
 
-    def add(self, name: str, line: ListedObject) -> None:
+    def add(self, name: str, entry: ListedObject) -> None:
         """Takes in one more name found under the id."""
         self.names.append(name)
-        self.etags[name] = line.etag
+        self.etags[name] = entry.etag
         if (head := parse_head(name)) is not None:
             self.heads.append(head)
-            self.times.append(line.last_modified)
+            self.times.append(entry.last_modified)
         elif (writes := WritesName.parse(name)) is not None:
             other = self.writes.get((writes.task, writes.kind))
             if other is None or other.slot < writes.slot:
@@ -87,7 +87,7 @@ class ListedCheckpoint:
 
 async def all_objects(store: ObjectStore, prefix: str) -> list[ListedObject]:
     """What is under `prefix`. 1 LIST per 1,000 keys."""
-    return [line async for page in pages(store, prefix) for line in page.objects]
+    return [entry async for page in pages(store, prefix) for entry in page.objects]
 
 
 async def checkpoints(
@@ -98,18 +98,18 @@ async def checkpoints(
     1 LIST for the first `page_keys` keys, then 1 per 1,000. A directory bucket, listing in no order, is listed whole.
     """
     if not store.ordered:
-        found = sorted(line for line in await all_objects(store, keys.root) if line.key > start_after)
+        found = sorted(entry for entry in await all_objects(store, keys.root) if entry.key > start_after)
         for listed in group(keys, found):
             yield listed
         return
     current: ListedCheckpoint | None = None
     async for page in pages(store, keys.root, start_after=start_after, first_limit=page_keys):
         beyond = False
-        for line in page.objects:
-            parsed = keys.parse(line.key)
+        for entry in page.objects:
+            parsed = keys.parse(entry.key)
             if parsed is None:
                 # Checkpoints begin with a hexadecimal digit; what follows them are the large values.
-                beyond = line.key >= f"{keys.root}g"
+                beyond = entry.key >= f"{keys.root}g"
                 if beyond:
                     break
                 continue
@@ -118,7 +118,7 @@ async def checkpoints(
                 if current is not None:
                     yield current
                 current = ListedCheckpoint(keys, checkpoint_id)
-            current.add(name, line)
+            current.add(name, entry)
         if beyond:
             break
     if current is not None:
@@ -129,8 +129,8 @@ async def one_checkpoint(store: ObjectStore, keys: NamespaceKeys, checkpoint_id:
     """The objects under one id, or None if there are none. 1 LIST (per 1,000 of them)."""
     listed = ListedCheckpoint(keys, checkpoint_id)
     directory = listed.directory
-    for line in await all_objects(store, directory):
-        listed.add(line.key[len(directory) :], line)
+    for entry in await all_objects(store, directory):
+        listed.add(entry.key[len(directory) :], entry)
     return listed if listed.names else None
 
 
@@ -144,9 +144,9 @@ async def thread_checkpoints(store: ObjectStore, prefix: str, root: str) -> list
 def by_namespace(prefix: str, found: Iterable[ListedObject]) -> dict[NamespaceKeys, list[ListedObject]]:
     """What is in each namespace of each thread; objects that belong to none are left out."""
     namespaces: dict[NamespaceKeys, list[ListedObject]] = {}
-    for line in found:
-        if (keys := parse_namespace(prefix, line.key)) is not None:
-            namespaces.setdefault(keys, []).append(line)
+    for entry in found:
+        if (keys := parse_namespace(prefix, entry.key)) is not None:
+            namespaces.setdefault(keys, []).append(entry)
     return namespaces
 
 
@@ -157,17 +157,17 @@ def newest_first(keys: NamespaceKeys, members: Iterable[ListedObject]) -> list[L
 
 def values_among(keys: NamespaceKeys, members: Iterable[ListedObject]) -> dict[str, ListedObject]:
     """The large values among objects of one namespace, by name."""
-    found = ((keys.parse_value(line.key), line) for line in members)
-    return {name: line for name, line in found if name is not None}
+    found = ((keys.parse_value(entry.key), entry) for entry in members)
+    return {name: entry for name, entry in found if name is not None}
 
 
 def group(keys: NamespaceKeys, members: Iterable[ListedObject]) -> Iterable[ListedCheckpoint]:
     """The checkpoints among objects of one namespace, in the order of their first keys."""
     found: dict[str, ListedCheckpoint] = {}
-    for line in members:
-        if (parsed := keys.parse(line.key)) is not None:
+    for entry in members:
+        if (parsed := keys.parse(entry.key)) is not None:
             checkpoint_id, name = parsed
             if checkpoint_id not in found:
                 found[checkpoint_id] = ListedCheckpoint(keys, checkpoint_id)
-            found[checkpoint_id].add(name, line)
+            found[checkpoint_id].add(name, entry)
     return found.values()

@@ -108,7 +108,7 @@ class Library(Contestant):
         return len(await self._new_process().list(run_of(thread)))
 
     def run(self, thread: str) -> RunKeys:
-        """Where the thread's steps stand."""
+        """Where the steps of the thread are."""
         return RunKeys(self.prefix, run_of(thread))
 
     def _new_process(self) -> S3Checkpointer[State]:

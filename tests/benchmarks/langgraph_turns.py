@@ -97,7 +97,7 @@ def installed() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one saver needed for one piece of work."""
+    """What one saver needed for one turn."""
 
     work: str
     saver: str

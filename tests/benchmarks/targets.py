@@ -218,7 +218,7 @@ async def large_states(library: Library, say: Callable[[str], None]) -> list[Row
                     work = checkpointer.save(RUN, 0, state) if call == "save" else checkpointer.load(RUN, 0)
                     held.append(await _longest_standstill(work))
                 rows.append((f"{call} {name}: longest standstill of the event loop", "≤ 50", min(held) * 1000, "ms"))
-                say(f"{call} {name}: the loop stood still for {min(held) * 1000:.0f} ms at most")
+                say(f"{call} {name}: the loop was held for {min(held) * 1000:.0f} ms at most")
     return rows + await _large_threads(library, say)
 
 
@@ -243,7 +243,7 @@ async def _large_threads(library: Library, say: Callable[[str], None]) -> list[R
             for call, times in held.items():
                 what = f"LangGraph's {call}, {name}: longest standstill of the event loop"
                 rows.append((what, "≤ 50", min(times) * 1000, "ms"))
-                say(f"{call} of {name}: the loop stood still for {min(times) * 1000:.0f} ms at most")
+                say(f"{call} of {name}: the loop was held for {min(times) * 1000:.0f} ms at most")
     return rows
 
 

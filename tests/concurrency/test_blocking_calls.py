@@ -57,7 +57,7 @@ async def test_no_more_threads_than_allowed_and_no_more_than_needed() -> None:
 
 
 async def test_a_cancelled_call_that_has_not_begun_is_not_made() -> None:
-    """One that has begun goes on, and what it returns goes nowhere."""
+    """One that has begun continues, and what it returns goes nowhere."""
     calls = BlockingCalls(1, longest_s=1, name="cancelled")
     go = threading.Event()
     made: list[int] = []

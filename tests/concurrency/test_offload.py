@@ -45,7 +45,7 @@ class Waiting(BaseModel):
     @field_validator("text")
     @classmethod
     def _wait(cls, text: str) -> str:
-        assert gate.wait(10), "the event loop stood still"
+        assert gate.wait(10), "the event loop was held"
         return text
 
 
@@ -63,7 +63,7 @@ async def test_only_large_states_leave_the_loop(length: int, apart: bool, compre
     assert [thread is not threading.main_thread() for thread in seen_threads] == [apart, apart]
 
 
-async def test_the_loop_goes_on_while_a_large_state_is_saved_and_loaded() -> None:
+async def test_the_loop_continues_while_a_large_state_is_saved_and_loaded() -> None:
     """What is waited for in the thread is done by the loop."""
     checkpointer = S3Checkpointer(Waiting, MemoryStore())
     gate.set()
@@ -125,7 +125,7 @@ def test_the_collector_is_left_as_it_was_found() -> None:
         gc.enable()
 
 
-def test_what_is_made_meanwhile_counts_as_old() -> None:
+def test_what_is_made_in_a_pause_counts_as_old() -> None:
     """So the collector does not look through all of it at once as soon as it runs again."""
     if gc.get_freeze_count():
         pytest.skip("this Python freezes objects of its own, and what is frozen stays so")
@@ -142,7 +142,7 @@ def test_what_is_made_meanwhile_counts_as_old() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)  # where no other thread is at work
 
 
-def test_what_somebody_has_frozen_stays_frozen() -> None:
+def test_what_the_application_has_frozen_stays_frozen() -> None:
     """As servers do before they fork."""
     made = [[n] for n in range(100)]
     gc.freeze()

@@ -204,7 +204,7 @@ def test_no_text_of_a_field_reaches_what_an_error_tells(text: str, which: int) -
 def test_a_fault_of_ours_says_internal(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not blamed on the state; nothing was written, and the error shows no value."""
 
-    # As if the line that raises stood in this library.
+    # As if the line that raises were in this library.
     code = compile("def first_difference(*_, **__):\n    raise AttributeError('hunter2-S3cret')", _of_ours(), "exec")
     space: dict[str, Any] = {}
     exec(code, space)

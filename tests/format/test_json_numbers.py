@@ -38,8 +38,8 @@ class Strings(BaseModel):
 
 async def stored(body: bytes, **metadata: str) -> MemoryStore:
     store = MemoryStore()
-    facts = {"format": "1", "schema-version": "1", "write-id": "w", "digest": compact_digest(body), **metadata}
-    await store.put(KEYS.state(0), body, ObjectAttributes(metadata=facts), mode="overwrite")
+    described = {"format": "1", "schema-version": "1", "write-id": "w", "digest": compact_digest(body), **metadata}
+    await store.put(KEYS.state(0), body, ObjectAttributes(metadata=described), mode="overwrite")
     return store
 
 

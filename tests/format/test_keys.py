@@ -141,7 +141,7 @@ def test_a_namespace_with_a_lone_surrogate_is_refused(text: str) -> None:
         RunKeys("", RUN, text)
 
 
-def test_runs_are_told_from_what_else_stands_there() -> None:
+def test_runs_are_told_from_what_else_is_there() -> None:
     """By delimiter listing of `runs/`."""
     assert parse_run_prefix("team", f"team/runs/{RUN}/") == RUN
     assert parse_run_prefix("team", "team/runs/not-a-run/") is None

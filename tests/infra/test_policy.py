@@ -265,7 +265,7 @@ def test_a_bucket_of_the_same_name_in_another_account_is_refused() -> None:
 
 
 def test_an_access_point_is_granted_as_such() -> None:
-    """Objects behind an access point stand under `…/object/`."""
+    """Objects behind an access point are under `…/object/`."""
     arn = "arn:aws-us-gov:s3:us-gov-west-1:111122223333:accesspoint/checkpoints"
     policy = iam_policy("reader", arn, "p")
 
@@ -325,7 +325,7 @@ def test_cfn_lint_knows_every_action_and_condition(role: Role) -> None:
 
 
 def test_the_command_takes_what_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody whose settings name a key and an owner gets a policy for that key and owner."""
+    """A caller whose settings name a key and an owner gets a policy for that key and owner."""
     monkeypatch.setenv("S3_CHECKPOINT_BUCKET", "my-bucket")
     monkeypatch.setenv("S3_CHECKPOINT_KMS_KEY_ID", KEY_ARN)
     monkeypatch.setenv("S3_CHECKPOINT_EXPECTED_BUCKET_OWNER", "111122223333")

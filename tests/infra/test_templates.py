@@ -277,7 +277,7 @@ def test_runs_that_the_handler_drops_are_counted_from_its_log(template: Template
     assert properties(template, "WorkerFunction")["LoggingConfig"]["LogFormat"] == "JSON"
 
 
-def test_lambda_lets_the_loop_of_supersteps_go_on(template: Template, as_deployed: Template) -> None:
+def test_lambda_lets_the_loop_of_supersteps_continue(template: Template, as_deployed: Template) -> None:
     """Without it, every run longer than about 16 supersteps ends in the dead-letter queue; SAM passes it on."""
     assert properties(template, "WorkerFunction")["RecursiveLoop"] == "Allow"
     assert as_deployed["Resources"]["WorkerFunction"]["Properties"]["RecursiveLoop"] == "Allow"

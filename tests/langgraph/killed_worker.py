@@ -12,7 +12,7 @@ TASKS = 6
 
 
 def main(bucket: str, endpoint: str, log: str, stop_at: str) -> None:
-    """Begins the run of thread `killed`, or goes on with it; prints the result."""
+    """Begins the run of thread `killed`, or continues with it; prints the result."""
     written = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 
     def square(task: Any) -> Any:

@@ -158,7 +158,7 @@ def test_forks_that_count_versions_alike_keep_their_own_large_values() -> None:
 
 @pytest.mark.parametrize("current", [None, 1, 2.0, "3", f"{4:032}.{0.5:016}"])
 def test_versions_are_text_that_sorts_and_tells_forks_apart(saver: S3Saver, current: Any) -> None:
-    """Threads that began with another saver go on: it counted with int, float or text."""
+    """Threads that began with another saver continue: it counted with int, float or text."""
     following = [saver.get_next_version(current, None) for _ in range(10)]
     later = saver.get_next_version(following[0], None)
 

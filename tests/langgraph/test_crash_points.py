@@ -26,7 +26,7 @@ CONFIG: Any = {"configurable": {"thread_id": "t"}}
 
 
 def work(store: ObjectStore, ran: Counter[str]) -> Any:
-    """Begins the run, or goes on with it, as a worker does that knows nothing but the thread."""
+    """Begins the run, or continues with it, as a worker does that knows nothing but the thread."""
     builder: Any = StateGraph(Trail)
 
     def step(name: str) -> Any:

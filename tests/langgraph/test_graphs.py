@@ -166,11 +166,11 @@ def test_delta_channels_are_rebuilt_by_another_process_after_forks_and_pruning(d
         saver.copy_thread(config["configurable"]["thread_id"], "copy")
         assert graph.get_state({"configurable": {"thread_id": "copy"}}).values == expected
 
-        went_on = graph.invoke({"n": 0, "log": ["again"]}, config, durability=durability)
+        continued = graph.invoke({"n": 0, "log": ["again"]}, config, durability=durability)
 
-    assert went_on["log"][: len(expected["log"])] == expected["log"]
-    assert went_on["log"][len(expected["log"])] == "again"
-    assert len(went_on["log"]) == len(expected["log"]) + 9
+    assert continued["log"][: len(expected["log"])] == expected["log"]
+    assert continued["log"][len(expected["log"])] == "again"
+    assert len(continued["log"]) == len(expected["log"]) + 9
 
 
 def test_of_many_tasks_sent_at_once_a_retry_runs_only_the_one_that_failed() -> None:

@@ -258,7 +258,7 @@ class Actor:
         self.saver = saver_on(ledger.world, self.way, **{"name": f"{gate.actor}"} | options)
 
     def reads_before(self, config: RunnableConfig) -> None:
-        """The process has read a checkpoint before anything else begins, and goes on from there."""
+        """The process has read a checkpoint before anything else begins, and continues from there."""
         self.way.store = InLoop(self.ledger.world)
         self.found = done(self.ledger.world, self.read(config))
         self.way.store = self.gate

@@ -1,4 +1,4 @@
-"""A worker that is killed in the middle of a run, and another one that goes on."""
+"""A worker that is killed in the middle of a run, and another one that continues."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def finished_tasks(saver: S3Saver) -> int:
 
 
 def test_after_a_kill_no_completed_task_runs_again(shared_settings: S3Settings, tmp_path: Path) -> None:
-    """Five tasks of a superstep are done when the process dies in the sixth: the next one runs that and goes on."""
+    """Five tasks of a superstep are done when the process dies in the sixth: the next one runs that and continues."""
     log = tmp_path / "begun"
     with S3Saver(shared_settings, prefix="killed") as saver:
         killed = worker(shared_settings, log, STOP_AT)

@@ -193,7 +193,7 @@ def test_a_put_held_up_between_its_values_and_its_checkpoint_looks_again() -> No
         human.prune(["t"])
 
     class HoldsUp(StoreWrapper):
-        """After the value has been stored, and before its put goes on."""
+        """After the value has been stored, and before its put continues."""
 
         async def around(self, request: Request, send: Send[T]) -> T:
             answer = await send()
@@ -535,7 +535,7 @@ def test_a_checkpoint_that_may_not_be_deleted_stays_whole(call: str) -> None:
         assert found.pending_writes == [("task", "x", 1)]
 
 
-def test_delete_thread_goes_on_until_a_listing_is_empty() -> None:
+def test_delete_thread_continues_until_a_listing_is_empty() -> None:
     """Story: a worker put a checkpoint after the listing; the thread was back, without what it refers to."""
     clock = Clock()
     store = clock.store()
@@ -548,7 +548,7 @@ def test_delete_thread_goes_on_until_a_listing_is_empty() -> None:
     assert keys_of(store) == []
 
 
-def test_delete_for_runs_goes_on_until_listings_show_none() -> None:
+def test_delete_for_runs_continues_until_listings_show_none() -> None:
     """Story: the run put another checkpoint after its namespace was listed."""
     clock = Clock()
     store = clock.store()

@@ -100,7 +100,7 @@ def test_deleting_a_run_keeps_the_large_values_that_others_refer_to() -> None:
     assert everything(store) == []
 
 
-def test_a_copy_has_everything_and_goes_on_its_own_way(saver: S3Saver) -> None:
+def test_a_copy_has_everything_and_continues_its_own_way(saver: S3Saver) -> None:
     first = put(saver, at("a"), {"big": BIG}, run_id="run")
     second = put(saver, first, {"n": 2}, run_id="run")
     saver.put_writes(second, [("x", "second")], "task-a", "~path 2")

@@ -1,4 +1,4 @@
-"""What stands in the bucket: keys, bodies, and what reading says when they have been tampered with."""
+"""What is in the bucket: keys, bodies, and what reading says when they have been tampered with."""
 
 from __future__ import annotations
 

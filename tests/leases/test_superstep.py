@@ -29,13 +29,13 @@ RUN = UUID(int=9)
 
 async def test_a_second_worker_runs_no_node_while_the_first_holds_the_lease(store: ObjectStore) -> None:
     """It is refused after 1 GET; afterwards the run is where the first worker left it."""
-    inside, go_on = asyncio.Event(), asyncio.Event()
+    inside, proceed = asyncio.Event(), asyncio.Event()
     ran: list[int] = []
 
     async def node(state: Counter, task: Task) -> Next:
         ran.append(task.step)
         inside.set()
-        await go_on.wait()
+        await proceed.wait()
         return Next(1, END)
 
     graph: Graph[Counter] = Graph(
@@ -52,7 +52,7 @@ async def test_a_second_worker_runs_no_node_while_the_first_holds_the_lease(stor
     with pytest.raises(LeaseHeldError) as refused:
         await run_superstep(second, graph, RUN, lease_ttl_s=30)
     requests = counting.taken()
-    go_on.set()
+    proceed.set()
     reached = await working
 
     assert with_first_look.superseded

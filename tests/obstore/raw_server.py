@@ -73,7 +73,7 @@ def s3_error(status: str, code: str, *, request_id: str = "REQUEST") -> bytes:
 
 
 def listing(keys: Sequence[str], *, token: str = "") -> bytes:
-    """A page of a listing; with a token it says that it goes on."""
+    """A page of a listing; with a token it says that it continues."""
     told = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>"
     entries = "".join(
         f"<Contents><Key>{key}</Key><LastModified>2026-11-23T17:00:00.000Z</LastModified>"

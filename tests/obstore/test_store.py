@@ -204,7 +204,7 @@ async def test_attempts_are_ours_and_counted() -> None:
 
 
 async def test_an_error_of_s3s_is_told_with_its_request_id() -> None:
-    """It stands in the body of the error, the one place where obstore shows it."""
+    """It is in the body of the error, the one place where obstore shows it."""
     events: list[RequestEvent] = []
     async with raw_server(lambda _: s3_error("403 Forbidden", "AccessDenied", request_id="R1")) as server:
         settings = S3Settings.model_validate({**BASE, "endpoint_url": server.url})

@@ -419,7 +419,7 @@ class Actor:
         self.ledger.committed(call, run, step, label)
         return True
 
-    async def go_on(self, rounds: int, run: UUID = RUN) -> None:
+    async def proceed(self, rounds: int, run: UUID = RUN) -> None:
         """What an engine does: resume, compute, commit the next step. A run that has been deleted is not begun again.
 
         (A `prune` that listed the run before it was deleted would prune the steps of a new one under the same id.)

@@ -2,7 +2,7 @@
 
 Each actor (a worker, a janitor, a reader) reaches the store through a `Gate` of its own, where its requests stop. When
 no actor can move any more, the explorer picks one waiting request and what becomes of it (a `Fate`), or lets time pass,
-and lets the actors go on until all of them wait again. A run of a scenario is thus a sequence of picks; the explorer
+and lets the actors continue until all of them wait again. A run of a scenario is thus a sequence of picks; the explorer
 runs the scenario again and again, depth first, until every sequence has been taken. Two sequences that lead to the same
 state of store, clock, actors and ledger have the same future: it is explored once.
 
@@ -23,7 +23,7 @@ uses the same. `world.before` and `world.after` tell a ledger of each request th
 after each pick, `Ledger.close` when all is quiet. A `Ledger.fingerprint` holds whatever its later judgement depends on.
 
 How time passes: each of the explorer's `leaps` comes at most once, in their order, at any moment. Programs can be held
-up that long between any two requests, and while one of their reads is under way; but a write in flight takes effect
+up that long between any two requests, and while one of their reads is in flight; but a write in flight takes effect
 within `flight` of being sent or never, since every request is bounded by its time-outs. A DeleteObjects removes its
 keys one by one, in any order, and can be cut short.
 
@@ -323,7 +323,7 @@ class World:
         return not any(e.writes and e.answer is not None and e.since < latest for e in self.waiting)
 
     def take(self, pick: Pick) -> None:
-        """Lets it happen, and everybody go on until all wait again."""
+        """Lets it happen, and all actors continue until all wait again."""
         if pick.entry is None:
             self.clock.passed += pick.leap
             late = self.clock.passed - self.flight
@@ -335,7 +335,7 @@ class World:
             self.settle(pick.entry, pick.fate)
 
     def settle(self, entry: Waiting, fate: Fate) -> None:
-        """Lets `fate` happen to the request, and everybody go on until all wait again."""
+        """Lets `fate` happen to the request, and all actors continue until all wait again."""
         waits = entry.answer
         if fate != "answer lost":
             self.waiting.remove(entry)
@@ -383,7 +383,7 @@ class World:
         return None
 
     def run_until_quiet(self) -> None:
-        """Lets everybody go on; a read whose actor no longer wants the answer is withdrawn."""
+        """Lets all actors continue; a read whose actor no longer wants the answer is withdrawn."""
         self.loop.run_until_quiet()
         for entry in [e for e in self.waiting if e.answer is not None and e.answer.cancelled()]:
             if self.cancelled_may_land and entry.writes:
@@ -592,7 +592,7 @@ def _line(world: World, pick: Pick) -> str:
         return f"{pick.leap} pass"
     actor = f"{world.gates[entry.actor].name} {entry.actor}"
     if entry.request.verb == PAUSE:
-        return f"{actor}: goes on"
+        return f"{actor}: continues"
     mode = f" ({entry.request.mode})" if entry.request.mode else ""
     again = ", again" if entry.repeated else ", late" if entry.answer is None else ""
     key = ", ".join([pick.part] if pick.part else entry.parts or [entry.request.key])

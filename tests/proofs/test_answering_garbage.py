@@ -168,7 +168,7 @@ async def test_a_body_without_end_is_refused_within_the_bound(head: bytes) -> No
 
 
 async def test_a_page_without_a_way_on_is_an_error_not_the_end() -> None:
-    """Story: a listing that said it went on, and not how, was taken for complete."""
+    """Story: a listing that said it continued, and not how, was taken for complete."""
 
     async def serve(writer: asyncio.StreamWriter) -> None:
         writer.write(ANSWERS["a page without a way on"])

@@ -60,7 +60,7 @@ def cancelled_at(world: World, call: Coroutine[Any, Any, object], number: int, m
     ("name", "number"), [(name, n) for name, count in REQUESTS.items() for n in range(1, count + 1)]
 )
 def test_a_call_cancelled_at_any_request_leaves_one_of_two_legal_states(name: str, number: int, moment: Moment) -> None:
-    """The step as it was, or the step as it should be; nothing goes on behind the caller; the next call works."""
+    """The step as it was, or the step as it should be; nothing continues behind the caller; the next call works."""
     world = World()
     settled(world, S3Checkpointer(WORK, world.store).commit(RUN, 4, Work(label="old"), tasks_of("old")))
     checkpointer: S3Checkpointer[Work] = S3Checkpointer(WORK, world.gate())
@@ -68,7 +68,7 @@ def test_a_call_cancelled_at_any_request_leaves_one_of_two_legal_states(name: st
     task = cancelled_at(world, CALLS[name](checkpointer), number, moment)
 
     assert task.cancelled()
-    assert not world.waiting, "a request goes on behind a call that has ended"
+    assert not world.waiting, "a request continues behind a call that has ended"
     assert all(task.done() for task in world.loop.tasks)
     found = settled(world, S3Checkpointer(WORK, world.store).resume(RUN))
     assert found is not None
@@ -119,7 +119,7 @@ def test_a_search_cancelled_in_the_middle_takes_all_its_requests_with_it(number:
 async def test_a_commit_cancelled_on_the_wire_leaves_the_checkpointer_usable(
     settings: S3Settings, moto_url: str
 ) -> None:
-    """The PUT has landed, its answer is under way: the caller hears nothing, and the same call again finds out."""
+    """The PUT has landed, its answer is in flight: the caller hears nothing, and the same call again finds out."""
     async with wire_to(moto_url) as wire:
         through = settings.model_copy(update={"endpoint_url": wire.url})
         async with connect(Work, through) as checkpointer:
@@ -156,7 +156,7 @@ async def test_a_body_cancelled_while_it_is_read_leaves_the_checkpointer_usable(
             assert await checkpointer.load(RUN, 5) == Work(label="a")
 
 
-async def test_calls_under_way_end_when_the_checkpointer_is_closed(
+async def test_calls_in_flight_end_when_the_checkpointer_is_closed(
     settings_by_transport: S3Settings, moto_url: str
 ) -> None:
     """Story: their repeats opened connections on a client that was closed, which nobody closed again."""

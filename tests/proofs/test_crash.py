@@ -225,20 +225,20 @@ def check_run(s3: Any, number: int, events: list[Event]) -> None:
     lost = [event for event in events if event["event"] == "lost" and event["winner"]]
     for step in steps:
         stored = s3.get_object(Bucket=BUCKET, Key=f"{prefix}steps/{step:020d}.json")
-        body, facts = stored["Body"].read(), stored["Metadata"]
+        body, metadata = stored["Body"].read(), stored["Metadata"]
         state = json.loads(body)
         assert state["link"] == links()[step]
-        assert hashlib.sha256(body).hexdigest() == facts["digest"]
-        assert tasks_of(s3, prefix, step, facts) == [{"node_name": "next", "payload": {"by": state["by"]}}]
+        assert hashlib.sha256(body).hexdigest() == metadata["digest"]
+        assert tasks_of(s3, prefix, step, metadata) == [{"node_name": "next", "payload": {"by": state["by"]}}]
         if not deleted:
             assert told.get(step, state["by"]) == state["by"]
-            assert {event["winner"] for event in lost if event["step"] == step} <= {facts["write-id"]}
+            assert {event["winner"] for event in lost if event["step"] == step} <= {metadata["write-id"]}
 
 
-def tasks_of(s3: Any, prefix: str, step: int, facts: dict[str, str]) -> Any:
-    if "active-inline" in facts:
-        return json.loads(b64decode(facts["active-inline"]))
-    key = f"{prefix}active/{step:020d}.{facts['active']}.json"
+def tasks_of(s3: Any, prefix: str, step: int, metadata: dict[str, str]) -> Any:
+    if "active-inline" in metadata:
+        return json.loads(b64decode(metadata["active-inline"]))
+    key = f"{prefix}active/{step:020d}.{metadata['active']}.json"
     return json.loads(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
 
 

@@ -66,7 +66,7 @@ def commits_and_looks(step: int, label: str) -> Program:
     return program
 
 
-def goes_on(name: str, rounds: int) -> Program:
+def continues(name: str, rounds: int) -> Program:
     """What an engine does: resume, run a superstep, commit the next one; a loser resumes."""
 
     async def program(worker: Worker) -> None:
@@ -140,7 +140,7 @@ EXPLORED: dict[str, Explorer] = {
     "the same content twice, and a rival": Explorer(
         workers(commits(5, "a"), commits(5, "a"), commits(5, "b"), make=OneObject)
     ),
-    "two engines on one run": Explorer(workers(goes_on("a", 2), goes_on("b", 1), make=OneObject)),
+    "two engines on one run": Explorer(workers(continues("a", 2), continues("b", 1), make=OneObject)),
     "two rivals and a reader": Explorer(workers(commits(5, "a"), commits(5, "b"), reads(5), make=OneObject), budget=0),
     "a commit and a reader": Explorer(workers(commits(5, "a"), reads(5))),
     "a commit with tasks apart and a reader": Explorer(workers(commits(5, "a"), reads(5), make=TasksApart)),
@@ -159,7 +159,7 @@ LONG: dict[str, Explorer] = {
         workers(commits(5, "a"), commits(5, "b"), commits(5, "c")), budget=0
     ),
     "two rivals and three faults": Explorer(RIVALS, budget=3),
-    "two engines, two rounds": Explorer(workers(goes_on("a", 2), goes_on("b", 2), make=OneObject)),
+    "two engines, two rounds": Explorer(workers(continues("a", 2), continues("b", 2), make=OneObject)),
     "two rivals and a reader, faults": Explorer(workers(commits(5, "a"), commits(5, "b"), reads(5), make=OneObject)),
     "a commit and a reader, two faults": Explorer(workers(commits(5, "a"), reads(5), make=OneObject), budget=2),
     "two savers and a committer": Explorer(workers(commits(5, "a"), saves(5, "s", active=True), saves(5, "t"))),
@@ -178,7 +178,7 @@ def test_the_promises_hold_in_every_order_with_every_fault(name: str) -> None:
 @pytest.mark.parametrize("count", [120, pytest.param(10_000, marks=pytest.mark.long)])
 def test_the_promises_hold_while_the_latest_step_is_searched_for(count: int) -> None:
     """A long run is searched by many LISTs at once, between which others commit: orders by lot, always the same."""
-    engines = workers(goes_on("a", 2), goes_on("b", 2), reads(9), wrap=pages_of(2))
+    engines = workers(continues("a", 2), continues("b", 2), reads(9), wrap=pages_of(2))
 
     report = Explorer(after_steps(9, engines), budget=2).sample(count, seed=0)
 

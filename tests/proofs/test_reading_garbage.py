@@ -139,8 +139,8 @@ JSON_BOMBS = {
 def forged(store: MemoryStore, key: str, body: bytes, **metadata: str) -> None:
     """`body` at `key`, with the digest that belongs to it."""
     old = store._objects[key]
-    facts = {**old.head.attributes.metadata, "digest": hashlib.sha256(body).hexdigest(), **metadata}
-    attributes = replace(old.head.attributes, metadata=facts)
+    described = {**old.head.attributes.metadata, "digest": hashlib.sha256(body).hexdigest(), **metadata}
+    attributes = replace(old.head.attributes, metadata=described)
     put(store, key, StoredObject(body, replace(old.head, attributes=attributes)))
 
 
@@ -184,10 +184,10 @@ def test_metadata_of_any_kind_is_an_error_or_harmless(key: str, name: str, value
     """What it says is checked before it is believed, and never becomes part of a key unseen."""
     store = committed()
     stored = store._objects[key]
-    facts = {**stored.head.attributes.metadata, name: value or ""}
+    described = {**stored.head.attributes.metadata, name: value or ""}
     if value is None:
-        del facts[name]
-    attributes = replace(stored.head.attributes, metadata=facts)
+        del described[name]
+    attributes = replace(stored.head.attributes, metadata=described)
     put(store, key, replace(stored, head=replace(stored.head, attributes=attributes)))
 
     found = outcomes(store)

@@ -67,8 +67,8 @@ def resumes_and_commits(step: int) -> tuple[str, Program]:
     return "worker", program
 
 
-def goes_on(rounds: int) -> tuple[str, Program]:
-    return "engine", lambda actor: actor.go_on(rounds)
+def continues(rounds: int) -> tuple[str, Program]:
+    return "engine", lambda actor: actor.proceed(rounds)
 
 
 def messages(count: int, *, begin: bool = False) -> tuple[str, Program]:
@@ -217,9 +217,9 @@ SLOW: dict[str, Play] = {
 }
 """Time passes in these."""
 CROWDS: dict[str, Play] = {
-    "two engines and a janitor": _play(goes_on(2), goes_on(2), prunes(times=2)),
+    "two engines and a janitor": _play(continues(2), continues(2), prunes(times=2)),
     "messages, a janitor and a reader": _play(messages(3), prunes(times=2), looks_back()),
-    "an engine, a janitor and a deleter": _play(goes_on(2), prunes(), deletes()),
+    "an engine, a janitor and a deleter": _play(continues(2), prunes(), deletes()),
     "a rival, a straggler and a begin message": _play(
         resumes_and_commits(3), runs_ahead(3, 4, 5), messages(2, begin=True)
     ),

@@ -92,7 +92,7 @@ class Call(Generic[T]):
         stage.world.run_until_quiet()
 
     def held_at(self, verb: Verb, under: str) -> Call[T]:
-        """Goes on up to the first request of this kind, which waits."""
+        """Continues up to the first request of this kind, which waits."""
         while True:
             waiting = [entry for entry in self.stage.world.waiting if entry.actor == self.actor]
             assert waiting, f"it never came to {verb} {under}"
@@ -285,7 +285,7 @@ def test_a_state_that_may_not_be_deleted_keeps_its_tasks(call: str, options: dic
 
 
 @HELD
-def test_a_fork_of_a_step_that_is_pruned_meanwhile_says_what_is_so(options: dict[str, Any]) -> None:
+def test_a_fork_of_a_step_that_is_pruned_before_it_ends_says_what_is_so(options: dict[str, Any]) -> None:
     """Story: the source was pruned while it was forked; nothing was written, said the error, and the run was there."""
     stage = Stage(1, 2, **options)
     forker, janitor = stage.actor("forker"), stage.actor("janitor")

@@ -204,15 +204,15 @@ class Histories(RuleBasedStateMachine):
         state = self.run(reader.load(self.run_id, place[1]))
         tasks = tuple(task.node_name for task in self.run(reader.load_active(self.run_id, place[1])))
         head = self.run(self.store.head(RunKeys("", self.run_id, place[0]).state(place[1])))
-        facts = head.attributes.metadata if head else {}
+        metadata = head.attributes.metadata if head else {}
         assert (state is None) == (head is None)
-        bound = "active" in facts
+        bound = "active" in metadata
         if not bound:
             assert tasks in self.saved_tasks.get(place, {()})
             self.saved_tasks[place] = frozenset([tasks])
         seen = None
         if state is not None:
-            version = int(facts["schema-version"])
+            version = int(metadata["schema-version"])
             seen = Shown(tuple(state.words[:: 1 if version == 2 else -1]), version, tasks if bound else None)
         assert seen in self.possible(place), f"{place} shows {seen}; possible are {self.possible(place)}"
         self.steps[place] = frozenset([seen])

@@ -1,4 +1,4 @@
-"""Faults that these tests have found, one test each, with the story in a sentence. More stand beside their kind.
+"""Faults that these tests have found, one test each, with the story in a sentence. More are beside their kind.
 
 `grep -rn "Story:" tests/proofs` lists them all.
 """
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 async def test_the_same_json_under_another_schema_version_is_a_conflict(store: ObjectStore) -> None:
-    """Story: a newer worker was told that its state stood, while what stood was to be migrated into another."""
+    """Story: a newer worker was told that its state was stored; what was stored was to be migrated into another."""
     old = S3Checkpointer(Work, store)
     new = S3Checkpointer(Work, store, schema_version=2, migrations={1: lambda state: {"label": state["label"] + "!"}})
     await old.commit(RUN, 5, Work(label="a"), tasks_of("a"))
@@ -37,25 +37,25 @@ async def test_the_same_json_under_another_schema_version_is_a_conflict(store: O
 
 
 class HeadHangs(StoreWrapper):
-    """The HEAD is never answered; `under_way` says whether it still waits."""
+    """The HEAD is never answered; `in_flight` says whether it still waits."""
 
-    under_way = False
+    in_flight = False
 
     async def around(self, request: Request, send: Send[T]) -> T:
         if request.verb == "HeadObject":
-            self.under_way = True
+            self.in_flight = True
             try:
                 await asyncio.Event().wait()
             finally:
-                self.under_way = False
+                self.in_flight = False
         return await send()
 
 
-async def test_nothing_goes_on_behind_a_call_that_has_failed(store: ObjectStore) -> None:
-    """Story: of two requests sent together one failed, and the other was still under way when the caller was told."""
+async def test_nothing_continues_behind_a_call_that_has_failed(store: ObjectStore) -> None:
+    """Story: of two requests sent together one failed, and the other was still in flight when the caller was told."""
     hanging = HeadHangs(SlowDown503(store, Aim("GetObject")))
 
     with pytest.raises(StoreUnavailableError):
         await S3Checkpointer(Work, hanging).load_active(RUN, 5)
 
-    assert not hanging.under_way
+    assert not hanging.in_flight

@@ -162,7 +162,7 @@ async def test_history_says_when_a_snapshot_is_gone(store: ObjectStore) -> None:
         [entry async for entry in RunAdmin(over(store)).history(RUN)]
 
 
-async def test_a_fork_begins_with_the_step_and_goes_on_by_itself(store: ObjectStore) -> None:
+async def test_a_fork_begins_with_the_step_and_continues_by_itself(store: ObjectStore) -> None:
     """State, tasks and origin are there; the rest of the history, and the other run, are not touched."""
     await commit(store, 0, 1, 2)
     before = await keys_in(store)

@@ -186,8 +186,8 @@ async def test_a_store_that_ignores_start_after_is_found_out() -> None:
 
 @pytest.mark.parametrize("after", [1, 3, 9])
 @pytest.mark.parametrize("call", ["latest", "steps"])
-async def test_a_failed_list_is_raised_and_nothing_goes_on_behind_it(call: str, after: int) -> None:
-    """As our error, not in a group; and no LIST is under way any more."""
+async def test_a_failed_list_is_raised_and_nothing_continues_behind_it(call: str, after: int) -> None:
+    """As our error, not in a group; and no LIST is in flight any more."""
     store = CountedStore()
     await store.fill(RUN, range(12_000))
 

@@ -113,7 +113,7 @@ async def test_other_keys_beyond_the_steps_cost_one_round_trip() -> None:
 @pytest.mark.parametrize("spread", SPREADS)
 @pytest.mark.parametrize("count", [2, 1000, 1001, 2000, 2001, 4000, 10_000, 20_000, 100_000])
 async def test_a_listing_costs_its_pages_and_a_few(spread: str, count: int) -> None:
-    """n/1000 LISTs and at most 20 more, in n/16,000 round trips and at most 8 more; never more than 16 under way."""
+    """n/1000 LISTs and at most 20 more, in n/16,000 round trips and at most 8 more; never more than 16 in flight."""
     steps = SPREADS[spread](count)
     store = ComputedRun(RUN, steps)
 

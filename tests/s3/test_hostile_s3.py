@@ -328,7 +328,7 @@ async def _all(entries: AsyncIterator[object]) -> list[object]:
 
 
 @pytest.mark.parametrize("kind", ["a step", "nothing"])
-async def test_no_call_goes_on_for_ever_with_one_token(hostile: HostileS3, kind: str) -> None:
+async def test_no_call_continues_for_ever_with_one_token(hostile: HostileS3, kind: str) -> None:
     """Story: `list`, `delete`, `runs` asked for the same page again and again, without end."""
     run = RunKeys("", RUN)
     when = "<LastModified>2026-11-23T10:00:00.000Z</LastModified>"

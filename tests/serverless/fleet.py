@@ -60,17 +60,17 @@ def apply(state: Sum, update: tuple[int, str]) -> Sum:
 GRAPH = Graph(start="spread", nodes={"spread": spread, "work": work, "join": join}, apply=apply)
 
 
-def tell(**facts: object) -> None:
-    """A line, in one piece: a killed worker leaves a whole line or none."""
-    os.write(1, (json.dumps(facts) + "\n").encode())
+def tell(**told: object) -> None:
+    """A line, at once: a killed worker leaves a whole line or none."""
+    os.write(1, (json.dumps(told) + "\n").encode())
 
 
 class Teller(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        facts = vars(record)
-        if "deliveries" in facts:
+        told = vars(record)
+        if "deliveries" in told:
             names = ("run_id", "step", "outcome", "request_count", "deliveries", "error_code")
-            tell(pid=os.getpid(), **{name: facts.get(name) for name in names})
+            tell(pid=os.getpid(), **{name: told.get(name) for name in names})
 
 
 def serve(queue_url: str) -> None:

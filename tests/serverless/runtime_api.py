@@ -40,7 +40,7 @@ class Function:
         self._handler = handler
         self._log = log
         self._next: queue.Queue[Invocation] = queue.Queue()
-        self._under_way: dict[str, Invocation] = {}
+        self._in_flight: dict[str, Invocation] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._request_handler())
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -97,7 +97,7 @@ class Function:
 
             def do_GET(self) -> None:
                 invocation = function._next.get()
-                function._under_way[invocation.request_id] = invocation
+                function._in_flight[invocation.request_id] = invocation
                 invocation.taken.set()
                 body = json.dumps(invocation.event).encode()
                 self.send_response(200)
@@ -114,7 +114,7 @@ class Function:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 *_, request_id, kind = self.path.split("/")
-                invocation = function._under_way.get(request_id)
+                invocation = function._in_flight.get(request_id)
                 if invocation is not None:
                     invocation.kind, invocation.answer = kind, json.loads(body)
                     invocation.answered.set()

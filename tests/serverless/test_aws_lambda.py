@@ -1,4 +1,4 @@
-"""The SQS handler: one superstep per message, and whatever dies or comes twice, the run goes on once."""
+"""The SQS handler: one superstep per message, and whatever dies or comes twice, the run continues once."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_a_run_goes_from_message_to_message_until_it_is_finished(
     stored: SyncS3Checkpointer[Count],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """One message, one step, one line in the log with the facts; two PUTs and the reads of resume, on one client."""
+    """One message, one step, one line in the log with what it did; two PUTs and the reads of resume, on one client."""
     queue.send(begin(run_id))
 
     handled = work(handler, queue)
@@ -346,17 +346,17 @@ def test_a_second_delivery_costs_two_requests_and_no_node_while_the_lease_is_hel
     run_id: UUID,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The first in a process; then one. The record stays in the queue, and the run goes on once."""
+    """The first in a process; then one. The record stays in the queue, and the run continues once."""
     requests: list[str] = []
     first = new_handler(lease_ttl_s=20)
     second = new_handler(lease_ttl_s=20, on_request=lambda event: requests.append(event.operation))
     first({"Records": [record_of_begin(queue, run_id)]}, Context.of(60))
     [record] = queue.receive(wait_s=5)
-    inside, go_on = threading.Event(), threading.Event()
+    inside, proceed = threading.Event(), threading.Event()
 
     async def wait(task: Task) -> None:
         inside.set()
-        await asyncio.to_thread(go_on.wait, 30)
+        await asyncio.to_thread(proceed.wait, 30)
 
     hooks.before_return = wait
     with ThreadPoolExecutor() as pool:
@@ -364,7 +364,7 @@ def test_a_second_delivery_costs_two_requests_and_no_node_while_the_lease_is_hel
         assert inside.wait(30)
         with caplog.at_level(logging.INFO, "s3_checkpoint.aws_lambda"):
             again = [second({"Records": [record]}, Context.of(60)) for _ in range(2)]
-        go_on.set()
+        proceed.set()
         done = working.result(30)
 
     failed = {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
@@ -785,11 +785,11 @@ def test_a_deleted_runs_queued_messages_are_dropped_with_a_line(
     """Not delivered again for days: neither the next superstep nor a human's answer, and nothing begins again."""
     handler = new_handler(interrupt_before={"review"}, update_type=str)
     handler({"Records": [delivered(begin(run_id))]}, Context.of(30))
-    (go_on,) = queue.receive()
+    (proceed,) = queue.receive()
     stored.delete(run_id)
     answer = delivered(SuperstepMessage.resume(run_id, 4, "yes").model_dump_json())
 
-    answers = handler({"Records": [go_on, answer]}, Context.of(30))
+    answers = handler({"Records": [proceed, answer]}, Context.of(30))
 
     assert failed(answers) == []
     assert outcomes(caplog)[-2:] == ["gone", "gone"]
@@ -798,7 +798,7 @@ def test_a_deleted_runs_queued_messages_are_dropped_with_a_line(
         assert f"run {run_id}: message for step" in line.getMessage()
         assert "it was deleted" in line.getMessage()
     assert stored.list(run_id) == []
-    queue.delete(go_on)
+    queue.delete(proceed)
     assert queue.counts() == (0, 0)
 
 
@@ -1083,7 +1083,7 @@ def test_settings_come_from_the_environment_as_lambda_has_it(
 def test_the_logger_of_powertools_will_do(
     new_handler: Callable[..., SqsHandler[Count]], queue: Queue, run_id: UUID, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Our fields stand beside its own, and its decorators go around the handler as around any other."""
+    """Our fields are beside its own, and its decorators go around the handler as around any other."""
     powertools = pytest.importorskip("aws_lambda_powertools")
     logger = powertools.Logger(service="runs", level="INFO")
     handler = new_handler(logger=logger)

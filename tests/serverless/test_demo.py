@@ -39,7 +39,7 @@ def alive(pid: int) -> bool:
 
 
 def test_a_run_whose_workers_are_killed_gives_the_result_of_a_direct_count(tmp_path: Path) -> None:
-    """The facts as a program gets them; kills are in the middle of a superstep, whatever the machine's speed."""
+    """The numbers as a program gets them; kills are in the middle of a superstep, whatever the machine's speed."""
     ended = subprocess.run(
         [*COMMAND, "--seed", "7", "--output", "json"],
         capture_output=True,
@@ -51,26 +51,26 @@ def test_a_run_whose_workers_are_killed_gives_the_result_of_a_direct_count(tmp_p
     )
 
     assert ended.returncode == 0, ended.stderr
-    facts: dict[str, Any] = json.loads(ended.stdout)
-    assert facts["equal"]
-    assert facts["report"] == json.loads(
+    told: dict[str, Any] = json.loads(ended.stdout)
+    assert told["equal"]
+    assert told["report"] == json.loads(
         summarize(len(standard_library()), count_identifiers(standard_library())).model_dump_json()
     )
-    assert len(facts["kills"]) >= 3
-    fan_outs = [kill for kill in facts["kills"] if kill["node"] == "count"]
+    assert len(told["kills"]) >= 3
+    fan_outs = [kill for kill in told["kills"] if kill["node"] == "count"]
     assert fan_outs
     assert all(0 < kill["done"] < kill["tasks"] for kill in fan_outs)
-    assert facts["supersteps"] == 8
-    assert [step["step"] for step in facts["steps"]] == [*range(9)]
-    assert facts["steps"][1]["active"] == ["count"] * 8
-    assert facts["steps"][8]["active"] == ["__end__"]
-    assert facts["duplicates"] == 3
-    assert facts["superseded"] >= 3
-    assert facts["redeliveries"] >= 1
-    assert facts["requests_per_superstep"] == [4, 5, 4, 5, 4, 5, 4, 4]  # tasks with files do not fit the metadata
-    states = [key["key"] for key in facts["keys"] if "/steps/" in key["key"]]
-    assert states == [f"runs/{facts['run_id']}/steps/{step:020}.json" for step in range(9)]
-    assert ended.stderr.count("killed with SIGKILL in superstep") == len(facts["kills"])
+    assert told["supersteps"] == 8
+    assert [step["step"] for step in told["steps"]] == [*range(9)]
+    assert told["steps"][1]["active"] == ["count"] * 8
+    assert told["steps"][8]["active"] == ["__end__"]
+    assert told["duplicates"] == 3
+    assert told["superseded"] >= 3
+    assert told["redeliveries"] >= 1
+    assert told["requests_per_superstep"] == [4, 5, 4, 5, 4, 5, 4, 4]  # tasks with files do not fit the metadata
+    states = [key["key"] for key in told["keys"] if "/steps/" in key["key"]]
+    assert states == [f"runs/{told['run_id']}/steps/{step:020}.json" for step in range(9)]
+    assert ended.stderr.count("killed with SIGKILL in superstep") == len(told["kills"])
     assert ended.stderr.count("resumes from step") >= 3
     assert ended.stderr.count("its message was delivered twice") == 2
 

@@ -78,11 +78,11 @@ class Fleet:
         while True:
             *lines, self._rest = self._rest.split(b"\n")
             for line in lines:
-                facts = json.loads(line)
-                if "started" in facts:
-                    self.living.append(facts["started"])
+                told = json.loads(line)
+                if "started" in told:
+                    self.living.append(told["started"])
                 else:
-                    yield facts
+                    yield told
             ready, _, _ = select.select([self._process.stdout], [], [], 60)
             assert ready, "no worker has told anything for a minute"
             self._rest += os.read(self._process.stdout.fileno(), 65536)
@@ -115,14 +115,14 @@ def test_every_run_comes_out_right_and_every_superstep_is_committed_once(server:
         for run_id, index in runs.items():
             initial = Sum(factor=index, random=index % 2 == 1)
             queue.send(SuperstepMessage.begin(run_id, initial).model_dump_json())
-        for facts in fleet.told():
-            outcomes[facts["outcome"]] += 1
-            redeliveries += facts["deliveries"] > 1
-            assert facts["error_code"] is None, facts
-            if facts["outcome"] == "committed":
-                assert facts["request_count"] == (3 if facts["step"] == 0 else 4)
-            run_id = UUID(facts["run_id"])
-            if facts["step"] == LAST:
+        for told in fleet.told():
+            outcomes[told["outcome"]] += 1
+            redeliveries += told["deliveries"] > 1
+            assert told["error_code"] is None, told
+            if told["outcome"] == "committed":
+                assert told["request_count"] == (3 if told["step"] == 0 else 4)
+            run_id = UUID(told["run_id"])
+            if told["step"] == LAST:
                 unfinished.discard(run_id)
                 if not unfinished:
                     break
@@ -131,7 +131,7 @@ def test_every_run_comes_out_right_and_every_superstep_is_committed_once(server:
                 fleet.start_worker()
                 kills += 1
             if chance.random() < 0.12:
-                step = chance.randint(0, facts["step"])
+                step = chance.randint(0, told["step"])
                 queue.send(SuperstepMessage(run_id=run_id, step=step).model_dump_json())
                 duplicates += 1
     finally:

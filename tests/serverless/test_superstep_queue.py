@@ -76,15 +76,15 @@ async def test_a_message_is_sent_to_no_other_host(monkeypatch: pytest.MonkeyPatc
 def test_a_message_says_only_what_is_not_self_evident_and_reads_back() -> None:
     run_id = uuid4()
     begin = SuperstepMessage.begin(run_id, State(n=3))
-    go_on = SuperstepMessage(run_id=run_id, step=2)
+    proceed = SuperstepMessage(run_id=run_id, step=2)
     answer = SuperstepMessage.resume(run_id, 2, {"name": "x"})
     consent = SuperstepMessage.resume(str(run_id), 2)
 
     assert begin.model_dump_json() == f'{{"run_id":"{run_id}","initial":{{"n":3,"name":""}}}}'
-    assert go_on.model_dump_json() == f'{{"run_id":"{run_id}","step":2}}'
+    assert proceed.model_dump_json() == f'{{"run_id":"{run_id}","step":2}}'
     assert answer.model_dump_json() == f'{{"run_id":"{run_id}","resume_from":2,"update":{{"name":"x"}}}}'
     assert consent.model_dump_json() == f'{{"run_id":"{run_id}","resume_from":2}}'
-    for message in (begin, go_on, answer, consent):
+    for message in (begin, proceed, answer, consent):
         body = message.model_dump_json()
         assert SuperstepMessage.model_validate_json(body) == message
         assert SuperstepMessage.model_validate_json(body.encode()) == message

@@ -80,7 +80,7 @@ async def taken_for_granted(checkpointer: S3Checkpointer[Research]) -> None:
 
 
 def frozen(task: ActiveSnapshot, error: ConfigurationError) -> None:
-    """Values are not changed, and errors have the facts they have."""
+    """Values are not changed, and errors have the attributes they have."""
     task.node_name = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     print(error.step)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 

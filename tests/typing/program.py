@@ -92,7 +92,7 @@ def without_a_loop() -> None:
 
 
 async def handled(checkpointer: S3Checkpointer[Research]) -> None:
-    """An error carries typed facts."""
+    """An error carries typed details."""
     try:
         await checkpointer.commit(uuid4(), 0, Research(topic=""), [])
     except StepConflictError as conflict:
