@@ -141,7 +141,23 @@ EXPLORED: dict[str, Explorer] = {
 }
 
 
-@pytest.mark.parametrize("name", EXPLORED)
+WIDE = [
+    "two workers, and a time to live passes",
+    "two workers, a renewal and an expiry",
+    "two workers and writes that come late",
+]
+"""More than a few hundred schedules: at random here, in every order with the long tests."""
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_of_two_holders_at_random_one_at_most_is_within_its_time_to_live(name: str) -> None:
+    """The same; always the same orders."""
+    assert EXPLORED[name].sample(100, seed=0).requests > 400
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in WIDE else ()) for name in EXPLORED]
+)
 def test_of_two_holders_one_at_most_is_within_its_time_to_live(name: str) -> None:
     """In every order, with a fault at every request."""
     report = EXPLORED[name].explore()

@@ -234,6 +234,17 @@ CROWDS: dict[str, Play] = {
 
 
 WIDE = {
+    ("a commit and a prune", "separate"),
+    ("a commit of a gap and a prune", "separate"),
+    ("a commit and a delete", "separate"),
+    ("a fork and a prune", "separate"),
+    ("two forks", "separate"),
+    ("a fork and a worker that begins", "separate"),
+    ("a message and a delete", "inline"),
+    ("a reader of tasks and a prune", "separate"),
+    ("a reader of history and a prune", "separate"),
+    ("a rival runs ahead and prunes", "inline"),
+    ("a begin message, again", "inline"),
     ("a prune and a delete", "separate"),
     ("a reader and a delete", "separate"),
     ("the same fork twice", "separate"),
@@ -251,14 +262,14 @@ WIDE = {
     ("a rival runs ahead of a message that knows its step", "inline"),
     ("a rival runs ahead of a message that knows its step", "separate"),
 }
-"""More than a few thousand schedules: at random here, in every order with the long tests."""
+"""More than a few hundred schedules: at random here, in every order with the long tests."""
 
 
 @pytest.mark.parametrize(("name", "tasks"), [(name, tasks) for name in PLAYS for tasks in HOLDS])
 def test_two_actors_in_every_order_with_every_fault(name: str, tasks: str) -> None:
     """Whatever becomes of each request, the crash of an actor and a lost answer included."""
     explorer = Explorer(PLAYS[name](**HOLDS[tasks], snapshot_objects="when_large"))
-    report = explorer.sample(150, seed=0) if (name, tasks) in WIDE else explorer.explore()
+    report = explorer.sample(60, seed=0) if (name, tasks) in WIDE else explorer.explore()
 
     print(report)
     assert report.schedules > 20
@@ -273,10 +284,10 @@ def test_two_actors_in_every_order_while_time_passes(name: str, tasks: str) -> N
 
     print(report)
     assert report.schedules > 20
-    Explorer(scenario, [*FAULTS, *LATE], leaps=LEAPS).sample(40, seed=0)
+    Explorer(scenario, [*FAULTS, *LATE], leaps=LEAPS).sample(30, seed=0)
 
 
-@pytest.mark.parametrize(("count", "seed"), [(60, 0), pytest.param(20_000, None, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("count", "seed"), [(30, 0), pytest.param(20_000, None, marks=pytest.mark.long)])
 @pytest.mark.parametrize("tasks", HOLDS)
 @pytest.mark.parametrize("name", CROWDS)
 def test_three_actors_at_random(name: str, tasks: str, count: int, seed: int | None) -> None:

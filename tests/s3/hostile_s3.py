@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from aiobotocore.config import AioConfig
@@ -141,8 +142,15 @@ async def store_at(url: str, *, ours: bool = True, **more: object) -> AsyncItera
         async with client_for(settings) as client:
             yield S3ObjectStore(client, settings)
         return
-    session: Any = AioSession()
-    session.set_credentials("x", "y", "secret-token")
     config = AioConfig(retries={"mode": "standard", "total_max_attempts": 1})
+    session = session_of_a_caller()
     async with session.create_client("s3", region_name="us-east-1", endpoint_url=url, config=config) as client:
         yield S3ObjectStore(client, settings)
+
+
+@cache
+def session_of_a_caller() -> Any:
+    """One for all tests: the SDK reads its descriptions for each session anew, which takes half a second."""
+    session: Any = AioSession()
+    session.set_credentials("x", "y", "secret-token")
+    return session

@@ -20,8 +20,7 @@ from s3_checkpoint._s3.sdk_internals import one_host, read_faster
 from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint._s3.tuning import tune
 from s3_checkpoint.object_store import ObjectAttributes
-from tests.s3.hostile_s3 import CALLS, WRITING, hostile_s3, settings_for, sound
-from tests.s3.sdk_requests import logged_client
+from tests.s3.hostile_s3 import CALLS, WRITING, hostile_s3, session_of_a_caller, settings_for, sound
 from tests.s3.test_prepared_requests import LOCAL, Recorder
 from tests.states import RUN, Counter
 
@@ -149,9 +148,9 @@ def test_a_loader_of_another_make_is_left_as_it_is(name: str) -> None:
 @pytest.mark.parametrize("name", ["_endpoint", "_endpoint.http_session", "_get_session", "_proxy_config", "send"])
 async def test_a_client_handed_in_of_another_make_is_used_as_it_is(name: str) -> None:
     """By its methods; then what its HTTP session does with redirects is the SDK's affair."""
-    session: Any = AioSession()
-    session.set_credentials("a", "b")
-    async with session.create_client("s3", region_name="eu-west-1", endpoint_url="http://127.0.0.1:9") as client:
+    async with session_of_a_caller().create_client(
+        "s3", region_name="eu-west-1", endpoint_url="http://127.0.0.1:9"
+    ) as client:
         assert one_host(client) is not client
         endpoint = client._endpoint
         if name == "_endpoint.http_session":
@@ -178,10 +177,10 @@ async def test_an_error_inside_the_sdk_says_so(call: str) -> None:
             def fail(error: Exception = error, **_: Any) -> None:
                 raise error
 
-            async with logged_client(settings) as log:
-                log.client.meta.events.register(f"{event}.s3", fail)
+            async with client_for(settings) as client:
+                client.meta.events.register(f"{event}.s3", fail)
                 with pytest.raises(StoreError, match=r"internal.*" + type(error).__name__) as caught:
-                    await CALLS[call](S3ObjectStore(log.client, settings))
+                    await CALLS[call](S3ObjectStore(client, settings))
 
             assert caught.value.outcome_unknown == (call in WRITING)
             assert "refused" not in str(caught.value)
