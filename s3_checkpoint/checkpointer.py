@@ -36,25 +36,40 @@ FoundT = TypeVar("FoundT")
 
 
 class Checkpointer(ABC, Generic[StateT]):
-    """Stores a graph's state at each superstep boundary. Subclasses need the first three calls only."""
+    """Stores a graph's state at each superstep boundary. Subclasses need the first three calls only.
+
+    A `run_id` is a UUID or its text, a `step` an int of 0 … 2^64-1. Requests and errors are those of the subclass.
+    """
 
     @abstractmethod
     async def save(self, run_id: UUID | str, step: int, state: StateT) -> None:
-        """Stores `state` as `step` of the run, replacing what is there."""
+        """`state` is what `step` of the run holds, whatever was there."""
 
     @abstractmethod
     async def load(self, run_id: UUID | str, step: int | None = None) -> StateT | None:
-        """The state of `step`, or of the latest step if None; None if it was never saved."""
+        """The state of `step`; by default, of the latest step.
+
+        Returns:
+            None if it was never saved.
+        """
 
     @abstractmethod
     async def list(self, run_id: UUID | str) -> list[int]:
-        """The steps saved for the run, ascending; empty for an unknown run."""
+        """The steps saved for the run.
+
+        Returns:
+            Ascending; `[]` for an unknown run.
+        """
 
     async def save_active(self, run_id: UUID | str, step: int, active: Sequence[ActiveSnapshot]) -> None:
-        """Stores the tasks active after `step`. By default does nothing: resuming then starts at the start node."""
+        """`active` are the tasks active after `step`. By default nothing is done: resuming starts at the start node."""
 
     async def load_active(self, run_id: UUID | str, step: int) -> builtins.list[ActiveSnapshot]:
-        """The tasks active after `step`. By default none."""
+        """The tasks active after `step`.
+
+        Returns:
+            By default none: `[]`.
+        """
         return []
 
     async def commit(self, run_id: UUID | str, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> None:
@@ -68,15 +83,23 @@ class Checkpointer(ABC, Generic[StateT]):
     async def commit_or_confirm(
         self, run_id: UUID | str, step: int, state: StateT, active: Sequence[ActiveSnapshot]
     ) -> bool:
-        """As `commit`, and tells whether this call wrote the step. By default always True."""
+        """As `commit`, and tells whether this call wrote the step.
+
+        Returns:
+            By default always True.
+        """
         await self.commit(run_id, step, state, active)
         return True
 
     async def resume(self, run_id: UUID | str, *, known_step: int | None = None) -> Checkpoint[StateT] | None:
-        """The newest step with its state and active tasks; None for a run without steps.
+        """The newest step with its state and active tasks. By default made of `list`, `load` and `load_active`.
 
-        `known_step` is what the caller takes for the newest step, a hint. By default it is not used, and `list`, `load`
-        and `load_active` are called.
+        Args:
+            run_id: The run.
+            known_step: The step that the caller takes for the newest, a hint; by default it is not used.
+
+        Returns:
+            None for a run without steps.
         """
         if not (steps := await self.list(run_id)):
             return None
@@ -89,7 +112,10 @@ class Checkpointer(ABC, Generic[StateT]):
     async def resume_at(self, run_id: UUID | str, step: int) -> Checkpoint[StateT] | Overtaken | None:
         """As `resume(known_step=step)`, but where a later step is there, `Overtaken` may tell no more than that.
 
-        For engines, which have nothing to do at a step that is not the newest. By default `resume`.
+        For engines, which have nothing to do at a step that is not the newest.
+
+        Returns:
+            By default what `resume` gives.
         """
         return await self.resume(run_id)
 
@@ -97,14 +123,36 @@ class Checkpointer(ABC, Generic[StateT]):
 class S3Checkpointer(Checkpointer[StateT]):
     """A `Checkpointer` on an object store. Safe for any number of concurrent calls, in one event loop.
 
-    `connect` makes one, on S3 or on a `MemoryStore`; it can be constructed on any store too. `grace` is how long
-    `prune` leaves a state alone at least: one value for all workers and janitors of a bucket. `new_id` gives write ids
-    (letters, digits, `-` and `_`; unique in the world), `sleep` and `jitter` the pauses between repeats of a refused
-    commit, `monotonic` the seconds by which a commit knows how old it is.
+    `connect` makes one, on S3 or on a `MemoryStore`; it can be constructed on any store too. No request.
 
     Every call raises `InvalidArgumentError` for a `run_id` that is no UUID or a `step` that is no int of 0 … 2^64-1,
     before any request; and `AccessDeniedError`, `ConfigurationError`, `StoreUnavailableError`, `LifecycleError` or
     `StoreError` when the store does not do as asked. Leave a state unchanged until the call returns.
+
+    Args:
+        state_type: What states are: anything that pydantic validates, but nothing that it reads lazily.
+        store: Used and not closed, in the loop it belongs to.
+        prefix: What all keys begin with. Default: nothing.
+        namespace: A subgraph's whole path. Default: the graph itself.
+        schema_version: That of `state_type`, written with each state: 1 …
+        migrations: For each older version, what makes a state of the next one of its JSON.
+        compression: "gzip" or "zstd" (extra `zstd`). Default: none.
+        max_state_bytes: Of a state or snapshot, decompressed; a larger one is refused, written and read. 64 MiB.
+        conditional_writes: False for a store without `If-None-Match`: then `commit` is refused.
+        inline_tasks: Whether tasks that fit are in the metadata of their state: "auto" (those with payloads not if
+            `bodies_encrypted`), "always" or "never".
+        bodies_encrypted: Bodies are encrypted with a KMS key, as metadata never are.
+        snapshot_objects: Whether such tasks are an object of their own besides: "always", or "when_large" (no).
+        grace: How long `prune` leaves a state alone at least, more than zero: one value for all workers and janitors of
+            a bucket. One hour.
+        new_id: Makes write ids: letters, digits, `-` and `_`, unique in the world.
+        sleep: Waits between repeats of a refused commit, for the seconds it is given.
+        jitter: 0 … 1, by chance: how long.
+        monotonic: Seconds by which a commit knows how old it is.
+
+    Raises:
+        InvalidArgumentError: pydantic cannot read and write `state_type`, or reads it lazily; or `schema_version`,
+            `migrations` or `grace` is out of bounds.
     """
 
     def __init__(
@@ -186,8 +234,12 @@ class S3Checkpointer(Checkpointer[StateT]):
     def with_namespace(self, namespace: str) -> S3Checkpointer[StateT]:
         """A checkpointer for a subgraph of the same runs: same client, steps of its own. No request.
 
-        `namespace` is the subgraph's whole path, any text; it replaces the one this checkpointer has, and `""` leads
-        back to the graph itself. `InvalidArgumentError` if it holds lone surrogates or makes keys too long for S3.
+        Args:
+            namespace: The subgraph's whole path, any text; it replaces the one this checkpointer has, and `""` leads
+                back to the graph itself.
+
+        Raises:
+            InvalidArgumentError: It holds lone surrogates, or makes keys too long for S3.
         """
         RunKeys(self._prefix, UUID(int=0), namespace)
         other: S3Checkpointer[StateT] = object.__new__(type(self))
@@ -204,7 +256,12 @@ class S3Checkpointer(Checkpointer[StateT]):
     async def save(self, run_id: UUID | str, step: int, state: StateT) -> None:
         """`state` is what the step holds, whatever was there; active tasks committed with it are no longer its own.
 
-        1 PUT. `StateEncodingError`, before any request, if the state would not come back as it is.
+        Requests:
+            1 PUT.
+
+        Raises:
+            StateEncodingError: The state does not round-trip through JSON, or is too large. Nothing was written.
+            StoreUnavailableError: The outcome is unknown. Calling again is safe.
         """
         run, step = self._run(run_id), check_step(step)
         body = await self._objects.encode_state(state)
@@ -213,10 +270,21 @@ class S3Checkpointer(Checkpointer[StateT]):
         self._index.seen(run, step)
 
     async def load(self, run_id: UUID | str, step: int | None = None) -> StateT | None:
-        """The state of `step`, or of the latest step if None; None if there is none.
+        """The state of `step`; by default, of the latest step.
 
-        1 GET; without a step, before it the LISTs that find the latest: 1 up to 1,000 steps, or where this checkpointer
-        has seen a recent one; else up to 60. `StateDecodingError` if what is stored cannot be trusted.
+        Requests:
+            1 GET; without a step, before it the LISTs that find the latest: 1 up to 1,000 steps, or where this
+            checkpointer has seen a recent one; else up to 60.
+
+        Args:
+            run_id: The run.
+            step: 0 … 2^64-1; default: the latest.
+
+        Returns:
+            None if the step, or any step of the run, is not there.
+
+        Raises:
+            StateDecodingError: What is stored cannot be trusted.
         """
         run = self._run(run_id)
         if step is not None:
@@ -228,7 +296,12 @@ class S3Checkpointer(Checkpointer[StateT]):
     async def save_active(self, run_id: UUID | str, step: int, active: Sequence[ActiveSnapshot]) -> None:
         """`active` are the tasks of `step` that `load_active` gives, unless the step is committed: then its own stay.
 
-        1 PUT. `StateEncodingError`, before any request, if a payload would not come back as it is.
+        Requests:
+            1 PUT.
+
+        Raises:
+            StateEncodingError: A payload does not round-trip through JSON, or all are too large. Nothing was written.
+            StoreUnavailableError: The outcome is unknown. Calling again is safe.
         """
         run, step = self._run(run_id), check_step(step)
         body = await self._objects.encode_active(active)
@@ -236,10 +309,13 @@ class S3Checkpointer(Checkpointer[StateT]):
         await self._objects.save_active(run, step, body, self._commits.new_id())
 
     async def load_active(self, run_id: UUID | str, step: int) -> builtins.list[ActiveSnapshot]:
-        """The tasks committed with `step`; for a step not committed, those of `save_active`; else none.
+        """The tasks committed with `step`; for a step not committed, those of `save_active`.
 
         Requests:
             1 GET and 1 HEAD, sent together; 1 GET more if the step was committed with tasks too large for its metadata.
+
+        Returns:
+            In the order in which they were given; `[]` if there are none, or no such step.
 
         Raises:
             StateDecodingError: A snapshot that the step names is gone, or the tasks cannot be trusted.
@@ -247,7 +323,14 @@ class S3Checkpointer(Checkpointer[StateT]):
         return await self._objects.get_active(self._run(run_id), check_step(step))
 
     async def list(self, run_id: UUID | str) -> builtins.list[int]:
-        """The steps of the run, ascending; empty for an unknown run. n/1000 LISTs; beyond 2,000 steps up to 20 more."""
+        """The steps of the run.
+
+        Requests:
+            n/1000 LISTs for n steps; beyond 2,000 steps up to 20 more, then at most 16 at a time.
+
+        Returns:
+            Ascending; `[]` for an unknown run.
+        """
         return await self._index.steps(self._run(run_id))
 
     async def commit(self, run_id: UUID | str, step: int, state: StateT, active: Sequence[ActiveSnapshot]) -> None:
@@ -262,6 +345,12 @@ class S3Checkpointer(Checkpointer[StateT]):
             half of `grace`: by a LIST, or by `resume(known_step=step - 1)` when that step was younger than a sixteenth
             of `grace` by the store's clock (which obstore does not tell). If the LIST shows only later steps, 1 LIST
             more; if it shows `step` itself, 1 GET and no PUT. Refused: 1 GET more (2, for tasks that are not inline).
+
+        Args:
+            run_id: The run; the first commit begins it.
+            step: 0 … 2^64-1; steps may leave gaps.
+            state: What the run's state is after the step.
+            active: The tasks to run next, in order.
 
         Raises:
             StepConflictError: Another content is at the step, or was there and has been pruned; ours was not written.
@@ -279,7 +368,8 @@ class S3Checkpointer(Checkpointer[StateT]):
     ) -> bool:
         """As `commit` in effect, requests and errors; and tells whether it was this call that wrote the step.
 
-        True: it was. False: the same content was there already, by another call.
+        Returns:
+            True: it was. False: the same content was there already, by another call.
         """
         began = self._commits.now()
         run, step = self._run(run_id), check_step(step)
@@ -298,7 +388,7 @@ class S3Checkpointer(Checkpointer[StateT]):
         raise StepConflictError(run.run_id, step, theirs.metadata.write_id)
 
     async def resume(self, run_id: UUID | str, *, known_step: int | None = None) -> Checkpoint[StateT] | None:
-        """The latest step with its state and its own active tasks; None for a run without steps.
+        """The latest step with its state and its own active tasks.
 
         A step that was `save`d has the tasks of `save_active`, or none.
 
@@ -313,6 +403,9 @@ class S3Checkpointer(Checkpointer[StateT]):
                 if it is there and the next one is not: so leave it out for a run that has gaps (steps that were never
                 committed). `run_superstep` leaves none, and `prune` makes none behind the known step.
 
+        Returns:
+            None for a run without steps.
+
         Raises:
             StateDecodingError: What is stored cannot be trusted, a named snapshot that is gone included.
         """
@@ -323,11 +416,14 @@ class S3Checkpointer(Checkpointer[StateT]):
         return await self._resume_latest(self._run(run_id))
 
     async def resume_at(self, run_id: UUID | str, step: int) -> Checkpoint[StateT] | Overtaken | None:
-        """As `resume(known_step=step)`, but `Overtaken` if the next step is there, whatever is behind it.
+        """As `resume(known_step=step)`, but it does not look behind the next step.
 
         Requests:
             1 GET and 1 HEAD, sent together; 1 GET more if the state does not carry its tasks inline. If neither step is
             there, those of `resume()` after them.
+
+        Returns:
+            `Overtaken` if the next step is there; else as `resume`.
 
         Raises:
             StateDecodingError: As `resume`.

@@ -215,18 +215,43 @@ class ObjectStore(Protocol):
         ...
 
     async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
-        """The object at `key`, or None if there is none. 1 request.
+        """The object at `key`.
 
-        One of more than `max_bytes` as stored raises `ObjectTooLargeError` without being read whole.
+        Requests: 1.
+
+        Args:
+            key: Where it is.
+            max_bytes: Of its body as stored.
+
+        Returns:
+            None if there is none.
+
+        Raises:
+            ObjectTooLargeError: Its body is larger than `max_bytes`; it was not read whole.
         """
         ...
 
     async def head(self, key: str) -> ObjectHead | None:
-        """The object's head, or None if there is none. 1 request."""
+        """The object's head; None if there is none.
+
+        Requests: 1.
+        """
         ...
 
     async def put(self, key: str, body: bytes, attributes: ObjectAttributes, *, mode: PutMode) -> Written | Refused:
-        """Stores `body` at `key`, whole or not at all, if `mode` allows. 1 request. `overwrite` is never refused."""
+        """`body` is stored at `key`, whole or not at all, if `mode` allows.
+
+        Requests: 1.
+
+        Args:
+            key: At most 1,024 bytes of UTF-8.
+            body: As it is to be stored.
+            attributes: Content headers and metadata.
+            mode: The precondition: "create" (nothing is there), `Match` (this ETag is), or "overwrite" (none).
+
+        Returns:
+            `Refused` if the precondition does not hold, or a write in flight conflicts; never for "overwrite".
+        """
         ...
 
     async def list(
@@ -238,17 +263,41 @@ class ObjectStore(Protocol):
         delimiter: str = "",
         limit: int = PAGE_KEYS,
     ) -> Page:
-        """One page of at most `limit` (1 … 1,000) keys under `prefix`, those greater than `start_after`. 1 request."""
+        """One page of the listing of `prefix`; `pages` gives all of them.
+
+        Requests: 1.
+
+        Args:
+            prefix: What all keys begin with.
+            start_after: Only keys greater than this one; a store that is not `ordered` ignores it.
+            token: The `next_token` of the page before.
+            delimiter: Keys that have it behind the prefix are grouped, up to and including it, as common prefixes.
+            limit: The most keys of the page, 1 … 1,000.
+        """
         ...
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Removes `keys`; those not there are no error. 1 request per 1,000. A key the store refuses is raised."""
+        """Nothing is at `keys` any more. One at which nothing was is no error.
+
+        Requests: 1 per 1,000 keys.
+
+        Raises:
+            AccessDeniedError: Or another error, for a key that the store refuses to remove; others may be gone.
+        """
         ...
 
     async def copy(self, source: str, target: str, *, attributes: ObjectAttributes | None = None) -> bool:
-        """Copies inside the store, over what is there; False if `source` is not there. 1 request.
+        """A copy of `source` is at `target`, whatever was there; made inside the store.
 
-        Content headers and metadata come along; `attributes`, where given, replaces them all.
+        Requests: 1.
+
+        Args:
+            source: The key of what is copied.
+            target: Another key, or the same.
+            attributes: Replace all content headers and metadata; by default they come along.
+
+        Returns:
+            False if `source` is not there; then nothing was written.
         """
         ...
 

@@ -121,7 +121,12 @@ class RunAdmin(Generic[StateT]):
 
     Every call raises `InvalidArgumentError` for arguments out of bounds, before any request; and
     `AccessDeniedError`, `ConfigurationError`, `StoreUnavailableError`, `LifecycleError` or `StoreError` when the store
-    does not do as asked. `now` is the clock that ages are measured with.
+    does not do as asked.
+
+    Args:
+        checkpointer: Used and not closed.
+        now: The clock that ages are measured with, in UTC; within minutes of the store's.
+        new_run_id: Makes the ids of forks that are given none.
     """
 
     def __init__(
@@ -138,9 +143,15 @@ class RunAdmin(Generic[StateT]):
         self._new_run_id = new_run_id
 
     async def runs(self) -> AsyncIterator[UUID]:
-        """The ids of all runs, ascending by text. 1 LIST per 1,000 runs, sent as the iteration gets there.
+        """The ids of all runs.
 
         A run is whatever has a key under `runs/<uuid>/`, so one whose first commit is in progress is there already.
+
+        Requests:
+            1 LIST per 1,000 runs, sent as the iteration gets there.
+
+        Yields:
+            Ascending by text.
         """
         async for page in pages(self._store, runs_prefix(self._prefix), delimiter="/"):
             for prefix in page.prefixes:
@@ -201,6 +212,9 @@ class RunAdmin(Generic[StateT]):
         Args:
             run_id: The run; of a subgraph's steps it tells nothing.
             waiting_on: As for `activity`.
+
+        Returns:
+            Of a run without steps, all but the id None; of one whose tasks cannot be read, status and nodes None.
         """
         run = self._keys(run_id)
         step = await self._checkpointer.index.latest(run)
@@ -220,14 +234,15 @@ class RunAdmin(Generic[StateT]):
         return RunActivity(run.run_id, step, head.last_modified, status, nodes)
 
     async def history(self, run_id: UUID | str) -> AsyncIterator[HistoryEntry[StateT]]:
-        """The steps of the run, newest first, whole; nothing for an unknown run. Of a subgraph: `with_namespace` first.
-
-        A step that is gone since is left out.
+        """The steps of the run, whole. Of a subgraph: `with_namespace` first. A step that is gone since is left out.
 
         Requests:
             1 LIST for up to 1,000 steps. Beyond, those of finding the latest step and 1 more before the first entry,
             and 1 LIST per 1,000 entries. 1 GET per entry, 2 where the state does not carry its tasks inline. All of it
             as the iteration gets there: at most 8 entries and about 32 MiB of JSON ahead of it.
+
+        Yields:
+            Newest first; nothing for an unknown run.
 
         Raises:
             StateDecodingError: In its place, for a step that cannot be trusted.
@@ -255,19 +270,22 @@ class RunAdmin(Generic[StateT]):
         return HistoryEntry(step, head.last_modified, head.size, state, tuple(whole.active), origin)
 
     async def pruned_up_to(self, run_id: UUID | str) -> int | None:
-        """Up to which step the run has been pruned; None if it never was. Of a subgraph: `with_namespace` first.
+        """Up to which step the run has been pruned. Of a subgraph: `with_namespace` first.
 
         Steps up to it that are still listed were kept; those that are not will not be committed again.
 
         Requests:
             1 LIST.
+
+        Returns:
+            None if it never was.
         """
         return await self._checkpointer.index.floor(
             run_keys(self._prefix, check_run_id(run_id), self._checkpointer.namespace)
         )
 
     async def fork(self, run_id: UUID | str, step: int, new_run_id: UUID | str | None = None) -> UUID:
-        """A run exists whose step 0 is a copy of `step`, state and active tasks; its id is returned.
+        """A run exists whose step 0 is a copy of `step`, state and active tasks.
 
         It continues by itself: `resume` and `commit` with the new id. The rest of the history and the namespaces of
         subgraphs are not copied. Where it came from is in its metadata (`HistoryEntry.origin`). Forking the same step
@@ -283,6 +301,9 @@ class RunAdmin(Generic[StateT]):
             run_id: The run to fork.
             step: Which of its steps, 0 … 2^64-1.
             new_run_id: The id of the new run; a new random one if None.
+
+        Returns:
+            The id of the new run.
 
         Raises:
             InvalidArgumentError: The step is not stored; `new_run_id` has steps already, or is `run_id`.
@@ -352,6 +373,9 @@ class RunAdmin(Generic[StateT]):
                 to the run. `timedelta(0)` is for runs whose workers are stopped: a commit in progress could then commit
                 a pruned step again, or lose its tasks.
 
+        Returns:
+            What was removed, namespaces included but for `steps`; with `dry_run`, what would be.
+
         Raises:
             InvalidArgumentError: Neither rule is given, or one is out of bounds; before any request.
             AccessDeniedError: And the other errors of the store; a key that it refuses to remove is one. What was
@@ -385,10 +409,26 @@ class RunAdmin(Generic[StateT]):
         runs_at_once: int = RUNS_AT_ONCE,
         on_run: Callable[[Pruned], None] | None = None,
     ) -> PrunedRuns:
-        """As `prune` on every run, `runs_at_once` (1 …) at a time; `on_run` is called after each, in `runs` order.
+        """As `prune` on every run.
 
-        1 LIST per 1,000 runs, and what `prune` takes for each. The first error ends it; runs done until then stay
-        pruned, and calling again continues with the others.
+        Requests:
+            1 LIST per 1,000 runs, and those of `prune` for each.
+
+        Args:
+            keep_last: This and the next three are those of `prune`.
+            older_than: See `prune`.
+            dry_run: See `prune`.
+            grace: See `prune`.
+            runs_at_once: Runs pruned at the same time: 1 …
+            on_run: Called after each, in the order of `runs`.
+
+        Returns:
+            The sums.
+
+        Raises:
+            InvalidArgumentError: As `prune`, or `runs_at_once` is out of bounds; before any request.
+            AccessDeniedError: And the other errors of the store: the first one ends it. Runs done until then stay
+                pruned, and calling again continues with the others.
         """
         Retention(keep_last, older_than)
         check_grace(grace)
@@ -418,7 +458,15 @@ class RunAdmin(Generic[StateT]):
 
         Requests:
             1 LIST and 2 DELETEs per 1,000 objects, and 1 LIST that shows nothing; 1 HEAD for each snapshot of a commit
-            younger than `grace`. With `dry_run`, no DELETE. An unknown run is no error.
+            younger than `grace`. With `dry_run`, no DELETE.
+
+        Args:
+            run_id: The run; an unknown one is no error.
+            dry_run: Count only.
+            grace: As for `prune`; what is younger, and could be needed, is left.
+
+        Returns:
+            What was removed, and how many snapshots are left; with `dry_run`, what would be.
 
         Raises:
             StoreError: The store lists keys that are not the run's, and nothing was removed in that round; or it does
@@ -461,13 +509,16 @@ class RunAdmin(Generic[StateT]):
         return _logged("run deleted", removed)
 
     async def usage(self) -> AsyncIterator[RunUsage]:
-        """What each run takes, ascending by id.
+        """What each run takes.
 
         Current versions only: noncurrent versions of a versioned bucket are paid for too, and are not seen here.
 
         Requests:
             1 LIST per 1,000 objects in the bucket under the prefix: two in turn, then up to 16 at a time, one for each
             first digit of the ids, and so up to 15 more.
+
+        Yields:
+            A sum for each run, ascending by id.
         """
         head = runs_prefix(self._prefix)
         tally = _Tally(self._prefix)

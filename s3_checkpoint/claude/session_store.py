@@ -140,6 +140,10 @@ class S3SessionStore(_Sessions):
             transcript has entries; the same if the last one was half of `grace` ago. 1 GET and 1 PUT more for each
             other writer who was first. At every 64th part, 1 LIST, 1 GET for each object that is merged, and 1 PUT.
 
+        Args:
+            key: The SDK's `SessionKey`: `project_key`, `session_id` and, of a subagent, `subpath`.
+            entries: JSON objects.
+
         Raises:
             StateEncodingError: An entry is no JSON object, does not round-trip, or all are too large. Nothing was
                 written.
@@ -150,10 +154,16 @@ class S3SessionStore(_Sessions):
         await self._opening.acall(lambda log: calls.append(log, transcript, entries, self._merge_parts))
 
     async def load(self, key: Mapping[str, object]) -> list[SessionStoreEntry] | None:
-        """All entries of the transcript, in the order of their appends; None if there are none.
+        """All entries of the transcript.
 
         Requests:
             1 LIST per 1,000 objects, then 1 GET per object, 32 at a time: two round trips once its parts are merged.
+
+        Args:
+            key: As for `append`.
+
+        Returns:
+            In the order of their appends; None if there are none.
 
         Raises:
             StateDecodingError: An object was damaged or removed by other means, or the transcript is larger than
@@ -164,10 +174,16 @@ class S3SessionStore(_Sessions):
         return cast("list[SessionStoreEntry] | None", found)
 
     async def list_sessions(self, project_key: str) -> list[SessionStoreListEntry]:
-        """The sessions of the project, each with the time of its last append by the store's clock, in milliseconds.
+        """The sessions of the project.
 
         Requests:
             1 LIST per 1,000 objects of the project's sessions, those of subagents not counted.
+
+        Args:
+            project_key: The project.
+
+        Returns:
+            `session_id` of each, and `mtime`: its last append by the store's clock, in milliseconds since 1970.
         """
         project = self._project(project_key)
         found = await self._opening.acall(lambda log: calls.list_sessions(log, project))
@@ -178,6 +194,15 @@ class S3SessionStore(_Sessions):
 
         Requests:
             Those of `list_sessions`, then 1 GET per session, 32 at a time.
+
+        Args:
+            project_key: The project.
+
+        Returns:
+            `session_id`, `mtime` (as in `list_sessions`) and `data`, the SDK's own, of each that has one.
+
+        Raises:
+            StateDecodingError: What is stored of a session cannot be trusted.
         """
         project = self._project(project_key)
         found = await self._opening.acall(lambda log: calls.list_session_summaries(log, project))
@@ -187,11 +212,14 @@ class S3SessionStore(_Sessions):
         """Nothing of the transcript can be loaded any more; without `subpath`, nor of its subagents.
 
         A process that was appending to it is told so, and what it appends does not count. Empty objects stay for
-        `grace`, so that no number is used twice, and go with a later `prune`. An unknown session is no error.
+        `grace`, so that no number is used twice, and go with a later `prune`.
 
         Requests:
             Per transcript 1 LIST per 1,000 objects, 1 PUT, 1 HEAD, 1 DELETE per 1,000 objects, and 1 PUT for each part
             younger than `grace`; for a session, 1 LIST of its subagents' objects.
+
+        Args:
+            key: As for `append`; one that is not stored is no error.
         """
         transcript = self._transcript(key)
         await self._opening.acall(lambda log: calls.delete(log, transcript))
@@ -201,6 +229,12 @@ class S3SessionStore(_Sessions):
 
         Requests:
             1 LIST per 1,000 objects of its subagents.
+
+        Args:
+            key: The session's: `project_key` and `session_id`.
+
+        Returns:
+            Those that have entries; `[]` if there are none.
         """
         session = self._transcript({**key, "subpath": None})
         return await self._opening.acall(lambda log: calls.list_subkeys(log, session))
@@ -209,7 +243,13 @@ class S3SessionStore(_Sessions):
         """All sessions, of one project or of all, for an operator.
 
         Requests:
-            1 LIST per 1,000 projects, and 1 LIST per 1,000 objects of each project.
+            1 LIST per 1,000 projects, and 1 LIST per 1,000 objects of each project; all before the first is given.
+
+        Args:
+            project_key: Default: all projects.
+
+        Yields:
+            The sessions, project by project.
         """
         project = None if project_key is None else self._project(project_key)
         for found in await self._opening.acall(lambda log: _all(calls.sessions(log, project))):
@@ -222,6 +262,9 @@ class S3SessionStore(_Sessions):
 
         Requests:
             Per transcript 2 LISTs, 1 GET for each object that is merged, 1 PUT, 1 HEAD and 1 DELETE per 1,000 objects.
+
+        Args:
+            key: As for `append`.
 
         Returns:
             How many objects were removed.
@@ -245,6 +288,14 @@ class S3SessionStore(_Sessions):
             older_than: Zero or more. Default: no session goes.
             project_key: Default: all projects.
             dry_run: Count only; nothing is written, merged or removed.
+
+        Returns:
+            What was removed and merged; with `dry_run`, what would be removed.
+
+        Raises:
+            InvalidArgumentError: `older_than` is out of bounds; before any request.
+            AccessDeniedError: And the other errors of the store: the first one ends it. What was removed stays removed,
+                and calling again continues.
         """
         project = None if project_key is None else self._project(project_key)
         merge_parts = self._merge_parts or calls.MERGE_PARTS

@@ -168,8 +168,20 @@ class S3Saver(BaseCheckpointSaver[str]):
     ) -> S3Saver:
         """A saver for `s3://bucket[/prefix]`, to be entered with `with` or `async with`; or call `setup` and `close`.
 
-        `settings` are those of `S3Settings`; others come from the environment (`S3_CHECKPOINT_…`). No request. Raises
-        `ConfigurationError` for another form of URL, and for settings out of bounds.
+        No request.
+
+        Args:
+            conn_string: The URL.
+            serde: This and the next five are those of `S3Saver`.
+            inline_bytes: See `S3Saver`.
+            session: See `S3Saver`.
+            on_request: See `S3Saver`.
+            grace: See `S3Saver`.
+            cache_bytes: See `S3Saver`.
+            settings: Those of `S3Settings`; others come from the environment (`S3_CHECKPOINT_…`).
+
+        Raises:
+            ConfigurationError: Another form of URL, or settings out of bounds.
         """
         return cls(
             S3Settings.from_url(conn_string, **settings),
@@ -224,7 +236,7 @@ class S3Saver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Stores a checkpoint as a child of the one `config` names; one with the same id is replaced.
+        """A checkpoint is stored as a child of the one `config` names; one with the same id is replaced.
 
         A checkpoint that can be seen has all its values, whatever `prune`, `delete_thread`, `delete_for_runs` and
         `copy_thread` do at the same time in other processes.
@@ -232,6 +244,12 @@ class S3Saver(BaseCheckpointSaver[str]):
         Requests: 1 PUT; before it, together, 1 PUT per large value that the parent does not have, and for the first
         checkpoint of a run (metadata `run_id`) in a namespace 1. Before them 1 HEAD per large value that it shares with
         the parent, if this process has neither written nor read that within half of `grace`; 1 PUT more if it is gone.
+
+        Args:
+            config: The parent's: thread, namespace and, but for the first of a namespace, checkpoint id.
+            checkpoint: Its id is part of the key; not changed.
+            metadata: Completed from `config` by LangGraph's `get_checkpoint_metadata`.
+            new_versions: The channels that changed since the parent, with their versions.
 
         Returns:
             The config that leads to it.
@@ -256,13 +274,19 @@ class S3Saver(BaseCheckpointSaver[str]):
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Stores the pending writes of a task beside the checkpoint `config` names, which may be still to come.
+        """The pending writes of a task are stored with the checkpoint `config` names, which may be still to come.
 
         A write at an index that the task has written before is left out; of special channels (error, scheduled,
         interrupt, resume) the last write stays.
 
         Requests: 1 PUT; one for each kind, together, where a call has both; after an earlier call for the same task 1
         LIST, 1 GET and 1 PUT more.
+
+        Args:
+            config: With the checkpoint's id.
+            writes: (channel, value); the position is the index, but for special channels, which have one of their own.
+            task_id: The task's.
+            task_path: The first key of the order in which a run applies writes.
 
         Raises:
             StateEncodingError: The serializer refuses a write, or the object that would hold the task's writes of a
@@ -277,7 +301,7 @@ class S3Saver(BaseCheckpointSaver[str]):
         await self._calls.put_writes(config, writes, task_id, task_path).arun(self._opening)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """The checkpoint `config` names, or the newest of its namespace; None if there is none.
+        """The checkpoint `config` names, or the newest of its namespace.
 
         What a put has left that did not know of its thread's deletion is passed over, with a warning in the log of
         `s3_checkpoint.langgraph`.
@@ -286,8 +310,11 @@ class S3Saver(BaseCheckpointSaver[str]):
         round trips, whatever the length of the history. Of what this process has written or read and the LIST shows
         unchanged, none: the newest checkpoint of a thread it works on takes one round trip.
 
+        Args:
+            config: Thread and namespace ("" by default); a checkpoint id that is absent, None or "" means the newest.
+
         Returns:
-            Pending writes are in the order of task path, task id and index.
+            Pending writes are in the order of task path, task id and index. None if the checkpoint is not there.
         """
         return self._calls.get_tuple(config).run(self._opening)
 
@@ -305,14 +332,21 @@ class S3Saver(BaseCheckpointSaver[str]):
     ) -> Iterator[CheckpointTuple]:
         """Checkpoints, newest id first, read as far as iterated.
 
-        `config` None: all threads; without `checkpoint_ns`: all namespaces; "": the root's alone. `filter`: metadata
-        that must be equal; `before`: only lesser ids than the one it names; `limit` counts what is left. A checkpoint
-        that cannot be read is an error where its thread was asked for; of all threads it is left out, with a warning in
-        the log of `s3_checkpoint.langgraph`, so that none hides the others.
+        A checkpoint that cannot be read is an error where its thread was asked for; of all threads it is left out, with
+        a warning in the log of `s3_checkpoint.langgraph`, so that none hides the others.
 
         Requests: 1 LIST per 1,000 keys, with a namespace only as far as needed; then the reads of `get_tuple` for up to
         `limit` checkpoints together. With `filter`, the checkpoints are read first, and what belongs to those that
         match after.
+
+        Args:
+            config: None: all threads; without `checkpoint_ns`: all namespaces; "": the root's alone.
+            filter: Metadata that must be equal.
+            before: Only lesser ids than the one it names.
+            limit: The most checkpoints, counted after `filter`: 0 …; default: all.
+
+        Yields:
+            What `get_tuple` gives of each.
         """
         next_chunk = self._calls.chunks(config, filter, before, limit)
         while found := next_chunk().run(self._opening):
@@ -337,11 +371,17 @@ class S3Saver(BaseCheckpointSaver[str]):
     ) -> Mapping[str, DeltaChannelHistory]:
         """What delta channels are rebuilt from: their writes since the nearest stored value, and that value.
 
-        Per channel `writes`, oldest first, of the ancestors of the checkpoint `config` names, back to and including the
-        one that stores a value, which is the `seed`; without one, back to the first.
-
         Requests: 1 LIST per 1,000 keys, then, together, at most log2(ancestors) + 4 GETs, where the ancestors were put
-            by processes with a cache; without one, their objects, 16 checkpoints together, then 32, and so on.
+        by processes with a cache; without one, their objects, 16 checkpoints together, then 32, and so on. None for no
+        channels.
+
+        Args:
+            config: As for `get_tuple`.
+            channels: Their names.
+
+        Returns:
+            Per channel `writes`, oldest first, of the ancestors of the checkpoint `config` names, back to and including
+            the one that stores a value, which is the `seed`; without one, back to the first.
         """
         return self._calls.delta_history(config, channels).run(self._opening) if channels else {}
 
@@ -409,6 +449,12 @@ class S3Saver(BaseCheckpointSaver[str]):
 
         Requests: 1 LIST per 1,000 objects, at least 2 if there are any; 1 DELETE per 1,000 checkpoints, per 1,000 other
         objects and per 1,000 runs; 1 HEAD per value younger than `grace` that no checkpoint referred to.
+
+        Args:
+            thread_id: One that is not there is no error.
+
+        Raises:
+            StoreUnavailableError: Also if workers continue to write to the thread.
         """
         self._calls.delete_thread(thread_id).run(self._opening)
 
@@ -426,8 +472,12 @@ class S3Saver(BaseCheckpointSaver[str]):
         per namespace 1 DELETE per 1,000 checkpoints and per 1,000 writes, 1 HEAD and 1 COPY per value to be marked; 1
         DELETE for what leads from the runs to them.
 
+        Args:
+            run_ids: Those that are not there are no error.
+
         Raises:
             TypeError: A bare str was given.
+            StoreUnavailableError: Also if workers continue to write under one of the runs.
         """
         self._calls.delete_for_runs(run_ids).run(self._opening)
 
@@ -442,6 +492,10 @@ class S3Saver(BaseCheckpointSaver[str]):
 
         Requests: 1 LIST per 1,000 objects, and again if the source loses some; 1 COPY each, those of checkpoints one
         after another; 1 PUT per run and namespace, and for a target id whose segment is hashed.
+
+        Args:
+            source_thread_id: It stays as it is.
+            target_thread_id: Checkpoints that it has stay, unless the source has one of the same id.
 
         Raises:
             StoreError: The source was deleted in between.
@@ -466,6 +520,10 @@ class S3Saver(BaseCheckpointSaver[str]):
         per value that nothing refers to (but for those younger than `grace` that nothing has referred to), 1 COPY for
         each mark.
 
+        Args:
+            thread_ids: Those that are not there are no error.
+            strategy: "keep_latest", "delete" or "delete_all".
+
         Raises:
             TypeError: A bare str was given.
             InvalidArgumentError: Another strategy.
@@ -480,7 +538,13 @@ class S3Saver(BaseCheckpointSaver[str]):
     def get_next_version(self, current: str | int | float | None, channel: None) -> str:
         """The version after `current`, as text that sorts; of two forks of one checkpoint, different ones.
 
-        Accepts what other savers count with: int, float, or text that begins with the count.
+        Args:
+            current: None for a channel's first; also what other savers count with: int, float, or text that begins with
+                the count.
+            channel: Not used.
+
+        Returns:
+            The count, 32 digits, and a chance part.
         """
         count = int(str(current).split(".", 1)[0]) if current is not None else 0
         return f"{count + 1:032}.{self._chance():016}"

@@ -95,6 +95,9 @@ class ThreadAdmin:
 
         Args:
             after: Only threads behind this one.
+
+        Yields:
+            Each id once. One that cannot be read is left out, with a warning in the log of `s3_checkpoint.langgraph`.
         """
         async with aclosing(self._segments(after)) as found:
             async for segments in found:
@@ -102,11 +105,21 @@ class ThreadAdmin:
                     yield thread_id
 
     async def find(self, beginning: str, *, limit: int = 100) -> list[str]:
-        """The ids of threads that begin with `beginning`, the one that is equal first; at most `limit` (1 …).
+        """The ids of threads that begin with `beginning`.
 
         Requests:
             2 LISTs together. Where they show nothing, 1 LIST and 1 GET for each of up to 1,000 ids that are too long
             for a key.
+
+        Args:
+            beginning: Of the id, or all of it.
+            limit: The most ids: 1 …
+
+        Returns:
+            The one that is equal first, the others in the order of their keys; `[]` if there are none.
+
+        Raises:
+            InvalidArgumentError: `limit` is out of bounds; before any request.
         """
         if limit < 1:
             raise InvalidArgumentError("limit", str(limit), "must be 1 or more")
@@ -129,10 +142,16 @@ class ThreadAdmin:
         return found[:limit]
 
     async def namespaces(self, thread_id: str) -> list[str]:
-        """The namespaces of the thread that hold something: "" for the graph itself, and those of its subgraphs.
+        """The namespaces of the thread that hold something.
 
         Requests:
             1 LIST per 1,000 namespaces; 1 LIST and 1 GET for each whose name is too long for a key.
+
+        Args:
+            thread_id: The thread.
+
+        Returns:
+            Ascending: "" for the graph itself, and those of its subgraphs; `[]` for an unknown thread.
         """
         keys = ThreadKeys.of(self._prefix, thread_id)
 
@@ -159,6 +178,9 @@ class ThreadAdmin:
         Args:
             thread_id: Only this one: then no LIST of threads, and `StateDecodingError` if it cannot be read. A thread
                 that is not there gives an activity all None.
+
+        Yields:
+            In the order of `threads`. A thread whose newest checkpoint cannot be read has the status `UNREADABLE`.
         """
         if thread_id is not None:
             yield await self._activity(thread_id)
@@ -176,10 +198,18 @@ class ThreadAdmin:
     async def checkpoint(
         self, thread_id: str, checkpoint_id: str | None = None, *, namespace: str = ""
     ) -> CheckpointView | None:
-        """The checkpoint with this id, or the newest of the namespace; None if it is not there.
+        """The checkpoint with this id, or the newest of the namespace.
 
         Requests:
             1 LIST, then, together, 1 GET for it, 1 per large value and 1 per task with pending writes of a kind.
+
+        Args:
+            thread_id: The thread.
+            checkpoint_id: Default: the newest.
+            namespace: A subgraph's; default: the graph itself.
+
+        Returns:
+            None if it is not there.
         """
         keys = ThreadKeys.of(self._prefix, thread_id).namespace(namespace)
 
@@ -190,10 +220,17 @@ class ThreadAdmin:
         return None if stored is None else self._view(thread_id, stored)
 
     async def checkpoint_ids(self, thread_id: str, *, namespace: str = "") -> list[str]:
-        """The ids of the checkpoints of the namespace, newest first.
+        """The ids of the checkpoints of the namespace, newest first; nothing of them is read.
 
         Requests:
             1 LIST per 1,000 objects of the namespace, but for its large values.
+
+        Args:
+            thread_id: The thread.
+            namespace: A subgraph's; default: the graph itself.
+
+        Returns:
+            `[]` for an unknown thread.
         """
         keys = ThreadKeys.of(self._prefix, thread_id).namespace(namespace)
 
@@ -206,13 +243,18 @@ class ThreadAdmin:
     async def checkpoints_since(
         self, thread_id: str, checkpoint_id: str | None, *, namespace: str = ""
     ) -> list[tuple[str, int]]:
-        """The ids of the checkpoints not older than `checkpoint_id`, newest first; None: of the newest alone.
+        """The ids of the checkpoints not older than `checkpoint_id`.
 
         Requests:
             1 LIST, of 200 keys; 1 more per 1,000 keys where those do not show `checkpoint_id`.
 
+        Args:
+            thread_id: The thread.
+            checkpoint_id: None: the newest alone.
+            namespace: A subgraph's; default: the graph itself.
+
         Returns:
-            Each id with the number of its objects, which grows with pending writes.
+            Newest first, each id with the number of its objects, which grows with pending writes.
         """
         keys = ThreadKeys.of(self._prefix, thread_id).namespace(namespace)
 
@@ -233,7 +275,7 @@ class ThreadAdmin:
     async def history(
         self, thread_id: str, *, namespace: str = "", limit: int | None = None, before: str | None = None
     ) -> AsyncIterator[CheckpointView]:
-        """The checkpoints of the namespace, newest first; nothing for an unknown thread.
+        """The checkpoints of the namespace, read as far as iterated.
 
         Requests:
             1 LIST per 1,000 keys, then those of `checkpoint` for 8 checkpoints together, then 16, then 32 at a time.
@@ -243,6 +285,9 @@ class ThreadAdmin:
             namespace: A subgraph's; default: the graph itself.
             limit: The most checkpoints: 0 …
             before: Only checkpoints with lesser ids than this one.
+
+        Yields:
+            Newest first; nothing for an unknown thread.
         """
         if limit is not None and limit < 0:
             raise InvalidArgumentError("limit", str(limit), "must be 0 or more")
@@ -258,12 +303,18 @@ class ThreadAdmin:
                 yield self._view(thread_id, stored)
 
     async def delta_writes(self, view: CheckpointView) -> dict[str, JsonValue]:
-        """What the delta channels of a checkpoint are rebuilt from: `{"seed": …, "writes": […]}` for each.
+        """What the delta channels of a checkpoint are rebuilt from.
 
         The graph's reducers, which make the value of it, are the application's.
 
         Requests:
             As `S3Saver.get_delta_channel_history`; none without delta channels.
+
+        Args:
+            view: The checkpoint.
+
+        Returns:
+            `{"seed": …, "writes": […]}` for each channel, the writes oldest first; no seed where none is stored.
         """
         if not view.delta_channels:
             return {}
@@ -282,7 +333,7 @@ class ThreadAdmin:
     async def diff(
         self, thread_id: str, before: str | None, after: str | None = None, *, namespace: str = ""
     ) -> list[tuple[str, Change]]:
-        """What changed between two checkpoints: values (root `$`), next nodes (`$next`), pending writes (`$writes`).
+        """What changed between two checkpoints of a namespace.
 
         Requests:
             Those of `checkpoint`, twice.
@@ -293,6 +344,9 @@ class ThreadAdmin:
             after: The later one's; default: the newest.
             namespace: A subgraph's; default: the graph itself.
 
+        Returns:
+            Each change with the root of its path: values `$`, next nodes `$next`, pending writes `$writes`.
+
         Raises:
             InvalidArgumentError: A checkpoint is not stored.
         """
@@ -300,7 +354,7 @@ class ThreadAdmin:
         return changes_between(None if before is None else await self._must(thread_id, before, namespace), new)
 
     async def copy(self, source_thread_id: str, target_thread_id: str) -> None:
-        """As `S3Saver.copy_thread`: all of a thread is copied inside the store, the oldest checkpoint first."""
+        """As `S3Saver.copy_thread`, whose requests, arguments and errors it has."""
         await self._saver.acopy_thread(source_thread_id, target_thread_id)
 
     async def prune(
@@ -331,6 +385,9 @@ class ThreadAdmin:
                 if both let it go.
             dry_run: Count only.
 
+        Returns:
+            What was removed; with `dry_run`, what would be.
+
         Raises:
             InvalidArgumentError: Neither rule is given, or one is out of bounds; before any request.
         """
@@ -350,12 +407,24 @@ class ThreadAdmin:
         dry_run: bool = False,
         on_thread: Callable[[PrunedThread], None] | None = None,
     ) -> list[PrunedThread]:
-        """As `prune` on every thread, 16 at a time; `on_thread` is called after each.
-
-        The first error ends it; threads done until then stay pruned, and calling again continues with the others.
+        """As `prune` on every thread, 16 at a time.
 
         Requests:
             Those of `threads`, and of `prune` for each.
+
+        Args:
+            keep_last: This and the next two are those of `prune`.
+            older_than: See `prune`.
+            dry_run: See `prune`.
+            on_thread: Called after each.
+
+        Returns:
+            What was removed of each, in the order in which they were done.
+
+        Raises:
+            InvalidArgumentError: As `prune`; before any request.
+            AccessDeniedError: And the other errors of the store: the first one ends it. Threads done until then stay
+                pruned, and calling again continues with the others.
         """
         Retention(keep_last, older_than)
         done: list[PrunedThread] = []
@@ -371,10 +440,17 @@ class ThreadAdmin:
         return done
 
     async def delete(self, thread_id: str, *, dry_run: bool = False) -> PrunedThread:
-        """As `S3Saver.delete_thread`: nothing of the thread is left. A thread that is not there is no error.
+        """As `S3Saver.delete_thread`: nothing of the thread is left.
 
         Requests:
             1 LIST per 1,000 objects, to count; then those of `S3Saver.delete_thread`. With `dry_run`, the count alone.
+
+        Args:
+            thread_id: The thread; one that is not there is no error.
+            dry_run: Count only.
+
+        Returns:
+            What was there when it was counted, all of it gone now; with `dry_run`, what would go.
         """
         keys = ThreadKeys.of(self._prefix, thread_id)
 
@@ -398,6 +474,9 @@ class ThreadAdmin:
 
         Requests:
             1 LIST per 1,000 objects under the threads' prefix, in turn; 1 GET for each id of more than about 100 bytes.
+
+        Yields:
+            A sum for each thread. One whose id cannot be read is left out, with a warning in the log.
         """
         open_threads: dict[str, _Sum] = {}
 
