@@ -20,10 +20,9 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from s3_checkpoint._format.chunked_json import give_way
 from s3_checkpoint._format.size_estimate import CHUNK_BYTES, estimated_bytes
-from s3_checkpoint.langgraph.records import Payload
+from s3_checkpoint.langgraph.records import DICT_IN_CHUNKS, LIST_IN_CHUNKS, Payload
 
 _INNER = "msgpack"
-_LIST, _DICT = "msgpack-list", "msgpack-dict"
 
 
 def dump_payload(serde: SerializerProtocol, value: Any) -> Payload:
@@ -31,7 +30,7 @@ def dump_payload(serde: SerializerProtocol, value: Any) -> Payload:
     if type(value) in (list, dict) and type(serde) is JsonPlusSerializer and estimated_bytes(value) >= CHUNK_BYTES:
         chunks = _chunks(serde, value)
         if chunks is not None:
-            return _LIST if type(value) is list else _DICT, ormsgpack.packb(chunks)
+            return LIST_IN_CHUNKS if type(value) is list else DICT_IN_CHUNKS, ormsgpack.packb(chunks)
     tag, body = serde.dumps_typed(value)
     return tag, bytes(body)
 
@@ -39,15 +38,15 @@ def dump_payload(serde: SerializerProtocol, value: Any) -> Payload:
 def load_payload(serde: SerializerProtocol, payload: Payload) -> Any:
     """The value of `payload`. Raises what the serializer raises, or `ValueError`."""
     tag, body = payload
-    if tag not in (_LIST, _DICT):
+    if tag not in (LIST_IN_CHUNKS, DICT_IN_CHUNKS):
         return serde.loads_typed(payload)
-    found: Any = [] if tag == _LIST else {}
+    found: Any = [] if tag == LIST_IN_CHUNKS else {}
     passed = 0
     for chunk in ormsgpack.unpackb(body):
         part = serde.loads_typed((_INNER, chunk))
         if type(part) is not type(found):
             raise ValueError(f"a chunk of a {type(found).__name__} is none")
-        found.extend(part) if tag == _LIST else found.update(part)
+        found.extend(part) if tag == LIST_IN_CHUNKS else found.update(part)
         passed = give_way(passed + len(chunk))
     return found
 

@@ -37,7 +37,15 @@ from s3_checkpoint.langgraph.delta_channels import DeltaChain, Lineage
 from s3_checkpoint.langgraph.known_values import KnownValue
 from s3_checkpoint.langgraph.langgraph_internals import is_snapshot
 from s3_checkpoint.langgraph.place import Place
-from s3_checkpoint.langgraph.records import CheckpointRecord, Payload, ValueRef, WriteRow, WritesRecord, nanoseconds
+from s3_checkpoint.langgraph.records import (
+    CheckpointRecord,
+    Payload,
+    ValueRef,
+    WriteRow,
+    WritesRecord,
+    applied,
+    nanoseconds,
+)
 from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, StoredCheckpoint
 
 DELTA_COUNTERS = "counters_since_delta_snapshot"
@@ -174,10 +182,9 @@ class Conversion:
         self, key: str, records: Iterable[WritesRecord], channels: frozenset[str] | None = None
     ) -> list[PendingWrite]:
         """The pending writes, in the order in which a run applies them; only those to `channels`, where given."""
-        rows = [(row.task_path, record.task_id, row.idx, row) for record in records for row in record.rows]
         return [
             (task_id, row.channel, self._load(key, row.payload))
-            for _, task_id, _, row in sorted(rows, key=lambda item: item[:3])
+            for task_id, row in applied(records)
             if channels is None or row.channel in channels
         ]
 
@@ -213,7 +220,7 @@ class Conversion:
         key, body = keys.value(ref.name), values.get(ref.name)
         if body is None:
             raise StateDecodingError(self.bucket, key, "a checkpoint refers to it, and does not name it in its key")
-        if value_name(channel, ref.version, ref.tag, body) != ref.digest:
+        if not ref.is_of(channel, body):
             raise StateDecodingError(self.bucket, key, "its content does not match its name")
         return self._load(key, (ref.tag, body))
 

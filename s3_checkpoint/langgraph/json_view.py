@@ -24,7 +24,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from pydantic import JsonValue
 
-from s3_checkpoint.langgraph.records import Payload
+from s3_checkpoint.langgraph.langgraph_internals import SNAPSHOT_CODE
+from s3_checkpoint.langgraph.records import DICT_IN_CHUNKS, LIST_IN_CHUNKS, Payload
 
 Decrypt = Callable[[str, bytes], bytes]
 """The plain bytes of (cipher name, encrypted bytes)."""
@@ -34,7 +35,7 @@ MAX_DEPTH = 100
 """Values nested deeper are left out, with their type."""
 _CODES = range(6)
 """Extensions that hold (module, name, argument or arguments, …)."""
-_NUMPY, _DELTA_SNAPSHOT = 6, 7
+_NUMPY = 6
 _PLAIN_MODULES = ("langchain_core.messages", "langchain_core.documents", "langgraph.types", "langgraph.store.base")
 """Types of these are their fields alone: a message says by itself of which kind it is."""
 _SECRETS = {("pydantic.types", "SecretStr"), ("pydantic.types", "SecretBytes")}
@@ -75,9 +76,9 @@ def json_view(payload: Payload, decrypt: Decrypt | None = None) -> JsonValue:
                 return None
             case "msgpack":
                 return _plain(_unpacked(body))
-            case "msgpack-list":
+            case _ if inner == LIST_IN_CHUNKS:
                 return [item for chunk in ormsgpack.unpackb(body) for item in _list(_plain(_unpacked(chunk)))]
-            case "msgpack-dict":
+            case _ if inner == DICT_IN_CHUNKS:
                 chunks = [_dict(_plain(_unpacked(chunk))) for chunk in ormsgpack.unpackb(body)]
                 return {key: value for chunk in chunks for key, value in chunk.items()}
             case "json":
@@ -120,7 +121,7 @@ def _unpacked(body: bytes) -> Any:
 
 def _extension(code: int, body: bytes) -> Any:
     """What stands for an extension: JSON, but for what is in it."""
-    if code == _DELTA_SNAPSHOT:
+    if code == SNAPSHOT_CODE:
         return _unpacked(body)
     parts = _unpacked(body) if code in _CODES or code == _NUMPY else None
     if not isinstance(parts, list | tuple) or len(parts) < 3:

@@ -1,4 +1,4 @@
-"""The one private name of LangGraph that is relied on: the class of delta channels' snapshots, which is in beta.
+"""What is private to LangGraph and relied on: the class of delta channels' snapshots, which is in beta, and its code.
 
 Where a version of LangGraph has it no longer, no value is taken for a snapshot: snapshots are stored as other values
 are, part of the checkpoint while they are small, and histories are read and pruned by what checkpoints say.
@@ -11,6 +11,8 @@ from typing import Any
 from langgraph.checkpoint.serde import types
 
 _SNAPSHOT: Any = getattr(types, "_DeltaSnapshot", None)
+SNAPSHOT_CODE = 7
+"""Of its msgpack extension."""
 
 
 def is_snapshot(value: object) -> bool:

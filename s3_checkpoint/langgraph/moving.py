@@ -21,11 +21,9 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError
-from s3_checkpoint.langgraph.langgraph_internals import is_snapshot, new_snapshot
+from s3_checkpoint.langgraph.langgraph_internals import SNAPSHOT_CODE, is_snapshot, new_snapshot
 
 THREADS_AT_ONCE = 8
-_DELTA_SNAPSHOT = 7
-"""LangGraph's code for its msgpack extension."""
 OnProgress = Callable[[int, int], None]
 """Told how many checkpoints are done, and of how many; from several threads."""
 
@@ -327,12 +325,12 @@ def _unpacked(body: bytes) -> Any:
 
 
 def _opaque(code: int, body: bytes) -> Any:
-    return new_snapshot(_unpacked(body)) if code == _DELTA_SNAPSHOT else OpaqueValue(code, body)
+    return new_snapshot(_unpacked(body)) if code == SNAPSHOT_CODE else OpaqueValue(code, body)
 
 
 def _extension(value: Any) -> ormsgpack.Ext:
     if isinstance(value, OpaqueValue):
         return ormsgpack.Ext(value.code, value.body)
     if is_snapshot(value):
-        return ormsgpack.Ext(_DELTA_SNAPSHOT, _packed(value.value))
+        return ormsgpack.Ext(SNAPSHOT_CODE, _packed(value.value))
     raise TypeError(f"{type(value).__name__} is no value that was read so")

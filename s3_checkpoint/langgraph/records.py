@@ -16,7 +16,7 @@ a value's name is its digest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeAlias
 import ormsgpack
 
 from s3_checkpoint._format.compression import compress, decompress
+from s3_checkpoint._format.thread_keys import value_name
 from s3_checkpoint.errors import StateEncodingError
 
 FORMAT = 1
@@ -34,6 +35,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Payload: TypeAlias = tuple[str, bytes]
 """Tag and bytes, opaque here."""
+LIST_IN_CHUNKS, DICT_IN_CHUNKS = "msgpack-list", "msgpack-dict"
+"""Tags that are no serializer's: `chunked_payloads`."""
 
 
 class ValueRef(NamedTuple):
@@ -54,6 +57,10 @@ class ValueRef(NamedTuple):
         name, tag, version, *rest = fields
         digest, origin = rest or (name, None)
         return cls(_text(name), _text(tag), version, _text(digest), None if origin is None else _text(origin))
+
+    def is_of(self, channel: str, body: bytes) -> bool:
+        """Whether `body` is the content that was stored for the channel under this name."""
+        return value_name(channel, self.version, self.tag, body) == self.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +173,12 @@ class WritesRecord:
             if row.idx < 0 or row.idx not in rows:
                 rows[row.idx] = row
         return WritesRecord(self.task_id, tuple(rows[idx] for idx in sorted(rows)))
+
+
+def applied(records: Iterable[WritesRecord]) -> list[tuple[str, WriteRow]]:
+    """The writes of several tasks, each with its task id, in the order in which a run applies them."""
+    rows = [(record.task_id, row) for record in records for row in record.rows]
+    return sorted(rows, key=lambda item: (item[1].task_path, item[0], item[1].idx))
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ from s3_checkpoint.langgraph.thread_listing import (
     all_objects,
     by_namespace,
     checkpoints,
+    newest_checkpoint,
     newest_first,
 )
 from s3_checkpoint.langgraph.thread_store import GoneError, StoredCheckpoint, ThreadStore
@@ -546,8 +547,7 @@ class ThreadAdmin:
 
         async def read(threads: ThreadStore) -> _Newest | None:
             for _ in range(_LOOKS):
-                async with aclosing(checkpoints(threads.objects, keys, page_keys=FIRST_PAGE_KEYS)) as found:
-                    listed = await anext((one async for one in found if one.heads), None)
+                listed = await newest_checkpoint(threads.objects, keys)
                 if listed is None:
                     return None
                 try:
@@ -663,8 +663,7 @@ async def _name(threads: ThreadStore, keys: NamespaceKeys) -> str | None:
     name = parse_segment(keys.segment)
     if name is not None:
         return name
-    async with aclosing(checkpoints(threads.objects, keys, page_keys=FIRST_PAGE_KEYS)) as found:
-        listed = await anext((one async for one in found if one.heads), None)
+    listed = await newest_checkpoint(threads.objects, keys)
     if listed is None:
         return None
     try:

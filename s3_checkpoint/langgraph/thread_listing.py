@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Collection, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -123,6 +124,14 @@ async def checkpoints(
             break
     if current is not None:
         yield current
+
+
+async def newest_checkpoint(
+    store: ObjectStore, keys: NamespaceKeys, *, without: Collection[str] = ()
+) -> ListedCheckpoint | None:
+    """The newest checkpoint of a namespace, those with the ids `without` aside; None if there is none. 1 LIST."""
+    async with aclosing(checkpoints(store, keys, page_keys=FIRST_PAGE_KEYS)) as found:
+        return await anext((one async for one in found if one.heads and one.id not in without), None)
 
 
 async def one_checkpoint(store: ObjectStore, keys: NamespaceKeys, checkpoint_id: str) -> ListedCheckpoint | None:

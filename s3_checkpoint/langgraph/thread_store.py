@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -31,7 +30,7 @@ from s3_checkpoint.langgraph.grace import Grace, Seen, is_unused
 from s3_checkpoint.langgraph.object_cache import ObjectCache
 from s3_checkpoint.langgraph.records import CheckpointRecord, ValueRef, WriteRow, WritesRecord
 from s3_checkpoint.langgraph.remnants import is_remnant
-from s3_checkpoint.langgraph.thread_listing import FIRST_PAGE_KEYS, ListedCheckpoint, checkpoints, one_checkpoint
+from s3_checkpoint.langgraph.thread_listing import ListedCheckpoint, newest_checkpoint, one_checkpoint
 from s3_checkpoint.object_store import (
     ObjectAttributes,
     ObjectStore,
@@ -295,12 +294,8 @@ class ThreadStore:
         """The newest checkpoint of a namespace. 1 LIST, then everything else at once."""
         remnants: set[str] = set()
 
-        async def look() -> ListedCheckpoint | None:
-            async with aclosing(checkpoints(self.objects, keys, page_keys=FIRST_PAGE_KEYS)) as found:
-                return await anext((one async for one in found if one.heads and one.id not in remnants), None)
-
         while True:
-            stored = await self._read(look)
+            stored = await self._read(lambda: newest_checkpoint(self.objects, keys, without=remnants))
             if not isinstance(stored, ListedCheckpoint):
                 return stored
             remnants.add(stored.id)

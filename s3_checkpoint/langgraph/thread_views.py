@@ -17,12 +17,12 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP
 from pydantic import JsonValue
 
 from s3_checkpoint._format.json_diff import Change, differences
-from s3_checkpoint._format.thread_keys import NamespaceKeys, value_name
+from s3_checkpoint._format.thread_keys import NamespaceKeys
 from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.langgraph.chunked_payloads import load_payload
 from s3_checkpoint.langgraph.conversion import DELTA_COUNTERS
 from s3_checkpoint.langgraph.json_view import TYPE, JsonViews, is_encrypted
-from s3_checkpoint.langgraph.records import CheckpointRecord, ValueRef, WritesRecord
+from s3_checkpoint.langgraph.records import CheckpointRecord, ValueRef, WritesRecord, applied
 
 TASKS = "__pregel_tasks"
 ERROR, INTERRUPT = "__error__", "__interrupt__"
@@ -282,7 +282,7 @@ def checkpoint_view(
 
 
 def _large(views: JsonViews, keys: NamespaceKeys, bucket: str, channel: str, ref: ValueRef, body: bytes) -> JsonValue:
-    if value_name(channel, ref.version, ref.tag, body) != ref.digest:
+    if not ref.is_of(channel, body):
         raise StateDecodingError(bucket, keys.value(ref.name), "its content does not match its name")
     found: JsonValue = load_payload(views, (ref.tag, body))
     return found
@@ -294,13 +294,9 @@ def _is_trigger(channel: str) -> bool:
 
 
 def _writes(views: JsonViews, records: Sequence[WritesRecord], tasks: JsonValue) -> list[WriteView]:
-    rows = sorted(
-        ((row.task_path, record.task_id, row.idx, row) for record in records for row in record.rows),
-        key=lambda item: item[:3],
-    )
     return [
-        WriteView(task_id, _node(path, tasks), row.channel, load_payload(views, row.payload))
-        for path, task_id, _, row in rows
+        WriteView(task_id, _node(row.task_path, tasks), row.channel, load_payload(views, row.payload))
+        for task_id, row in applied(records)
     ]
 
 
