@@ -242,7 +242,7 @@ def test_appends_merges_and_a_deletion_sampled_with_faults_and_hours_between() -
         leaps=[HALF, LONG, HALF, LONG],
     )
 
-    print(explorer.sample(250, seed=19))
+    print(explorer.sample(120, seed=19))
 
 
 async def merges_and_removes_at_once(ledger: Entries, log: SessionLog, gate: Gate) -> None:

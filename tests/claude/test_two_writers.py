@@ -44,7 +44,7 @@ async def at_once(_: float) -> None:
     await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("appends", [25, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("appends", [12, pytest.param(200, marks=pytest.mark.long)])
 @pytest.mark.parametrize("merge_parts", [0, 8])
 async def test_two_writers_lose_and_double_nothing_under_faults(
     store: ObjectStore, appends: int, merge_parts: int

@@ -110,7 +110,7 @@ class WithCache(BaseModel):
 
 
 @given(state=STATES, compression=st.sampled_from([None, "gzip", "zstd"]))
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_any_json_state_reads_back_as_it_was(state: dict[str, JsonValue], compression: str | None) -> None:
     """Whatever the nesting, and however compressed."""
     back = round_trip(state, dict[str, JsonValue], compression=compression)

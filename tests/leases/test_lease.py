@@ -490,7 +490,7 @@ def test_the_sync_form_holds_a_lease_in_any_thread(settings: S3Settings) -> None
     assert answers == ["a", 2]
 
 
-@pytest.mark.parametrize("rounds", [6, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(60, marks=pytest.mark.long)])
 async def test_exactly_one_of_twenty_contenders_holds_the_lease_at_a_time(store: ObjectStore, rounds: int) -> None:
     """Each round begins with all of them asking at once, and one gets it."""
     checkpointers = [worker(store) for _ in range(20)]

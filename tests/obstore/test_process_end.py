@@ -61,7 +61,7 @@ def _endings(url: str, starts: int) -> list[tuple[str, int, str]]:
 def test_a_process_ends_as_it_should_in_every_way(stub: StubProcess) -> None:
     """Closed or not, from the sync facade, at exit, by an exception, by Ctrl-C, with requests in flight."""
     with _busy_machine(2):
-        assert _endings(stub.url, 2 * len(WAYS)) == []
+        assert _endings(stub.url, len(WAYS)) == []
 
 
 @pytest.mark.long

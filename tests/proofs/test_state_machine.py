@@ -254,7 +254,7 @@ class HistoriesInMemory(Histories):
         super().__init__(MemoryStore(), run_quietly)
 
 
-@pytest.mark.parametrize("examples", [150, pytest.param(10_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [80, pytest.param(10_000, marks=pytest.mark.long)])
 def test_histories_on_the_memory_store_agree_with_the_model(examples: int) -> None:
     """Whatever happened before, every call shows what the model says is possible."""
     chosen = settings(
@@ -264,7 +264,7 @@ def test_histories_on_the_memory_store_agree_with_the_model(examples: int) -> No
     run_state_machine_as_test(HistoriesInMemory, settings=chosen)
 
 
-@pytest.mark.parametrize("examples", [8, pytest.param(300, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [5, pytest.param(300, marks=pytest.mark.long)])
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_histories_on_s3_agree_with_the_model(settings_of_bucket: S3Settings, examples: int, transport: str) -> None:
     """The same on the real client, by each transport, in one bucket; each history has a run of its own."""

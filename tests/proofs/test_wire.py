@@ -6,12 +6,14 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
 from s3_checkpoint import S3Checkpointer, S3Settings, StepConflictError, StoreUnavailableError, connect
+from s3_checkpoint._obstore.store import ObstoreObjectStore
 from s3_checkpoint._transports import open_store
-from s3_checkpoint.object_store import ObjectAttributes, Written
+from s3_checkpoint.object_store import ObjectAttributes, ObjectStore, Written
 from s3_checkpoint.testing import Verb
 from tests.proofs.ledger import RUN, Work, tasks_of
 from tests.proofs.wire import Spoiling, Wire, wire_to
@@ -36,6 +38,27 @@ APART = {"inline_tasks": "never"}
 """A commit of two dependent PUTs, as of tasks too large for the metadata."""
 
 
+@asynccontextmanager
+async def opened(settings: S3Settings) -> AsyncIterator[ObjectStore]:
+    """As `open_store`; but the attempts of obstore, which are counted here, follow one another without a pause."""
+    if settings.transport != "obstore":
+        async with open_store(settings) as store:
+            yield store
+        return
+    light = ObstoreObjectStore(settings, backoff=lambda _: 0)
+    try:
+        yield light
+    finally:
+        light.close()
+
+
+@asynccontextmanager
+async def connected(settings: S3Settings) -> AsyncIterator[S3Checkpointer[Work]]:
+    """As `connect`, on a store of `opened`."""
+    async with opened(settings) as store, connect(Work, settings, store=store) as checkpointer:
+        yield checkpointer
+
+
 @pytest.fixture
 async def clean(settings: S3Settings) -> AsyncIterator[S3Checkpointer[Work]]:
     """A checkpointer that does not go through the proxy."""
@@ -55,7 +78,7 @@ async def spoilt(
     held = "hold" in request.node.callspec.params.values() if hasattr(request.node, "callspec") else False
     attempts = 2 if settings.transport == "obstore" else 1
     patience = {"max_attempts": attempts, "read_timeout_s": 0.3 if held else 60.0, **APART}
-    async with connect(Work, settings.model_copy(update={"endpoint_url": wire.url, **patience})) as checkpointer:
+    async with connected(settings.model_copy(update={"endpoint_url": wire.url, **patience})) as checkpointer:
         yield checkpointer
 
 
@@ -148,7 +171,7 @@ async def test_a_body_that_breaks_off_is_read_again(
     wire.spoil("truncate", "GetObject", "/steps/", times=3)
     through = settings.model_copy(update={"endpoint_url": wire.url, "max_attempts": 4})
 
-    async with connect(Work, through) as checkpointer:
+    async with connected(through) as checkpointer:
         assert await checkpointer.load(RUN, 5) == Work(label="a" * 5000)
 
     assert wire.verbs() == ["GetObject steps"] * 4
@@ -203,7 +226,7 @@ async def test_two_rivals_on_bad_wires_agree_on_what_happened(
                 if chance.random() < 0.5:
                     wire.spoil(chance.choice(fates), verb, first=first)  # type: ignore[arg-type]
             through = settings.model_copy(update={"endpoint_url": wire.url, "max_attempts": 1})
-            async with connect(Work, through) as checkpointer:
+            async with connected(through) as checkpointer:
                 while True:
                     try:
                         await checkpointer.commit(RUN, 5, Work(label=label), tasks_of(label))
@@ -239,7 +262,7 @@ async def test_a_put_tells_that_it_was_repeated(wire: Wire, settings: S3Settings
     """Its first attempt took effect, and what has happened since then may have been undone by the repeat."""
     plain = ObjectAttributes("text/plain")
     through_wire = settings.model_copy(update={"endpoint_url": wire.url, "max_attempts": 3})
-    async with open_store(through_wire) as store:
+    async with opened(through_wire) as store:
         answers = [await store.put("first", b"1", plain, mode="overwrite")]
         wire.spoil("cut", "PutObject", "second", times=2)
 

@@ -23,7 +23,7 @@ scattered = st.sets(st.integers(0, MAX_STEP), max_size=60)
 stretches = st.builds(
     lambda first, count, gap: set(range(first, min(first + count * gap, MAX_STEP + 1), gap)),
     st.integers(0, 2**40) | st.integers(0, MAX_STEP),
-    st.integers(0, 2500),
+    st.integers(0, 1500),
     st.integers(1, 3) | st.integers(1, 2**52),
 )
 runs = st.builds(lambda *parts: set().union(*parts), scattered, stretches, stretches)
@@ -31,7 +31,7 @@ digits = st.text("0123456789", max_size=21)
 other_names = st.sets(st.builds(lambda a, b: a + b, digits, st.text(".-:ajz!~é", min_size=1, max_size=4)), max_size=40)
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=40, deadline=None)
 @given(
     steps=runs,
     others=other_names,
@@ -39,9 +39,9 @@ other_names = st.sets(st.builds(lambda a, b: a + b, digits, st.text(".-:ajz!~é"
     hint=st.none() | st.integers(0, MAX_STEP),
     ordered=st.sampled_from([True, True, True, False]),
 )
-@example(steps=set(range(5000)), others=set(), page_keys=1, hint=None, ordered=True)
+@example(steps=set(range(2100)), others=set(), page_keys=1, hint=None, ordered=True)
 @example(steps=set(range(5000)), others=set(), page_keys=1000, hint=0, ordered=True)
-@example(steps=set(range(0, 5000 * 2**51, 2**51)), others=set(), page_keys=7, hint=MAX_STEP, ordered=True)
+@example(steps=set(range(0, 2100 * 2**52, 2**52)), others=set(), page_keys=7, hint=MAX_STEP, ordered=True)
 @example(steps={2**n for n in range(64)} | {MAX_STEP}, others=set(), page_keys=1, hint=None, ordered=True)
 @example(steps=set(range(4998)) | {2**63, MAX_STEP}, others={"1.json"}, page_keys=100, hint=None, ordered=True)
 async def test_latest_and_list_agree_with_a_sorted_set(
