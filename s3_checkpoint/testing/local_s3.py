@@ -68,13 +68,26 @@ class LocalS3:
         options.setdefault("secret_access_key", "testing")
         return S3Settings.resolve(bucket, **options)
 
-    def forget(self) -> None:
-        """Drops the buckets made here, with all that is in them; moto would keep them as long as the process lives."""
-        from moto.s3.models import s3_backends
+    def forget(self, *buckets: str) -> None:
+        """Drops buckets with all that was ever written to them; moto would keep it as long as the process lives.
 
+        Args:
+            buckets: Names. Default: all that were made here.
+        """
+        from moto.s3.models import FakeAcl, FakeGrant, FakeGrantee, FakeKey, s3_backends
+
+        dropped = set(buckets or self._buckets)
         for backend in (backend for account in s3_backends.values() for backend in account.values()):
-            for bucket in self._buckets:
+            for bucket in dropped:
                 backend.buckets.pop(bucket, None)
+        objects: Any = FakeKey
+        permissions: list[Any] = [FakeAcl, FakeGrant, FakeGrantee]
+        for written in objects.instances_tracked:  # overwritten and deleted ones, too
+            if written.bucket_name in dropped:
+                written.dispose()
+        objects.instances_tracked[:] = [one for one in objects.instances_tracked if one.bucket_name not in dropped]
+        for kind in permissions:
+            kind.instances_tracked.clear()
 
 
 @contextmanager
