@@ -10,7 +10,6 @@ it is no part of it.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -62,12 +61,7 @@ class LeaseRecord:
 
 def is_ttl(seconds: object) -> bool:
     """Whether a lease can be held for so long."""
-    return (
-        isinstance(seconds, (int, float))
-        and not isinstance(seconds, bool)
-        and math.isfinite(seconds)
-        and MIN_TTL_S <= seconds <= MAX_TTL_S
-    )
+    return isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and MIN_TTL_S <= seconds <= MAX_TTL_S
 
 
 def check_ttl(name: str, seconds: float) -> float:

@@ -110,7 +110,7 @@ def decode_entries(lines: Iterable[bytes]) -> list[dict[str, Any]]:
     for line in lines:
         entry = _object(line)
         uuid = entry.get("uuid")
-        if isinstance(uuid, str):
+        if isinstance(uuid, str) and uuid:
             if uuid in seen:
                 continue
             seen.add(uuid)

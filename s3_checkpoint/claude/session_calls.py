@@ -56,6 +56,8 @@ def fold_with_sdk(before: dict[str, Any] | None, transcript: Transcript, entries
 
 async def append(log: SessionLog, transcript: Transcript, entries: Sequence[Any], merge_parts: int) -> None:
     """See `S3SessionStore.append`."""
+    if entries is not None and not isinstance(entries, Sequence):
+        raise InvalidArgumentError("entries", type(entries).__name__, "must be a list of entries")
     if not entries:
         return
     small = await log.append(transcript, entries)

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from s3_checkpoint._format.thread_keys import threads_prefix
 from s3_checkpoint._runs.retention import objects_under
+from s3_checkpoint.cli.agent_session.finding import sessions_in
 from s3_checkpoint.cli.arguments import Format, OutputOption
 from s3_checkpoint.cli.bucket import THREADS_EXTRA, OpenBucket, opened
 from s3_checkpoint.cli.exit_codes import CommandError
@@ -31,10 +32,10 @@ async def command(
     ] = PRICE,
     output: OutputOption = None,
 ) -> None:
-    """Show what each run and each LangGraph thread takes in the bucket, and what storing it costs a month.
+    """Show what each run, LangGraph thread and agent session takes in the bucket, and what storing it costs a month.
 
     Storage of current versions only: requests, transfer, and noncurrent versions of a versioned bucket come on top.
-    1 LIST per 1,000 objects.
+    1 LIST per 1,000 objects, and 2 for each project of the Claude Agent SDK.
     """
     costs = [
         Column("objects", "OBJECTS", justify="right"),
@@ -42,13 +43,13 @@ async def command(
         Column("usd_per_month", "$/MONTH", _dollars, justify="right"),
         Column("last_modified", "LAST WRITE", ago, justify="right"),
     ]
-    total = {"run": 0, "thread": 0, "objects": 0, "bytes": 0}
+    total = {"run": 0, "thread": 0, "session": 0, "objects": 0, "bytes": 0}
 
     async def counted(rows: Rows) -> Rows:
         async with aclosing(rows):
             async for row in rows:
                 kind, objects, stored = row["kind"], row["objects"], row["bytes"]
-                assert isinstance(kind, str)  # noqa: S101 - as the two functions below make them
+                assert isinstance(kind, str)  # noqa: S101 - as the three functions below make them
                 assert isinstance(objects, int)  # noqa: S101
                 assert isinstance(stored, int)  # noqa: S101
                 total[kind] += 1
@@ -58,23 +59,28 @@ async def command(
 
     async with opened(session.settings) as bucket:
         runs, threads = counted(_runs(bucket)), counted(_threads(session, bucket))
+        sessions = counted(_sessions(session, bucket))
         if chosen(session, output) == Format.TABLE:
             columns = [Column("run_id", "RUN", whole=True), Column("steps", "STEPS", justify="right"), *costs]
             if await write_rows(session, runs, columns, output, reading="listing runs"):
                 session.out.print()
             columns = [Column("thread_id", "THREAD", whole=True), *costs]
-            await write_rows(session, threads, columns, output, reading="listing threads")
+            if await write_rows(session, threads, columns, output, reading="listing threads"):
+                session.out.print()
+            columns = [Column("session_id", "SESSION", whole=True), Column("project_key", "PROJECT"), *costs]
+            await write_rows(session, sessions, columns, output, reading="listing sessions")
         else:
-            await write_rows(session, _both(runs, threads), [], output, reading="listing")
+            await write_rows(session, _all(runs, threads, sessions), [], output, reading="listing")
+    agents = f"{total['session']:,} sessions, " if total["session"] else ""
     session.note(
-        f"{session.where}: {total['run']:,} runs, {total['thread']:,} threads, {total['objects']:,} objects, "
+        f"{session.where}: {total['run']:,} runs, {total['thread']:,} threads, {agents}{total['objects']:,} objects, "
         f"{size(total['bytes'])}, about ${_dollars(total['bytes'] / 1e9 * price)} a month for storage "
         f"at ${price} per GB"
     )
 
 
-async def _both(one: Rows, other: Rows) -> Rows:
-    for rows in (one, other):
+async def _all(*kinds: Rows) -> Rows:
+    for rows in kinds:
         async with aclosing(rows):
             async for row in rows:
                 yield row
@@ -114,6 +120,18 @@ async def _threads(session: Session, bucket: OpenBucket) -> Rows:
         yield {
             "kind": "thread",
             "thread_id": one.thread_id,
+            "objects": one.objects,
+            "bytes": one.bytes,
+            "last_modified": one.last_modified.isoformat(),
+        }
+
+
+async def _sessions(session: Session, bucket: OpenBucket) -> Rows:
+    async for one in sessions_in(session, bucket).sessions():
+        yield {
+            "kind": "session",
+            "project_key": one.project_key,
+            "session_id": one.session_id,
             "objects": one.objects,
             "bytes": one.bytes,
             "last_modified": one.last_modified.isoformat(),

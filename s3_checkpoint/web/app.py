@@ -39,6 +39,7 @@ from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.settings import S3Settings
 from s3_checkpoint.web.page_json import page_json
 from s3_checkpoint.web.run_pages import RunPages
+from s3_checkpoint.web.session_counts import session_counts
 from s3_checkpoint.web.timeline_page import static_text
 
 if TYPE_CHECKING:
@@ -108,15 +109,18 @@ def create_app(settings: S3Settings, *, refresh_s: float = 10.0, waiting_on: Col
     """
     pages: list[RunPages] = []
     of_threads: list[ThreadPages] = []
+    stores: list[ObjectStore] = []
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with connect(Any, settings) as checkpointer:
             pages.append(RunPages(checkpointer, settings.max_state_bytes, waiting_on=waiting_on))
+            stores.append(checkpointer.objects.store)
             if _has_langgraph():
                 of_threads.append(_thread_pages(checkpointer.objects.store, settings))
             yield
             pages.clear()
+            stores.clear()
             of_threads.clear()
 
     async def place(_: Request) -> dict[str, Any]:
@@ -169,6 +173,9 @@ def create_app(settings: S3Settings, *, refresh_s: float = 10.0, waiting_on: Col
         query = request.query_params
         return await threads().state(query.get("id", ""), query.get("namespace", ""), query.get("step", ""))
 
+    async def sessions(_: Request) -> dict[str, Any]:
+        return await session_counts(stores[0], settings.prefix)
+
     async def download(request: Request) -> Response:
         query = request.query_params
         try:
@@ -189,6 +196,7 @@ def create_app(settings: S3Settings, *, refresh_s: float = 10.0, waiting_on: Col
         "threads/activity": thread_activity,
         "thread": thread,
         "thread/state": thread_state,
+        "sessions": sessions,
     }
     return Starlette(
         routes=[

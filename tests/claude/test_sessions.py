@@ -70,6 +70,25 @@ async def test_entries_of_one_uuid_count_once(new_sessions: NewStore) -> None:
     assert await numbers(sessions) == [1, 2, 3, 2]
 
 
+async def test_entries_without_a_uuid_all_count(new_sessions: NewStore) -> None:
+    """An empty one names none, nor does what is no text."""
+    sessions = new_sessions()
+    for uuid in ("", "", None, None, 5, 5):
+        await sessions.append(KEY, [entry(1, uuid=uuid)])
+
+    assert await numbers(sessions) == [1] * 6
+
+
+async def test_entries_that_can_be_read_only_once_are_refused(new_sessions: NewStore) -> None:
+    """Unread, as an argument that cannot be."""
+    entries: Any = iter([entry(1)])
+
+    with pytest.raises(InvalidArgumentError, match="must be a list of entries"):
+        await new_sessions().append(KEY, entries)
+
+    assert len(list(entries)) == 1
+
+
 async def test_sessions_go_over_the_transport_that_the_settings_name(settings_by_transport: S3Settings) -> None:
     """As the states of `connect` and the checkpoints of `S3Saver` do."""
 

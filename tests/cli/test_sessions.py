@@ -42,6 +42,22 @@ def test_sessions_lists_every_session_with_its_subagents(agents: Cli) -> None:
     assert len(agents.json("sessions", "--limit", "1")) == 1
 
 
+def test_usage_counts_sessions_beside_runs_and_threads(agents: Cli) -> None:
+    """A row each in a pipe, a table of their own on a terminal, and in the total; their subagents are part of them."""
+    usage = agents("usage", "--price", "1000000")
+    table = agents("usage", "--output", "table")
+    rows = [json.loads(line) for line in usage.stdout.splitlines()]
+
+    assert [(row["kind"], row["project_key"], row["session_id"], row["objects"]) for row in rows] == [
+        ("session", "-home-app", FIRST["session_id"], 2),
+        ("session", "tenant/b", SECOND["session_id"], 1),
+    ]
+    assert all(row["usd_per_month"] == pytest.approx(row["bytes"] / 1000) for row in rows)
+    assert "0 runs, 0 threads, 2 sessions, 3 objects" in usage.stderr
+    assert "SESSION" in table.stdout
+    assert FIRST["session_id"] in table.stdout
+
+
 def test_sessions_of_an_empty_bucket_are_none(cli: Cli) -> None:
     """And a note says where was looked."""
     result = cli("sessions")

@@ -383,12 +383,13 @@ async def test_what_is_no_lease_is_an_error_and_stays(memory: MemoryStore) -> No
         {"ttl_s": 0.5},
         {"ttl_s": 90_000},
         {"ttl_s": float("nan")},
+        {"ttl_s": 10**400},
         {"ttl_s": "30"},
         {"holder": "x" * 201},
         {"purpose": 7},
         {"at_most_s": 0},
     ],
-    ids=["ttl-small", "ttl-large", "ttl-nan", "ttl-text", "holder", "purpose", "at-most"],
+    ids=["ttl-small", "ttl-large", "ttl-nan", "ttl-huge", "ttl-text", "holder", "purpose", "at-most"],
 )
 def test_bounds_are_checked_before_any_request(memory: MemoryStore, options: dict[str, Any]) -> None:
     """And a run id is one."""

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from s3_checkpoint import ActiveSnapshot, MemoryStore, S3Checkpointer, S3Settings
+from s3_checkpoint.claude import SyncS3SessionStore
 from s3_checkpoint.testing.counting import Counting
 from s3_checkpoint.web.run_pages import RUNS_SHOWN, STEPS_SHOWN, RunPages
 from tests.command_line import FIRST, FORK, Cli
@@ -200,3 +201,18 @@ def test_settings_are_the_ones_given() -> None:
     from s3_checkpoint.web.app import create_app
 
     create_app(S3Settings(bucket="nothing-there"))
+
+
+def test_the_page_says_how_many_sessions_of_agents_there_are(cli: Cli) -> None:
+    """Those that have entries, in any project; subagents are part of theirs, and a deleted one is none."""
+    with serving(cli.settings()) as address, httpx.Client(base_url=address, trust_env=False) as client:
+        nothing = client.get("/api/sessions").json()
+        with SyncS3SessionStore(cli.settings()) as sessions:
+            for project, session_id in [("a", "1"), ("a", "2"), ("b/c", "1"), ("gone", "1")]:
+                sessions.append({"project_key": project, "session_id": session_id}, [{"type": "user"}])
+            sessions.append({"project_key": "a", "session_id": "1", "subpath": "subagents/x"}, [{"type": "user"}])
+            sessions.delete({"project_key": "gone", "session_id": "1"})
+        found = client.get("/api/sessions").json()
+
+    assert nothing == {"sessions": 0, "projects": 0, "more": False}
+    assert found == {"sessions": 3, "projects": 2, "more": False}

@@ -16,6 +16,7 @@ from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.ui import WebDriverWait
 
 from s3_checkpoint import ActiveSnapshot, connect
+from s3_checkpoint.claude import SyncS3SessionStore
 from tests.browser import found, log_of, open_at, text_of
 from tests.command_line import FIRST, FORK, SAVED, Cli
 from tests.web.serving import serving
@@ -222,3 +223,20 @@ def test_the_keyboard_alone_reaches_everything(page: str, browser: webdriver.Chr
     browser.switch_to.active_element.send_keys(Keys.ENTER)
     until(browser, lambda: found(browser, "#where"))
     assert browser.switch_to.active_element.get_attribute("id") == "main"
+
+
+def test_sessions_of_agents_are_told_of_where_there_are_some(own_runs: Cli, browser: webdriver.Chrome) -> None:
+    """Under the list, with the command that lists them; a bucket without any says nothing."""
+    with serving(own_runs.settings()) as page:
+        open_at(browser, f"{page}/", 1280)
+        until(browser, lambda: rows(browser))
+        shown_without = browser.find_element(By.ID, "sessions").is_displayed()
+        with SyncS3SessionStore(own_runs.settings()) as sessions:
+            sessions.append({"project_key": "a", "session_id": "1"}, [{"type": "user"}])
+        open_at(browser, f"{page}/threads", 400)
+
+        told = until(browser, lambda: text_of(browser, "#sessions"))
+
+    assert not shown_without
+    assert told.startswith("1 Claude Agent SDK session is stored here too")
+    assert "s3-checkpoint sessions" in told

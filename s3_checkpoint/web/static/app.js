@@ -224,6 +224,14 @@ document.addEventListener("keydown", event => {
   if (event.key === "/" && view.focusSearch && !event.target.matches("input, select, textarea")) { event.preventDefault(); view.focusSearch(); }
 });
 
+async function countSessions() {
+  const found = await ask("sessions").catch(() => null); // credentials need not reach them, and the page shows none
+  if (!found || !found.sessions) return;
+  const note = document.getElementById("sessions");
+  note.textContent = `${found.sessions}${found.more ? " or more" : ""} Claude Agent SDK session${found.sessions === 1 && !found.more ? " is" : "s are"} stored here too; “s3-checkpoint sessions” lists them.`;
+  note.hidden = false;
+}
+
 let read = null;
 function stamp() { read = Date.now(); told(); }
 function told() {
@@ -251,4 +259,5 @@ run(async () => {
   });
   if (!place.threads) document.querySelector("[data-view=threads]").hidden = true;
   if (place.refresh_s) setTimeout(beat, 1000);
+  countSessions();
 }).then(route);
