@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     )
     from s3_checkpoint.graph import END, HALT, Graph, Next, Send, Task
     from s3_checkpoint.memory_store import MemoryStore
-    from s3_checkpoint.models import (
-        ActiveSnapshot,
-        Checkpoint,
+    from s3_checkpoint.models import ActiveSnapshot, Checkpoint, StepInfo
+    from s3_checkpoint.request_events import OnRequest, RequestEvent
+    from s3_checkpoint.run_admin import RunAdmin
+    from s3_checkpoint.run_models import (
         HistoryEntry,
         Origin,
         Pruned,
@@ -33,10 +34,7 @@ if TYPE_CHECKING:
         RunActivity,
         RunStatus,
         RunUsage,
-        StepInfo,
     )
-    from s3_checkpoint.request_events import OnRequest, RequestEvent
-    from s3_checkpoint.run_admin import RunAdmin
     from s3_checkpoint.settings import S3Settings
     from s3_checkpoint.superstep import NO_STEP, Advance, Interrupted, run_superstep, run_to_end
     from s3_checkpoint.sync import SyncS3Checkpointer
@@ -107,9 +105,10 @@ _MODULES = {
     ),
     "graph": ("END", "HALT", "Graph", "Next", "Send", "Task"),
     "memory_store": ("MemoryStore",),
-    "models": (
-        "ActiveSnapshot",
-        "Checkpoint",
+    "models": ("ActiveSnapshot", "Checkpoint", "StepInfo"),
+    "request_events": ("OnRequest", "RequestEvent"),
+    "run_admin": ("RunAdmin",),
+    "run_models": (
         "HistoryEntry",
         "Origin",
         "Pruned",
@@ -117,10 +116,7 @@ _MODULES = {
         "RunActivity",
         "RunStatus",
         "RunUsage",
-        "StepInfo",
     ),
-    "request_events": ("OnRequest", "RequestEvent"),
-    "run_admin": ("RunAdmin",),
     "settings": ("S3Settings",),
     "superstep": ("NO_STEP", "Advance", "Interrupted", "run_superstep", "run_to_end"),
     "sync": ("SyncS3Checkpointer",),

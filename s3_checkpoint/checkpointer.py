@@ -21,7 +21,7 @@ from uuid import UUID
 
 from s3_checkpoint._format.keys import MAX_STEP, RunKeys, check_run_id, check_step, new_write_id, run_keys
 from s3_checkpoint._runs.commit_protocol import CommitProtocol
-from s3_checkpoint._runs.retention import GRACE
+from s3_checkpoint._runs.grace import GRACE
 from s3_checkpoint._runs.step_objects import READ_ATTEMPTS, StepObjects, StoredStep
 from s3_checkpoint._runs.step_search import StepIndex
 from s3_checkpoint.errors import (

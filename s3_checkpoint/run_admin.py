@@ -16,10 +16,9 @@ from s3_checkpoint._concurrency.gather import Budget, ordered_map
 from s3_checkpoint._format.keys import RunKeys, check_run_id, check_step, parse_run_prefix, run_keys, runs_prefix
 from s3_checkpoint._format.size_estimate import estimated_bytes
 from s3_checkpoint._runs.fork import FIRST_STEP, is_same_fork, origin_of
+from s3_checkpoint._runs.grace import GRACE, check_grace
 from s3_checkpoint._runs.retention import (
-    GRACE,
     Retention,
-    check_grace,
     delete_in_order,
     list_run,
     plan_deletion,
@@ -35,8 +34,9 @@ from s3_checkpoint.errors import (
     StoreUnavailableError,
 )
 from s3_checkpoint.graph import END
-from s3_checkpoint.models import HistoryEntry, Origin, Pruned, PrunedRuns, RunActivity, RunStatus, RunUsage, StateT
+from s3_checkpoint.models import StateT
 from s3_checkpoint.object_store import ListedObject, Page, pages
+from s3_checkpoint.run_models import HistoryEntry, Origin, Pruned, PrunedRuns, RunActivity, RunStatus, RunUsage
 
 _logger = logging.getLogger("s3_checkpoint.run_admin")
 RUNS_AT_ONCE = 8

@@ -22,24 +22,14 @@ from uuid import UUID
 
 from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.keys import RunKeys, check_run_id, run_keys
-from s3_checkpoint._runs.retention import GRACE
+from s3_checkpoint._runs.grace import GRACE
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.connection import CheckpointerOptions, Connection, ConnectOptions, check_options, settings_of
 from s3_checkpoint.lease import TTL_S, SyncLease, check_conditional_writes, lease_of, terms_of
-from s3_checkpoint.models import (
-    ActiveSnapshot,
-    Checkpoint,
-    HistoryEntry,
-    Overtaken,
-    Pruned,
-    PrunedRuns,
-    RunActivity,
-    RunStatus,
-    RunUsage,
-    StateT,
-)
+from s3_checkpoint.models import ActiveSnapshot, Checkpoint, Overtaken, StateT
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.run_admin import RUNS_AT_ONCE, RunAdmin
+from s3_checkpoint.run_models import HistoryEntry, Pruned, PrunedRuns, RunActivity, RunStatus, RunUsage
 from s3_checkpoint.settings import S3Settings
 
 T = TypeVar("T")

@@ -120,7 +120,7 @@ def test_a_first_commit_imports_only_what_commits(transport: str) -> None:
     ours = {module.removeprefix("s3_checkpoint.") for module in modules if module.startswith("s3_checkpoint.")}
     unwanted = ("cli", "doctor", "langgraph", "sync", "run_admin", "superstep", "aws_lambda", "memory_store", "policy")
     assert not {module for module in ours if module.partition(".")[0] in unwanted}
-    assert not ours & {"_format.thread_keys", "_format.message_json", "_runs.fork"}
+    assert not ours & {"_format.thread_keys", "_format.message_json", "_runs.fork", "_runs.retention", "run_models"}
     if transport == "obstore":
         assert not _packages(modules) & SDK
         assert not modules & NEVER_FOR_A_COMMIT, modules & NEVER_FOR_A_COMMIT

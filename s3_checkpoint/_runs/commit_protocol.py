@@ -18,9 +18,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Generic
+from typing import Generic, NamedTuple
 
 from s3_checkpoint._concurrency.gather import both
 from s3_checkpoint._format.keys import RunKeys
@@ -48,8 +47,7 @@ YOUNG_PART = 16
 3/16 are left for clocks and for a request in flight."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
+class _Window(NamedTuple):
     """A step that is free, and until when its state may be sent."""
 
     until: float

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from s3_checkpoint._format.keys import MAX_STEP, STEP_DIGITS, RunKeys
 from s3_checkpoint._format.metadata import ObjectMetadata
-from s3_checkpoint.models import Origin
 from s3_checkpoint.object_store import PAGE_KEYS, ObjectHead, ObjectStore
+from s3_checkpoint.run_models import Origin
 
 FIRST_STEP = 0
 """Where every run begins, forked or not."""

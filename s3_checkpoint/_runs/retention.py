@@ -22,12 +22,11 @@ from datetime import datetime, timedelta
 from s3_checkpoint._concurrency.gather import ordered_map
 from s3_checkpoint._format.keys import RunKeys, decode_segment
 from s3_checkpoint._format.metadata import ObjectMetadata
+from s3_checkpoint._runs.grace import is_young
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.models import StepInfo
 from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectAttributes, ObjectStore, pages
 
-GRACE = timedelta(hours=1)
-"""The age below which nothing is pruned: far longer than any commit takes, computing the state not included."""
 HEADS_AT_ONCE = 16
 
 
@@ -75,18 +74,6 @@ class Retention:
             else:
                 gone.append(state)
         return kept, gone, young
-
-
-def is_young(listed: ListedObject, now: datetime, grace: timedelta) -> bool:
-    """Whether the grace period keeps it; one of zero keeps nothing, whatever the clocks say."""
-    return bool(grace) and now - listed.last_modified < grace
-
-
-def check_grace(grace: timedelta) -> timedelta:
-    """`grace`, if it is a timedelta of zero or more; `InvalidArgumentError` otherwise."""
-    if not isinstance(grace, timedelta) or grace < timedelta(0):
-        raise InvalidArgumentError("grace", repr(grace)[:80], "must be a timedelta of zero or more")
-    return grace
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from s3_checkpoint._concurrency.gather import task_group
 from s3_checkpoint._format.keys import MAX_STEP, STEP_DIGITS, RunKeys
@@ -36,8 +36,7 @@ _NAME = STEP_DIGITS + len(".json")
 _DIGITS = re.compile(f"[0-9]{{0,{STEP_DIGITS}}}")
 
 
-@dataclass(frozen=True, slots=True)
-class StepPage:
+class StepPage(NamedTuple):
     """The steps of one LIST answer, ascending, and the entry of the listing that shows each."""
 
     steps: list[int]

@@ -8,8 +8,8 @@ its write id, and that object was there before the state. A state that was `save
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Generic
+from dataclasses import replace
+from typing import Any, Generic, NamedTuple
 
 from s3_checkpoint._concurrency.gather import both
 from s3_checkpoint._concurrency.offload import off_loop
@@ -34,8 +34,7 @@ READ_ATTEMPTS = 4
 """How often a read starts over when what it was led to is deleted or replaced before it gets there."""
 
 
-@dataclass(frozen=True, slots=True)
-class StateObject:
+class StateObject(NamedTuple):
     """A state as stored, not decoded yet, and its metadata."""
 
     step: int
@@ -43,16 +42,14 @@ class StateObject:
     metadata: ObjectMetadata
 
 
-@dataclass(frozen=True, slots=True)
-class StoredStep:
+class StoredStep(NamedTuple):
     """A whole step as stored: its state, not decoded yet, and its own active tasks."""
 
     state: StateObject
     active: list[ActiveSnapshot]
 
 
-@dataclass(frozen=True, slots=True)
-class StepDraft:
+class StepDraft(NamedTuple):
     """A step ready to be created: the state object, and the snapshot object if one is to be written."""
 
     state: bytes
@@ -72,7 +69,7 @@ class StepDraft:
         """The same, marked as created when later steps were there already."""
         metadata = replace(self.metadata, out_of_order="1")
         attributes = replace(self.state_attributes, metadata=metadata.build())
-        return replace(self, metadata=metadata, state_attributes=attributes)
+        return self._replace(metadata=metadata, state_attributes=attributes)
 
 
 class StepObjects(Generic[StateT]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._format.keys import RunKeys
@@ -30,8 +30,7 @@ GROWING_ROUNDS = 4
 REMEMBERED_RUNS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """What a LIST has shown of a run: that no step greater than `newest` was there at `at`."""
 
     newest: int

@@ -12,8 +12,8 @@ import errno
 import re
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -190,8 +190,7 @@ def _problem_of_tls(error: ssl.SSLError) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Failed:
+class _Failed(NamedTuple):
     """A request that ended in an exception."""
 
     error: Exception

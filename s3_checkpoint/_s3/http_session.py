@@ -16,6 +16,7 @@ import re
 import ssl
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -118,7 +119,7 @@ class OneHostSession:
         self._connections = max_pool_connections
         self._connector_args = connector_args or {}
         self._stack = AsyncExitStack()
-        self._sessions: dict[str | None, aiohttp.ClientSession] = {}
+        self._sessions: dict[tuple[str | None, bool], aiohttp.ClientSession] = {}
 
     async def __aenter__(self) -> OneHostSession:
         return self
@@ -133,14 +134,18 @@ class OneHostSession:
 
     async def send(self, request: Any) -> Answer:
         """One HTTP request, and the answer of the host it was sent to."""
-        return await send_once(request, self._proxies, self._session, self._timeout.sock_read)
+        return await send_once(
+            request, self._proxies, partial(self._session, _is_https(request.url)), self._timeout.sock_read
+        )
 
-    async def _session(self, proxy_url: str | None) -> aiohttp.ClientSession:
-        session = self._sessions.get(proxy_url)
+    async def _session(self, to_https: bool, proxy_url: str | None) -> aiohttp.ClientSession:
+        session = self._sessions.get((proxy_url, to_https))
         if session is None:
             _check_proxy(proxy_url)
-            connector = _Connector(limit=self._connections, **{"ssl": self._tls(proxy_url), **self._connector_args})
-            session = self._sessions[proxy_url] = await self._stack.enter_async_context(
+            # Reading the CA bundle takes some 20 ms, and requests without TLS have no use for it.
+            believed = self._tls(proxy_url) if to_https or _is_https(proxy_url) else True
+            connector = _Connector(limit=self._connections, **{"ssl": believed, **self._connector_args})
+            session = self._sessions[proxy_url, to_https] = await self._stack.enter_async_context(
                 aiohttp.ClientSession(
                     connector=connector,
                     timeout=self._timeout,
@@ -174,6 +179,10 @@ class OneHostSession:
                 detail=f"{type(error).__name__}: {error} ({files})",
             ) from error
         return context
+
+
+def _is_https(url: str | None) -> bool:
+    return url is not None and url[:6].lower() == "https:"
 
 
 def _check_proxy(proxy_url: str | None) -> None:

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from s3_checkpoint._s3.sdk_internals import CHECKSUM_HEADER, RequestParts
 
@@ -48,8 +48,7 @@ class _Unlogged(bytes):
         return f"<{len(self)} bytes>"
 
 
-@dataclass(frozen=True, slots=True)
-class _Template:
+class _Template(NamedTuple):
     """A kind of request as the SDK makes it, without what is new each time."""
 
     model: Any

@@ -21,10 +21,9 @@ import gzip
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiobotocore.session import AioSession
 from botocore.exceptions import DataNotFoundError
@@ -155,8 +154,7 @@ def note_checksum(params: dict[str, Any], **_: Any) -> None:
         params["context"]["checksum"] = {"request_algorithm": algorithm}
 
 
-@dataclass(frozen=True, slots=True)
-class RequestParts:
+class RequestParts(NamedTuple):
     """What it takes to send a request that no method of the client has worked out."""
 
     make: Any

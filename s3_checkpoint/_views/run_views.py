@@ -19,8 +19,9 @@ from s3_checkpoint._format.size_estimate import estimated_bytes
 from s3_checkpoint._runs.fork import Fork, fork_of, origin_of
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.errors import StateDecodingError
-from s3_checkpoint.models import ActiveSnapshot, Origin
+from s3_checkpoint.models import ActiveSnapshot
 from s3_checkpoint.run_admin import RunAdmin
+from s3_checkpoint.run_models import Origin
 
 STEPS_AHEAD = 8
 BYTES_AHEAD = 4 * 1024**2

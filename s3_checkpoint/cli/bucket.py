@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from s3_checkpoint._format.keys import RunKeys, encode_segment, parse_run_prefix, runs_prefix
 from s3_checkpoint._format.thread_keys import threads_prefix
-from s3_checkpoint._runs.retention import GRACE, namespaces_of
+from s3_checkpoint._runs.grace import GRACE
+from s3_checkpoint._runs.retention import namespaces_of
 from s3_checkpoint._views.run_views import RunViews, StepView
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.cli.exit_codes import CommandError, ExitCode

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
-from s3_checkpoint._runs.retention import GRACE
+from s3_checkpoint._runs.grace import GRACE
 from s3_checkpoint.cli.arguments import DryRunOption, Format, OutputOption, RunArgument, YesOption, grace_option
 from s3_checkpoint.cli.bucket import opened
 from s3_checkpoint.cli.exit_codes import ExitCode

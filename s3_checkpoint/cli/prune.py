@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from s3_checkpoint._runs.retention import GRACE
+from s3_checkpoint._runs.grace import GRACE
 from s3_checkpoint.cli.arguments import DryRunOption, OlderThanOption, OutputOption, check_prune, grace_option
 from s3_checkpoint.cli.bucket import opened
 from s3_checkpoint.cli.removed import report_removed

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 from s3_checkpoint.cli.arguments import Format
 from s3_checkpoint.cli.output import chosen, size, write_document
 from s3_checkpoint.cli.session import Session
-from s3_checkpoint.models import Pruned, PrunedRuns
+from s3_checkpoint.run_models import Pruned, PrunedRuns
 
 
 def report_removed(

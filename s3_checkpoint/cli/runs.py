@@ -16,7 +16,7 @@ from s3_checkpoint.cli.bucket import OpenBucket, opened
 from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
 from s3_checkpoint.cli.output import Column, ago, cut, when, write_rows
 from s3_checkpoint.cli.session import Session, session_command
-from s3_checkpoint.models import RunStatus
+from s3_checkpoint.run_models import RunStatus
 
 _FINDS = "Implies --long."
 

@@ -36,7 +36,7 @@ from s3_checkpoint.cli.output import chosen, cut, size, write_long_document
 from s3_checkpoint.cli.progress import Counter
 from s3_checkpoint.cli.session import Session, session_command
 from s3_checkpoint.cli.step_notes import tell_damaged, tell_pruned
-from s3_checkpoint.models import Origin
+from s3_checkpoint.run_models import Origin
 from s3_checkpoint.web.timeline_page import Page
 
 STEPS_SHOWN = 200

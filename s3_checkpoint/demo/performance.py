@@ -17,9 +17,9 @@ from s3_checkpoint.demo.graph import Census, Report, count_identifiers, standard
 from s3_checkpoint.demo.plan import Plan, Tally
 from s3_checkpoint.demo.processes import local_queue, local_settings, server
 from s3_checkpoint.demo.stage import Stage, Watcher
-from s3_checkpoint.models import HistoryEntry
 from s3_checkpoint.object_store import ListedObject
 from s3_checkpoint.run_admin import RunAdmin
+from s3_checkpoint.run_models import HistoryEntry
 from s3_checkpoint.settings import S3Settings
 
 

@@ -40,7 +40,7 @@ class State(BaseModel):
 """
 OURS = """
 import asyncio
-from uuid import UUID
+from uuid import uuid4
 from pydantic import BaseModel
 from s3_checkpoint import S3Settings, connect
 class State(BaseModel):
@@ -48,12 +48,12 @@ class State(BaseModel):
 async def main():
     settings = S3Settings(bucket="cold", endpoint_url="URL", region_name="us-east-1")
     async with connect(State, settings) as checkpointer:
-        await checkpointer.save(UUID(int=1), 0, State(text="x"))
+        await checkpointer.save(uuid4(), 0, State(text="x"))
 asyncio.run(main())
 """
 FIRST_COMMIT = """
 import asyncio
-from uuid import UUID
+from uuid import uuid4
 from pydantic import BaseModel
 from s3_checkpoint import ActiveSnapshot, S3Settings, connect
 class State(BaseModel):
@@ -61,7 +61,7 @@ class State(BaseModel):
 async def main():
     settings = S3Settings(bucket="cold", endpoint_url="URL", region_name="us-east-1", transport="TRANSPORT")
     async with connect(State, settings) as checkpointer:
-        await checkpointer.commit(UUID(int=1), 0, State(text="x"), [ActiveSnapshot(node_name="a")])
+        await checkpointer.commit(uuid4(), 0, State(text="x"), [ActiveSnapshot(node_name="a")])
 asyncio.run(main())
 """
 BARE_OBSTORE = """

@@ -38,6 +38,9 @@ from tests.langgraph.graphs import agent, growing
 
 BUCKET = "langgraph-turns"
 TURNS = 50
+LONGEST_S = 90.0
+"""Wall seconds after which a saver begins no further turn, and its row says how far it came: one that reads its whole
+thread again at each turn needs a quarter of an hour for all of them."""
 HISTORY = 1_000
 """Checkpoints of the thread that is pruned."""
 _NO_GRACE = timedelta(0)
@@ -104,6 +107,8 @@ class Measured:
     requests: dict[str, int]
     wall_s: float
     cpu_s: float
+    stopped_after: int | None = None
+    """Turns that were made, where not all were."""
 
 
 def of(thread: str) -> RunnableConfig:
@@ -111,32 +116,40 @@ def of(thread: str) -> RunnableConfig:
     return {"configurable": {"thread_id": thread}}
 
 
-def converse(saver: Any, thread: str, turns: range) -> None:
-    """A question and four supersteps for each turn."""
-    graph = agent().compile(checkpointer=saver)
-    for number in turns:
+def converse(saver: Any, thread: str, turns: range, longest_s: float = math.inf) -> int | None:
+    """A question and four supersteps for each turn; the turns made, if the time was over before the last."""
+    graph, began = agent().compile(checkpointer=saver), time.perf_counter()
+    for made, number in enumerate(turns):
+        if time.perf_counter() - began > longest_s:
+            return made
         graph.invoke({"messages": [HumanMessage(f"question {number}", id=f"h{number}")]}, of(thread))
+    return None
 
 
-def works(turns: int) -> dict[str, Callable[[Any, str], Any]]:
-    """What is done, one after the other, to the same thread."""
+def works(turns: int, longest_s: float) -> dict[str, Callable[[Any, str], int | None]]:
+    """What is done, one after the other, to the same thread; each tells where it stopped, if it did."""
     return {
-        f"{turns} turns": lambda saver, thread: converse(saver, thread, range(turns)),
+        f"{turns} turns": lambda saver, thread: converse(saver, thread, range(turns), longest_s),
         "one turn more": lambda saver, thread: converse(saver, thread, range(turns, turns + 1)),
-        "get_state_history(limit=20)": lambda saver, thread: list(
-            agent().compile(checkpointer=saver).get_state_history(of(thread), limit=20)
-        ),
+        "get_state_history(limit=20)": _read_history,
     }
 
 
-def measure(stub: StubProcess, names: list[str], turns: int, say: Callable[[str], None]) -> Iterator[Measured]:
+def _read_history(saver: Any, thread: str) -> None:
+    for _ in agent().compile(checkpointer=saver).get_state_history(of(thread), limit=20):
+        pass
+
+
+def measure(
+    stub: StubProcess, names: list[str], turns: int, say: Callable[[str], None], longest_s: float = LONGEST_S
+) -> Iterator[Measured]:
     """A row for each saver and work; and for `S3Saver` one for a process that has not read the thread before."""
     for name in names:
         opening, _ = SAVERS[name]
         thread = uuid4().hex
         with tempfile.TemporaryDirectory() as scratch:
             with opening(stub.url, Path(scratch)) as saver:
-                for work, run in works(turns).items():
+                for work, run in works(turns, longest_s).items():
                     yield _timed(stub, work, name, partial(run, saver, thread), say)
             if name == "S3Saver":
                 with opening(stub.url, Path(scratch)) as cold:
@@ -144,14 +157,20 @@ def measure(stub: StubProcess, names: list[str], turns: int, say: Callable[[str]
                     yield _timed(stub, first, name, partial(converse, cold, thread, range(turns + 1, turns + 2)), say)
 
 
-def _timed(stub: StubProcess, work: str, name: str, run: Callable[[], Any], say: Callable[[str], None]) -> Measured:
+def _timed(
+    stub: StubProcess, work: str, name: str, run: Callable[[], int | None], say: Callable[[str], None]
+) -> Measured:
     stub.set(latency_ms=LATENCY_MS)
     wall, cpu = time.perf_counter(), time.process_time()
-    run()
-    took = Measured(work, name, stub.counts()[0], time.perf_counter() - wall, time.process_time() - cpu)
+    stopped = run()
+    took = Measured(work, name, stub.counts()[0], time.perf_counter() - wall, time.process_time() - cpu, stopped)
     stub.set()
-    say(f"{name}, {work}: {took.requests}, {took.wall_s:.1f} s, {took.cpu_s:.1f} s CPU")
+    say(f"{name}, {work}: {took.requests}, {took.wall_s:.1f} s, {took.cpu_s:.1f} s CPU{_stopped(took)}")
     return took
+
+
+def _stopped(row: Measured) -> str:
+    return "" if row.stopped_after is None else f", stopped after {row.stopped_after} turns"
 
 
 def bounds(stub: StubProcess, measured: list[Measured], turns: int) -> list[Row]:
@@ -226,7 +245,7 @@ def table(measured: list[Measured]) -> str:
     """As Markdown: requests, seconds at 20 ms per request (seconds of CPU)."""
     names = list(dict.fromkeys(row.saver for row in measured))
     cells = {
-        (row.work, row.saver): f"{sum(row.requests.values()) or '–'}, {row.wall_s:.2f} ({row.cpu_s:.2f})"
+        (row.work, row.saver): f"{sum(row.requests.values()) or '–'}, {row.wall_s:.2f} ({row.cpu_s:.2f}){_stopped(row)}"
         for row in measured
     }
     lines = [f"| | {' | '.join(names)} |", f"| --- |{' --- |' * len(names)}"]

@@ -6,7 +6,6 @@ import dataclasses
 import enum
 import hashlib
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cached_property
@@ -385,4 +384,4 @@ def test_line_breaks_are_no_part_of_the_digest_and_change_no_value(value: dict[s
 
     assert compact_digest(data) == body.digest
     with suppress(StateDecodingError):
-        assert codec(dict).decode("b", "k", stored(replace(body, data=bytes(data)))) == value
+        assert codec(dict).decode("b", "k", stored(body._replace(data=bytes(data)))) == value

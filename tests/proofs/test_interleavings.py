@@ -234,7 +234,7 @@ class OneSnapshotKey(S3Checkpointer[Work]):
         run, ours = self._run(run_id), await self._objects.draft(state, [], self._commits.new_id())
         metadata = replace(ours.metadata, active="", active_digest="", active_inline="")
         attributes = replace(ours.state_attributes, metadata=metadata.build())
-        outcome = await self._objects.create_state(run, step, replace(ours, state_attributes=attributes))
+        outcome = await self._objects.create_state(run, step, ours._replace(state_attributes=attributes))
         if isinstance(outcome, Refused):
             theirs = await self._objects.get_state(run, step)
             if theirs is None or theirs.metadata.write_id != metadata.write_id:

@@ -20,9 +20,9 @@ from s3_checkpoint import (
     StoreError,
 )
 from s3_checkpoint._format.keys import RunKeys
-from s3_checkpoint.models import Origin, Pruned, RunActivity, RunStatus
 from s3_checkpoint.object_store import ObjectAttributes, ObjectStore
 from s3_checkpoint.run_admin import RunAdmin
+from s3_checkpoint.run_models import Origin, Pruned, RunActivity, RunStatus
 from s3_checkpoint.testing import (
     Request,
     Send,

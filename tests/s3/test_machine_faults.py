@@ -233,6 +233,37 @@ async def test_a_ca_bundle_that_is_none_is_a_fault_of_this_machine(
     assert not ours or str(bundle) in caught.value.detail
 
 
+async def test_plain_http_reads_no_ca_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first request without TLS does not wait for certificates that it has no use for."""
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "missing"))
+
+    async with hostile_s3() as hostile, store_at(hostile.url) as store:
+        hostile.answer = sound("get")
+        assert isinstance(await store.get("k", max_bytes=10), StoredObject)
+
+
+@pytest.mark.parametrize("kind", ["known", "unknown"])
+async def test_a_proxy_reached_by_tls_is_believed_by_the_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Also where the store itself is asked by plain http."""
+    for name in ("known", "unknown"):
+        (tmp_path / name).mkdir()
+    issuers = {name: Authority(tmp_path / name) for name in ("known", "unknown")}
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(issuers["known"].bundle))
+    async with hostile_s3() as proxy, _over_tls(proxy, issuers[kind].server("127.0.0.1")) as port:
+        proxy.answer = sound("get")
+        monkeypatch.setenv("HTTP_PROXY", f"https://127.0.0.1:{port}")
+        async with store_at("http://127.0.0.1:9") as store:
+            if kind == "known":
+                assert isinstance(await store.get("k", max_bytes=10), StoredObject)
+            else:
+                with pytest.raises(ConfigurationError, match="certificate"):
+                    await store.get("k", max_bytes=10)
+
+    assert len(proxy.asked) == (kind == "known")
+
+
 @asynccontextmanager
 async def _over_tls(hostile: HostileS3, context: ssl.SSLContext) -> AsyncIterator[int]:
     server = await asyncio.start_server(hostile.serve, "127.0.0.1", 0, ssl=context)
