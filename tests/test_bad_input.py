@@ -69,7 +69,7 @@ CASES: dict[str, tuple[bytes, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_what_cannot_be_trusted_is_an_error(store: ObjectStore, name: str) -> None:
+async def test_untrusted_objects_are_errors(store: ObjectStore, name: str) -> None:
     """With bucket, key and reason; never None, never a guess."""
     body, how, reason = CASES[name]
     checkpointer = S3Checkpointer(Counter, store, max_state_bytes=1_000_000)

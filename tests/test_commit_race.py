@@ -15,7 +15,7 @@ from tests.states import RUN, Counter
 @pytest.mark.parametrize(
     "round_", [n if n in (0, 1, 19) else pytest.param(n, marks=pytest.mark.long) for n in range(20)]
 )
-async def test_of_twenty_workers_one_wins(store: ObjectStore, round_: int) -> None:
+async def test_exactly_one_of_twenty_workers_wins(store: ObjectStore, round_: int) -> None:
     """19 are told who won, and `resume` shows the winner's state with the winner's active tasks."""
     workers = [S3Checkpointer(Counter, store) for _ in range(20)]
     run_id = uuid4()

@@ -102,7 +102,7 @@ DIRECTORY_BUCKETS = ["team--use1-az4--x-s3", "team--usw2-lax1-az1--x-s3", "repor
 
 
 @pytest.mark.parametrize("bucket", [*GENERAL_NAMES, *ACCESS_POINTS, *DIRECTORY_BUCKETS])
-def test_what_s3_takes_for_a_bucket_is_accepted(bucket: str) -> None:
+def test_bucket_names_that_s3_takes_are_accepted(bucket: str) -> None:
     """Alone, in a URL, and with a prefix behind it."""
     settings = S3Settings(bucket=bucket)
 
@@ -144,7 +144,7 @@ def test_what_s3_takes_for_a_bucket_is_accepted(bucket: str) -> None:
         ("arn:aws:sns:eu-west-1:111122223333:topic", "ARN of an access point"),
     ],
 )
-def test_what_s3_does_not_take_for_a_bucket_is_refused(bucket: str, told: str) -> None:
+def test_bucket_names_that_s3_does_not_take_are_refused(bucket: str, told: str) -> None:
     """When settings are made: no request says that the bucket does not exist."""
     with pytest.raises(ConfigurationError, match=told) as caught:
         S3Settings(bucket=bucket)

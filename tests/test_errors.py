@@ -208,7 +208,7 @@ async def test_every_exception_of_the_sdk_is_mapped_to_one_of_ours(failing: Fail
         assert caught.value.__cause__ is error
 
 
-async def test_what_asyncio_says_of_a_wrong_loop_is_a_lifecycle_error(failing: Failing) -> None:
+async def test_asyncios_errors_about_a_wrong_loop_are_lifecycle_errors(failing: Failing) -> None:
     """It says so with a bare `RuntimeError`; a bare `ValueError` is an answer that cannot be understood."""
     failing.error = RuntimeError("Event loop is closed")
     with pytest.raises(LifecycleError):

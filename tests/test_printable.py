@@ -49,7 +49,7 @@ def test_text_of_any_language_stays_as_it_is(text: str) -> None:
     assert printable(text) == text
 
 
-def test_what_a_stream_cannot_encode_is_escaped() -> None:
+def test_characters_that_a_stream_cannot_encode_are_escaped() -> None:
     """A terminal that knows Latin-1 only, and lone surrogates anywhere."""
     raw = io.BytesIO()
     with io.TextIOWrapper(raw, encoding="latin-1", errors=ESCAPING) as stream:

@@ -178,9 +178,7 @@ async def test_an_unknown_run_costs_one_list(checkpointer: S3Checkpointer[Counte
     assert log.counts() == {"ListObjectsV2": 3}
 
 
-async def test_what_is_refused_before_a_request_costs_none(
-    checkpointer: S3Checkpointer[Counter], log: RequestLog
-) -> None:
+async def test_refused_arguments_cost_no_request(checkpointer: S3Checkpointer[Counter], log: RequestLog) -> None:
     """A state that would not come back, a step out of bounds, a run id that is none."""
     calls: list[tuple[type[CheckpointError], Callable[[], Awaitable[object]]]] = [
         (StateEncodingError, lambda: checkpointer.save(RUN, 0, Counter.model_construct(n=float("nan")))),

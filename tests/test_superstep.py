@@ -190,7 +190,7 @@ async def test_a_node_cannot_change_the_state_behind_the_reducer(run_id: UUID) -
     assert end.state.lines == ["kept"]
 
 
-async def test_what_a_task_raises_comes_through_and_commits_nothing(
+async def test_exceptions_of_a_task_come_through_and_nothing_is_committed(
     checkpointer: S3Checkpointer[Log], run_id: UUID
 ) -> None:
     """The other tasks are cancelled, and have ended when the error arrives; the note says where it happened."""
@@ -368,7 +368,7 @@ async def test_an_answer_whose_put_was_repeated_by_the_client_is_committed(run_i
 
 @pytest.mark.parametrize("updates", [("yes", "no"), ("yes", "yes")], ids=["different", "the same"])
 @pytest.mark.parametrize("call", [run_superstep, run_to_end])
-async def test_of_two_answers_at_once_one_counts_and_the_other_is_superseded(
+async def test_exactly_one_of_two_concurrent_answers_counts_and_the_other_is_superseded(
     checkpointer: S3Checkpointer[Log], run_id: UUID, updates: tuple[str, str], call: Any
 ) -> None:
     """Both have read the run before either commits; the loser applies nothing, and goes no further."""
@@ -443,7 +443,9 @@ async def test_an_answer_without_an_update_continues_too(checkpointer: S3Checkpo
 
 
 @pytest.mark.parametrize("step", [-1, True, "1", 1.0])
-async def test_what_is_no_step_answers_nothing(checkpointer: S3Checkpointer[Log], run_id: UUID, step: Any) -> None:
+async def test_an_answer_to_what_is_no_step_is_superseded(
+    checkpointer: S3Checkpointer[Log], run_id: UUID, step: Any
+) -> None:
     await waiting_run(checkpointer, run_id)
 
     with pytest.raises(InvalidArgumentError, match="resume_from must be a step"):
@@ -559,7 +561,7 @@ async def test_a_late_duplicate_runs_nothing(checkpointer: S3Checkpointer[Log], 
 
 
 @pytest.mark.parametrize("content", ["the same", "different"])
-async def test_of_many_workers_at_one_superstep_one_commits_and_all_see_its_result(
+async def test_exactly_one_of_many_workers_commits_a_superstep_and_all_see_its_result(
     checkpointer: S3Checkpointer[Log], run_id: UUID, content: str
 ) -> None:
     """A conflict is an outcome, and so is coming second with the same content."""
@@ -719,7 +721,7 @@ async def test_a_saved_step_without_tasks_resumes_at_the_start_node_too(
     assert (at.step, at.state.lines) == (5, ["so far", "a"])
 
 
-async def test_with_the_traits_calls_a_crash_between_the_two_writes_leaves_the_step_before(run_id: UUID) -> None:
+async def test_a_crash_between_the_writes_of_the_traits_calls_leaves_the_step_before(run_id: UUID) -> None:
     """The active tasks are written first, so no step is ever visible without its own."""
     checkpointer = FiveCalls(crash_at=2)
     graph = graph_of(a="b", b="c", c=END)

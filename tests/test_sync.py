@@ -79,7 +79,7 @@ def test_each_call_has_the_arguments_the_result_and_the_docstring_of_its_async_t
     assert str(get_type_hints(ours)["return"]).replace(".sync.", ".checkpointer.") == result
 
 
-def test_it_is_made_with_the_arguments_of_connect() -> None:
+def test_sync_checkpointer_takes_the_arguments_of_connect() -> None:
     ours, theirs = inspect.signature(SyncS3Checkpointer).parameters, inspect.signature(connect).parameters
 
     assert [*ours] == [*theirs]
@@ -212,7 +212,7 @@ def test_nothing_is_opened_before_the_first_call_and_one_client_serves_all_threa
     assert threads() == before
 
 
-def test_after_close_every_call_says_so_and_closing_again_is_nothing(settings: S3Settings) -> None:
+def test_calls_after_close_say_so_and_closing_again_is_nothing(settings: S3Settings) -> None:
     unused, used = SyncS3Checkpointer(Count, settings), SyncS3Checkpointer(Count, settings)
     used.list(uuid4())
     inner = used.with_namespace("inner")
@@ -239,7 +239,7 @@ def test_an_opening_that_failed_is_tried_anew(settings: S3Settings, monkeypatch:
         assert c.list(uuid4()) == []
 
 
-async def test_it_works_where_a_loop_runs_already(checkpointer: SyncS3Checkpointer[Count]) -> None:
+async def test_sync_checkpointer_works_where_a_loop_runs_already(checkpointer: SyncS3Checkpointer[Count]) -> None:
     """As in a notebook, whose cells run inside one."""
     assert checkpointer.list(uuid4()) == []
 

@@ -104,7 +104,7 @@ async def test_an_aim_meets_by_verb_key_and_number() -> None:
     assert [isinstance(answer, StoreUnavailableError) for answer in answers] == [False, True, True, False]
 
 
-async def test_what_is_denied_names_the_action_and_what_is_damaged_its_key() -> None:
+async def test_denied_requests_name_the_action_and_damaged_objects_their_key() -> None:
     """As on S3."""
     within = MemoryStore()
     await over(within).save(RUN, 0, Counter(n=0))

@@ -225,7 +225,7 @@ LONG_ONES: dict[str, Explorer] = {
 
 
 @pytest.mark.parametrize("name", [*EXPLORED, *(pytest.param(name, marks=pytest.mark.long) for name in LONG_ONES)])
-def test_what_can_be_loaded_only_grows_until_it_is_deleted(name: str) -> None:
+def test_loadable_entries_only_grow_until_they_are_deleted(name: str) -> None:
     """In every order, with a fault at every request."""
     report = (EXPLORED | LONG_ONES)[name].explore()
 

@@ -134,7 +134,7 @@ def document(*steps: dict[str, Any]) -> Any:
     return {"run_id": str(UUID(int=1)), "namespace": "", "bucket": "s3://b", "steps": list(steps), "forks": forks}
 
 
-def test_what_is_too_large_for_a_page_is_left_out_with_a_note() -> None:
+def test_values_too_large_for_a_page_are_left_out_with_a_note() -> None:
     """A page stays one that a browser opens."""
     many = [{"path": f"$.n[{n}]", "change": "added", "after": "x" * STATE_BYTES} for n in range(CHANGES_SHOWN + 7)]
 
@@ -202,7 +202,7 @@ def test_the_page_asks_the_network_for_nothing_and_runs_nothing_of_the_states(
     assert len(asked) == 1
 
 
-def test_what_changed_is_marked_in_the_state_whatever_its_key(browser: webdriver.Chrome, tmp_path: Path) -> None:
+def test_changes_are_marked_in_the_state_whatever_their_key(browser: webdriver.Chrome, tmp_path: Path) -> None:
     """Keys with dots, quotes and brackets included; what did not change is folded."""
     path = tmp_path / "keys.html"
     state = {"a.b": {"x]": 1}, "a": {"b": {"x]": 2}}, "it's": [1, [2]]}

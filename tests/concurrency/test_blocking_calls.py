@@ -24,7 +24,7 @@ def _ended(name: str) -> None:
         assert not thread.is_alive()
 
 
-async def test_what_a_call_returns_or_raises_is_awaited() -> None:
+async def test_results_and_exceptions_of_a_call_are_awaited() -> None:
     """Also what is no `Exception`, and what a future cannot hold."""
 
     class Panic(BaseException):
@@ -73,7 +73,7 @@ async def test_a_cancelled_call_that_has_not_begun_is_not_made() -> None:
     calls.close()
 
 
-async def test_after_closing_no_call_is_taken_and_the_threads_end() -> None:
+async def test_closing_takes_no_more_calls_and_ends_the_threads() -> None:
     """A call in progress returns first."""
     calls = BlockingCalls(2, longest_s=1, name="closing")
     go = threading.Event()

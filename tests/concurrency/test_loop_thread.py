@@ -43,7 +43,7 @@ def test_nothing_is_started_before_the_first_call() -> None:
     unused.close()
 
 
-def test_what_the_coroutine_raises_reaches_the_caller(loop_thread: LoopThread) -> None:
+def test_exceptions_of_the_coroutine_reach_the_caller(loop_thread: LoopThread) -> None:
     async def fails() -> None:
         raise ValueError("as raised")
 
@@ -85,7 +85,7 @@ def test_a_blocking_call_from_its_own_loop_is_refused_at_once(loop_thread: LoopT
         loop_thread.run(calls_back())
 
 
-def test_its_own_thread_cannot_close_it(loop_thread: LoopThread) -> None:
+def test_loop_thread_cannot_be_closed_by_its_own_thread(loop_thread: LoopThread) -> None:
     async def closes() -> None:
         loop_thread.close()
 

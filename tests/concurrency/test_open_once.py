@@ -66,7 +66,7 @@ def opening(client: Client) -> Iterator[OpenOnce[Client]]:
     made.close()
 
 
-def test_it_is_opened_once_by_the_first_of_many_concurrent_calls(opening: OpenOnce[Client], client: Client) -> None:
+def test_open_once_is_opened_by_the_first_of_many_concurrent_calls(opening: OpenOnce[Client], client: Client) -> None:
     with ThreadPoolExecutor(8) as pool:
         loops = set(pool.map(lambda _: opening.call(where), range(40)))
     loops.add(asyncio.run(opening.acall(where)))
@@ -84,7 +84,7 @@ def test_nothing_is_opened_before_the_first_call(client: Client) -> None:
     assert (client.opened_in, client.closed_in, threading.active_count()) == ([], [], before)
 
 
-def test_it_is_closed_once_in_its_own_loop_and_its_thread_ends(opening: OpenOnce[Client], client: Client) -> None:
+def test_open_once_is_closed_in_its_own_loop_and_its_thread_ends(opening: OpenOnce[Client], client: Client) -> None:
     opening.open()
     opening.open()
 
@@ -97,7 +97,7 @@ def test_it_is_closed_once_in_its_own_loop_and_its_thread_ends(opening: OpenOnce
         opening.call(where)
 
 
-async def test_it_is_opened_used_and_closed_from_another_loop(opening: OpenOnce[Client], client: Client) -> None:
+async def test_open_once_is_opened_used_and_closed_from_another_loop(opening: OpenOnce[Client], client: Client) -> None:
     await opening.aopen()
     loop = await opening.acall(where)
     await opening.aclose()
@@ -228,7 +228,7 @@ async def test_a_borrowed_loop_is_used_and_left_running(client: Client) -> None:
         await opening.acall(where)
 
 
-async def test_what_is_dropped_in_a_borrowed_loop_is_left_to_the_loops_owner(client: Client) -> None:
+async def test_dropped_resources_in_a_borrowed_loop_are_left_to_its_owner(client: Client) -> None:
     """Waiting for a loop that may be waiting for this very thread is no way out of the collector."""
     opening = OpenOnce(client.new, loop=asyncio.get_running_loop())
     await asyncio.to_thread(opening.open)

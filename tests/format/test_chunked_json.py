@@ -317,7 +317,7 @@ def test_lists_and_dicts_of_records_are_taken_apart_as_well(making: Making, chun
 
 @settings(max_examples=200, deadline=None)
 @given(making=SEEDS, chunk=st.sampled_from([9, 30, 60]), damage=DAMAGE, type_=st.sampled_from(PLAIN))
-def test_of_damaged_chunks_nothing_is_made_that_is_not_there(
+def test_nothing_is_made_of_damaged_chunks_that_is_not_there(
     making: Making, chunk: int, damage: Any, type_: Any
 ) -> None:
     """Whatever is read is what the JSON says as a whole; what is no JSON is never read."""
@@ -332,7 +332,7 @@ def test_of_damaged_chunks_nothing_is_made_that_is_not_there(
 
 @settings(max_examples=300, deadline=None)
 @given(making=SEEDS, chunk=st.sampled_from([16, 40]), damage=DAMAGE)
-def test_of_damaged_records_nothing_is_made_that_is_not_there(making: Making, chunk: int, damage: Any) -> None:
+def test_nothing_is_made_of_damaged_records_that_is_not_there(making: Making, chunk: int, damage: Any) -> None:
     """Bytes replaced; lines left out, doubled, swapped: what is read is what the whole gives, if it gives anything."""
     tree, order = making.tree(), making.random
     data = dump(tree, Tree, chunk) or compact(tree, Tree)
@@ -633,7 +633,7 @@ def test_types_of_all_sorts_are_as_the_whole_is(number: int, chunk: int) -> None
 
 
 @pytest.mark.parametrize("name", bounded())
-def test_where_something_else_has_a_say_a_record_is_written_and_read_whole(name: str) -> None:
+def test_records_in_which_something_else_has_a_say_are_written_and_read_whole(name: str) -> None:
     """Validators, serializers, bounds, methods of the application's own; and it is stored and read all the same."""
     type_ = bounded()[name]
     found = ChunkedType.of(TypeAdapter(type_), 30)
@@ -743,7 +743,7 @@ async def test_a_large_state_is_stored_in_chunks_and_comes_back(name: str) -> No
     [float("nan"), float("inf"), {1: "x"}, b"\xff", "\ud800", object(), (1, 2), UUID(int=1)],
     ids=["nan", "inf", "int-key", "bytes", "surrogate", "object", "tuple", "uuid"],
 )
-async def test_what_would_not_come_back_is_refused_with_its_place(bad: object) -> None:
+async def test_values_that_would_not_come_back_are_refused_with_their_place(bad: object) -> None:
     """As in a small state."""
     checkpointer = S3Checkpointer(dict, store := MemoryStore())
 
@@ -753,7 +753,7 @@ async def test_what_would_not_come_back_is_refused_with_its_place(bad: object) -
     assert not (await store.list("")).objects
 
 
-async def test_what_a_large_model_would_lose_is_refused_with_its_place() -> None:
+async def test_values_that_a_large_model_would_lose_are_refused_with_their_place() -> None:
     """A part of a class with more fields."""
 
     class More(Message):
@@ -767,7 +767,7 @@ async def test_what_a_large_model_would_lose_is_refused_with_its_place() -> None
     assert not (await store.list("")).objects
 
 
-async def test_what_contains_itself_is_refused() -> None:
+async def test_values_that_contain_themselves_are_refused() -> None:
     """With no more memory than a dozen times what it takes itself."""
     size = 2_000_000
     endless: dict[str, Any] = {"text": ["x" * 1000] * (size // 1000)}

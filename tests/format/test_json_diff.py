@@ -46,13 +46,13 @@ def test_the_changes_lead_from_one_to_the_other(before: Any, after: Any) -> None
 
 
 @given(VALUES)
-def test_there_are_none_between_equals(value: Any) -> None:
+def test_equal_values_have_no_differences(value: Any) -> None:
     """Whatever the order of keys."""
     assert list(differences(value, copy.deepcopy(value))) == []
 
 
 @given(VALUES, VALUES)
-def test_what_differs_is_told(one: Any, other: Any) -> None:
+def test_differences_are_told(one: Any, other: Any) -> None:
     """`same` and `differences` agree."""
     assert (list(differences(one, other)) == []) == same(one, other)
 

@@ -86,7 +86,7 @@ def test_the_layout_is_as_documented() -> None:
     ["7.json", "0" * 21 + ".json", "18446744073709551616.json", "٠" * 20 + ".json", "-" + "0" * 19 + ".json",
      "0" * 20, "0" * 20 + ".json.bak", "x/" + "0" * 20 + ".json", " " + "0" * 19 + ".json", "0" * 20 + ".json\n"],
 )  # fmt: skip
-def test_what_only_looks_like_a_step_is_none(name: str) -> None:
+def test_keys_that_only_look_like_a_step_are_none(name: str) -> None:
     """A foreign key among the steps is skipped."""
     run = RunKeys("", RUN)
 

@@ -375,7 +375,7 @@ THE_SAME: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize(("type_", "value"), THE_SAME, ids=name_of)
-def test_what_can_be_written_comes_back_the_same(type_: Any, value: Any) -> None:
+def test_accepted_values_come_back_the_same(type_: Any, value: Any) -> None:
     """The same type and value at every node, by rules of the test's own."""
     before = shape(value)
 
@@ -482,7 +482,7 @@ next(entry[1] for entry in REFUSED if entry[0] is Late).y = 7
 
 
 @pytest.mark.parametrize(("type_", "value", "path", "reason"), REFUSED, ids=name_of)
-def test_what_would_come_back_otherwise_is_refused_with_its_path(
+def test_values_that_would_come_back_otherwise_are_refused_with_their_path(
     type_: Any, value: Any, path: str, reason: str
 ) -> None:
     """And with what happens to it there, and what to do about it."""

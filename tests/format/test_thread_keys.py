@@ -46,7 +46,7 @@ def test_a_greater_checkpoint_id_has_the_lesser_key(one: str, other: str) -> Non
 
 
 @given(TEXT, TEXT, IDS, TEXT)
-def test_what_is_built_parses_back(thread: str, namespace: str, checkpoint_id: str, task: str) -> None:
+def test_built_keys_parse_back(thread: str, namespace: str, checkpoint_id: str, task: str) -> None:
     keys = ThreadKeys.of("a/prefix", thread).namespace(namespace)
     writes = str(WritesName.first(task, "s"))
 

@@ -236,7 +236,7 @@ async def test_the_janitor_deletes_within_its_prefix_and_a_refused_key_is_an_err
 
 
 @pytest.mark.parametrize("role", ["reader", "janitor"])
-async def test_who_reads_reads_everything_and_writes_nothing(as_role: Callable[..., S3Settings], role: Role) -> None:
+async def test_a_reader_reads_everything_and_writes_nothing(as_role: Callable[..., S3Settings], role: Role) -> None:
     """The reader and the janitor see a run whole; no write of theirs lands."""
     async with connect(Note, as_role(role)) as checkpointer:
         for action, call in CALLS[:3]:

@@ -362,7 +362,7 @@ def test_the_readmes_message_starts_a_run() -> None:
     assert survey.model_validate(message.initial) == survey()
 
 
-def test_what_is_packaged_by_default_is_what_the_template_runs(template: Template) -> None:
+def test_the_default_package_is_what_the_template_runs(template: Template) -> None:
     """Binary wheels fit one Python and one architecture."""
     packager = (INFRA / "package_worker.py").read_text()
     parameters = template["Parameters"]

@@ -53,7 +53,7 @@ def test_writes_come_back_oldest_first_down_to_the_seed_whose_own_writes_count(s
     assert history["unknown"] == {"writes": []}
 
 
-def test_without_a_seed_the_history_goes_back_to_the_root(saver: S3Saver) -> None:
+def test_history_without_a_seed_goes_back_to_the_root(saver: S3Saver) -> None:
     configs = grow(saver, at("t"), range(1, 4))
 
     history = saver.get_delta_channel_history(config=at("t"), channels=["d"])
@@ -65,7 +65,7 @@ def test_without_a_seed_the_history_goes_back_to_the_root(saver: S3Saver) -> Non
     assert saver.get_delta_channel_history(config=at("unknown"), channels=["d"]) == {"d": {"writes": []}}
 
 
-def test_of_a_fork_only_its_own_branch_counts(saver: S3Saver) -> None:
+def test_history_of_a_fork_is_its_own_branch_alone(saver: S3Saver) -> None:
     seed = put(saver, at("t"), 1, [])
     left = grow(saver, seed, range(2, 5))
     right = put(saver, left[0], 3)

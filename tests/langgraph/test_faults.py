@@ -82,7 +82,7 @@ def test_a_lost_answer_changes_nothing(put_number: int) -> None:
         assert found.pending_writes == [("task", "x", 1)]
 
 
-def test_what_the_store_says_reaches_the_caller_and_the_call_can_be_repeated() -> None:
+def test_errors_of_the_store_reach_the_caller_and_the_call_can_be_repeated() -> None:
     """An error of `put` or `put_writes` fails the run; one that is swallowed loses state."""
     with S3Saver(SlowDown503(Denied(MemoryStore(), Aim("PutObject", "/w.")), Aim("PutObject", "/c."))) as saver:
         new = checkpoint()

@@ -173,7 +173,7 @@ def test_delta_channels_are_rebuilt_by_another_process_after_forks_and_pruning(d
     assert len(continued["log"]) == len(expected["log"]) + 9
 
 
-def test_of_many_tasks_sent_at_once_a_retry_runs_only_the_one_that_failed() -> None:
+def test_retries_run_only_the_failed_one_of_many_tasks_sent_at_once() -> None:
     runs: list[int] = []
 
     def square(task: Any) -> Any:

@@ -34,7 +34,7 @@ def finished_tasks(saver: S3Saver) -> int:
     return len(found.pending_writes or []) if found else 0
 
 
-def test_after_a_kill_no_completed_task_runs_again(shared_settings: S3Settings, tmp_path: Path) -> None:
+def test_completed_tasks_do_not_run_again_after_a_kill(shared_settings: S3Settings, tmp_path: Path) -> None:
     """Five tasks of a superstep are done when the process dies in the sixth: the next one runs that and continues."""
     log = tmp_path / "begun"
     with S3Saver(shared_settings, prefix="killed") as saver:

@@ -58,7 +58,7 @@ def test_setup_alone_opens_it(shared_settings: S3Settings) -> None:
     saver.close()
 
 
-def test_before_it_is_open_every_call_says_what_to_do(shared_settings: S3Settings) -> None:
+def test_calls_before_opening_say_what_to_do(shared_settings: S3Settings) -> None:
     saver = S3Saver(shared_settings)
 
     with pytest.raises(LifecycleError, match=r"with S3Saver|setup\(\)"):
@@ -68,7 +68,7 @@ def test_before_it_is_open_every_call_says_what_to_do(shared_settings: S3Setting
     saver.close()
 
 
-async def test_after_it_is_closed_every_call_says_so(shared_settings: S3Settings) -> None:
+async def test_calls_after_closing_say_so(shared_settings: S3Settings) -> None:
     saver = S3Saver(shared_settings)
     async with saver:
         assert await saver.aget_tuple(at("t")) is None
@@ -88,7 +88,7 @@ def test_setup_finds_out_that_the_bucket_is_not_there(shared_settings: S3Setting
         saver.setup()
 
 
-def test_what_cannot_be_is_refused_when_it_is_made() -> None:
+def test_senseless_arguments_are_refused_when_a_saver_is_made() -> None:
     with pytest.raises(ConfigurationError, match="s3://bucket"):
         S3Saver.from_conn_string("postgres://host/db")
     with pytest.raises(ConfigurationError, match="max_attempts"):

@@ -19,7 +19,7 @@ def in_thread(thread_id: str) -> RunnableConfig:
     return {"configurable": {"thread_id": thread_id}}
 
 
-def test_without_a_namespace_all_are_listed_and_an_empty_one_is_the_root_alone(saver: S3Saver) -> None:
+def test_list_without_a_namespace_gives_all_and_an_empty_one_is_the_root_alone(saver: S3Saver) -> None:
     for step, namespace in enumerate(["", "a", "a|b", ""]):
         put(saver, at("t", namespace), step=step)
 
@@ -29,7 +29,7 @@ def test_without_a_namespace_all_are_listed_and_an_empty_one_is_the_root_alone(s
     assert steps(saver.list({"configurable": {"thread_id": "t", "checkpoint_ns": None}})) == [3, 2, 1, 0]
 
 
-def test_without_a_config_all_threads_are_listed_and_options_apply(saver: S3Saver) -> None:
+def test_list_without_a_config_gives_all_threads_and_options_apply(saver: S3Saver) -> None:
     configs = [put(saver, at(thread), step=step, kind=thread) for step, thread in enumerate("abab")]
 
     assert steps(saver.list(None)) == [3, 2, 1, 0]

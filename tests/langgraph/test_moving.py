@@ -147,7 +147,7 @@ def test_only_the_threads_asked_for_are_copied() -> None:
         assert {one.config["configurable"]["thread_id"] for one in saver.list(None)} == {"a", "c"}
 
 
-def test_what_is_read_back_different_is_an_error_that_names_it() -> None:
+def test_checkpoints_that_read_back_different_are_errors_that_name_them() -> None:
     """A saver that loses a value is found out."""
 
     class Forgetful(InMemorySaver):

@@ -32,7 +32,7 @@ def test_a_retry_does_not_replace_what_a_task_wrote_first(saver: S3Saver) -> Non
 
 
 @pytest.mark.parametrize("channel", [ERROR, SCHEDULED, INTERRUPT, RESUME])
-def test_of_special_writes_the_last_one_stays(saver: S3Saver, channel: str) -> None:
+def test_special_writes_keep_the_last_one(saver: S3Saver, channel: str) -> None:
     config = put(saver, at())
     saver.put_writes(config, [(channel, "first")], "task")
 
@@ -139,7 +139,7 @@ def test_writes_of_many_tasks_at_once_are_all_there(saver: S3Saver) -> None:
     assert pending(saver, config) == [(f"task-{n:02}", "x", n) for n in range(30)]
 
 
-def test_of_racing_calls_for_one_task_exactly_one_is_first_and_special_ones_lose_nothing() -> None:
+def test_exactly_one_of_racing_calls_for_one_task_is_first_and_special_ones_lose_nothing() -> None:
     """Each slot is written once, so all readers agree, in whatever order they ask."""
     store = MemoryStore()
     config = put(S3Saver(store), at("t"))

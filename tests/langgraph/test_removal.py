@@ -88,7 +88,7 @@ def test_a_put_of_an_older_checkpoint_s_node_has_its_values_after_a_removal(remo
 
 @pytest.mark.parametrize("hours", [0.4, 0.6, 1.5, 2.5, 10])
 @pytest.mark.parametrize("prunes", [1, 2, 3])
-def test_whatever_the_time_between_a_removal_and_a_put_the_put_is_whole(hours: float, prunes: int) -> None:
+def test_puts_are_whole_whatever_the_time_since_a_removal(hours: float, prunes: int) -> None:
     """Story: a node ran for hours, in which prunes marked the value its checkpoint reuses, and removed it."""
     clock = Clock()
     store = clock.store()
@@ -409,7 +409,7 @@ def test_a_thread_whose_id_is_lost_hides_no_other_from_the_list_of_all(caplog: p
         assert values_of(saver.get_tuple(at(name))) == {"n": 2}
 
 
-def test_what_the_serializer_refuses_hides_no_other_thread(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_thread_that_the_serializer_refuses_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
     """Not even where it is all that a chunk holds."""
 
     class Refuses:
@@ -598,7 +598,7 @@ def test_a_value_that_a_prune_has_orphaned_goes_with_its_thread_at_once() -> Non
     assert keys_of(store) == []
 
 
-def test_who_may_not_mark_is_told_and_nothing_is_torn() -> None:
+def test_a_prune_that_may_not_mark_says_so_and_nothing_is_torn() -> None:
     """A janitor without `PutObject` on values: history is pruned, the values stay."""
     store = MemoryStore()
     with S3Saver(Denied(store, Aim("CopyObject"))) as saver:
@@ -646,7 +646,7 @@ def test_a_grace_period_is_a_timedelta_of_zero_or_more(grace: Any) -> None:
         S3Saver(MemoryStore(), grace=grace)
 
 
-def test_without_a_grace_period_a_put_looks_before_it_reuses() -> None:
+def test_puts_without_a_grace_period_look_before_they_reuse() -> None:
     """`timedelta(0)` removes at once, so nothing seen before is relied on."""
     clock = Clock()
     store = clock.store()

@@ -72,7 +72,7 @@ def test_more_pending_writes_than_a_page_holds_are_all_found(store: Counting, sa
     assert store.requests == {"LIST": 2, "GET": 251}
 
 
-def test_what_is_not_there_costs_one_list(store: Counting, saver: S3Saver) -> None:
+def test_absent_checkpoints_cost_one_list(store: Counting, saver: S3Saver) -> None:
     assert cost(store, lambda: saver.get_tuple(at("t"))) == ({"LIST": 1}, 1)
     assert cost(store, lambda: saver.get_tuple(at("t", checkpoint_id="c"))) == ({"LIST": 1}, 1)
     assert cost(store, lambda: list(saver.list(at("t")))) == ({"LIST": 1}, 1)
@@ -191,7 +191,7 @@ def test_making_opening_and_closing_a_saver_cost_nothing_and_setup_one_list(stor
         assert cost(store, saver.setup) == ({"LIST": 1}, 1)
 
 
-def test_what_is_refused_costs_nothing(store: Counting, saver: S3Saver) -> None:
+def test_refused_calls_cost_nothing(store: Counting, saver: S3Saver) -> None:
     def refused() -> None:
         with pytest.raises(ValueError, match="checkpoint_id"):
             saver.put_writes(at("t"), [("a", 1)], "task")

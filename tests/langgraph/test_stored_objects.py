@@ -65,9 +65,7 @@ async def test_bodies_are_msgpack_around_the_serializers_bytes_and_values_are_th
         ("/values/", b"another value", "does not match its name"),
     ],
 )
-async def test_what_has_been_tampered_with_is_an_error_that_names_the_object(
-    part: str, body: bytes, reason: str
-) -> None:
+async def test_tampered_objects_are_errors_that_name_them(part: str, body: bytes, reason: str) -> None:
     store = MemoryStore()
     one_thread(store)
     key = find(store, part)

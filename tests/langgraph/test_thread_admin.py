@@ -197,7 +197,7 @@ def test_pickles_unknown_tags_and_broken_bytes_are_shown_as_type_and_size() -> N
     assert "too deeply" in str(json_view(("msgpack", b"\x91" * 150 + b"\x01")))
 
 
-def test_what_strict_mode_loads_is_shown_as_what_it_loads() -> None:
+def test_types_that_strict_mode_loads_are_shown_as_what_it_loads() -> None:
     """Messages by their fields, as pydantic dumps them."""
     message = AIMessage("hi", id="m", tool_calls=[{"name": "search", "args": {"q": 1}, "id": "c"}])
     payload = JsonPlusSerializer().dumps_typed([message])

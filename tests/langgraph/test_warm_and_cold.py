@@ -151,7 +151,7 @@ def _of(thread: str) -> RunnableConfig:
     return {"configurable": {"thread_id": thread}}
 
 
-def test_without_a_cache_no_copies_are_written_and_all_is_read_as_before() -> None:
+def test_savers_without_a_cache_write_no_copies_and_read_all_as_before() -> None:
     store = Counting(MemoryStore())
     with S3Saver(store, cache_bytes=0) as saver:
         converse(saver, range(4))
@@ -178,7 +178,7 @@ def test_the_newest_checkpoint_of_a_warm_thread_takes_one_round_trip(history: in
             assert (store.requests, store.rounds) == ({"LIST": 1}, 1)
 
 
-def test_what_another_process_has_changed_since_is_read_anew() -> None:
+def test_changes_of_another_process_are_read_anew() -> None:
     """The checkpoint put again, its writes added to, the thread deleted: a LIST shows each of them."""
     store = Counting(MemoryStore())
 

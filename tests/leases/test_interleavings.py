@@ -150,7 +150,7 @@ WIDE = [
 
 
 @pytest.mark.parametrize("name", WIDE)
-def test_of_two_holders_at_random_one_at_most_is_within_its_time_to_live(name: str) -> None:
+def test_at_most_one_of_two_holders_at_random_is_within_its_time_to_live(name: str) -> None:
     """The same; always the same orders."""
     assert EXPLORED[name].sample(100, seed=0).requests > 400
 
@@ -158,7 +158,7 @@ def test_of_two_holders_at_random_one_at_most_is_within_its_time_to_live(name: s
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.long if name in WIDE else ()) for name in EXPLORED]
 )
-def test_of_two_holders_one_at_most_is_within_its_time_to_live(name: str) -> None:
+def test_at_most_one_of_two_holders_is_within_its_time_to_live(name: str) -> None:
     """In every order, with a fault at every request."""
     report = EXPLORED[name].explore()
 

@@ -47,7 +47,7 @@ PLAIN = ObjectAttributes()
         ({"endpoint_url": "http://user:secret@127.0.0.1:1"}, {}, "holds a user or a password"),
     ],
 )
-async def test_what_obstore_cannot_do_is_refused_on_opening(
+async def test_settings_that_obstore_cannot_honour_are_refused_on_opening(
     fields: dict[str, Any], environment: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is sent, and the other transport is named where it can do it."""

@@ -111,7 +111,7 @@ def calls(c: S3Checkpointer[Work]) -> dict[str, Callable[[], Awaitable[object]]]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_whatever_a_server_answers_nothing_but_our_errors_comes_out(transport: str) -> None:
+async def test_nothing_but_our_errors_comes_out_whatever_a_server_answers(transport: str) -> None:
     """And nothing is taken for a state, for an empty run or for a success that is none.
 
     Story: a date that is none came out as the SDK's bare ValueError, and a page of `<Other/>` was a run without steps.

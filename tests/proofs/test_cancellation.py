@@ -193,7 +193,7 @@ async def test_a_call_that_is_cancelled_and_closed_at_once_stays_cancelled(
             await call
 
 
-async def test_after_closing_every_call_is_a_clear_error(settings_by_transport: S3Settings) -> None:
+async def test_calls_after_closing_are_clear_errors(settings_by_transport: S3Settings) -> None:
     """Those of a namespace too: they share the client."""
     async with connect(Work, settings_by_transport) as checkpointer:
         namespaced = checkpointer.with_namespace("research")
@@ -204,7 +204,7 @@ async def test_after_closing_every_call_is_a_clear_error(settings_by_transport: 
                 await call(closed)
 
 
-async def test_before_opening_every_call_is_a_clear_error(settings_by_transport: S3Settings) -> None:
+async def test_calls_before_opening_are_clear_errors(settings_by_transport: S3Settings) -> None:
     """A connection is not yet a checkpointer."""
     connection: Any = connect(Work, settings_by_transport)
 

@@ -312,7 +312,7 @@ def test_a_fork_whose_answer_was_lost_is_found_again_when_its_source_is_gone(opt
     assert stage.run(forker, forker.admin.fork(RUN, 1, OTHER)) == OTHER
 
 
-def test_of_two_forks_to_one_run_one_wins() -> None:
+def test_exactly_one_of_two_forks_to_one_run_wins() -> None:
     """Story: two forks of different steps to one id both succeeded, and the run had the steps 0 and 2."""
     stage = Stage(0, 1, 2)
     one, two = stage.actor("one"), stage.actor("two")

@@ -262,7 +262,7 @@ async def test_a_page_of_another_server_is_no_state(hostile: HostileS3) -> None:
             await checkpointer.load(RUN, 0)
 
 
-async def test_what_s3_answers_is_a_success(hostile: HostileS3) -> None:
+async def test_answers_of_s3_are_a_success(hostile: HostileS3) -> None:
     """The same checks let S3's own answers through, by either client."""
     for ours in (True, False):
         async with store_at(hostile.url, ours=ours) as store:

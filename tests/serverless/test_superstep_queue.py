@@ -232,7 +232,7 @@ def test_a_state_and_an_update_arrive_as_they_were_sent(name: str, given: bool) 
         (Prices.model_construct(amount=Decimal("NaN")), "$.amount"),
     ],
 )
-def test_what_would_not_arrive_as_it_is_is_refused_where_it_is_sent(value: Any, path: str) -> None:
+def test_values_that_would_not_arrive_as_they_are_are_refused_where_they_are_sent(value: Any, path: str) -> None:
     """With the path, as a commit of it would be; the dead-letter queue is no place to find out."""
     with pytest.raises(StateEncodingError) as begun:
         SuperstepMessage.begin(uuid4(), value)
@@ -244,7 +244,7 @@ def test_what_would_not_arrive_as_it_is_is_refused_where_it_is_sent(value: Any, 
     assert begun.value.path == answered.value.path == made.value.path == path
 
 
-def test_what_contains_itself_is_refused() -> None:
+def test_values_that_contain_themselves_are_refused() -> None:
     endless: list[Any] = []
     endless.append(endless)
 

@@ -37,7 +37,7 @@ def started(cli: Cli, *options: str) -> Iterator[tuple[subprocess.Popen[str], st
         process.communicate()
 
 
-def test_it_says_where_it_serves_and_ctrl_c_ends_it(three_runs: Cli) -> None:
+def test_serve_says_where_it_serves_and_ctrl_c_ends_it(three_runs: Cli) -> None:
     """The address alone is on stdout, for a script; an open connection does not hold the end up."""
     with started(three_runs, "--port", "0") as (process, address), httpx.Client(trust_env=False) as client:
         assert address.startswith("http://127.0.0.1:")
@@ -52,7 +52,7 @@ def test_it_says_where_it_serves_and_ctrl_c_ends_it(three_runs: Cli) -> None:
     assert "Traceback" not in err
 
 
-def test_it_listens_on_loopback_alone(three_runs: Cli) -> None:
+def test_serve_listens_on_loopback_alone(three_runs: Cli) -> None:
     """Not on the addresses that others reach."""
     with started(three_runs, "--port", "0") as (_, address):
         port = int(address.rstrip("/").rpartition(":")[2])
@@ -75,7 +75,7 @@ def test_a_port_that_is_taken_is_said_with_what_to_do(three_runs: Cli) -> None:
     assert "--port 0" in result.stderr
 
 
-def test_without_the_extra_it_names_it(three_runs: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_names_the_extra_that_is_missing(three_runs: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line."""
     monkeypatch.setitem(sys.modules, "starlette", None)  # as `find_spec` finds what is not installed
     result = three_runs("serve", "--port", "0")
