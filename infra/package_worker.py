@@ -112,17 +112,19 @@ def install(content: Path, version: str, machine: str, transport: str = "aioboto
     bounds.write_text("".join(re.sub(r"\[.*?\]", "", line) + "\n" for line in requirements(transport)))
     wanted = content.parent / "wanted.txt"
     wanted.write_text(pinned(CONSTRAINTS.read_text(), transport))
-    subprocess.run(  # noqa: S603 - no shell, and nothing from outside
-        [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"),
-            "--no-warn-conflicts",  # with what is installed here, and has no part in this
-            *("--target", str(content), "--implementation", "cp", "--python-version", version),
-            *("--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_28_{machine}"),
-            *("--only-binary", ":all:", "--require-hashes", "--requirement", str(wanted)),
-            *("--constraint", str(bounds)),
-        ],
-        check=True,
-    )
+    # No warning of conflicts with what is installed here, and has no part in this.
+    options = ["--no-compile", "--no-warn-conflicts", "--target", str(content), "--constraint", str(bounds)]
+    subprocess.run([sys.executable, *pip("install", version, machine, wanted), *options], check=True)  # noqa: S603
+
+
+def pip(command: str, version: str, machine: str, wanted: Path) -> list[str]:
+    """What Python is told to have pip install or download the wheels that `wanted` names, as they are for the runtime."""
+    return [
+        *("-m", "pip", command, "--quiet", "--disable-pip-version-check"),
+        *("--implementation", "cp", "--python-version", version),
+        *("--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_28_{machine}"),
+        *("--only-binary", ":all:", "--require-hashes", "--requirement", str(wanted)),
+    ]
 
 
 def trim(content: Path, services: set[str]) -> None:

@@ -63,7 +63,7 @@ class Flaky(BaseHTTPRequestHandler):
 def flaky() -> Iterator[Any]:
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
     server.asked, server.busy_for = 0, 1
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server
     server.shutdown()

@@ -7,9 +7,7 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -22,11 +20,16 @@ from s3_checkpoint import S3Settings, errors
 from s3_checkpoint._format import keys, metadata, session_keys, thread_keys
 from s3_checkpoint.cli.app import build
 from s3_checkpoint.cli.exit_codes import ExitCode
+from tests.warm_python import WarmPython, warm_python
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "infra" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if "_build" not in page.parts]
+LIBRARIES = (
+    *("s3_checkpoint", "s3_checkpoint._s3.store", "s3_checkpoint._s3.client", "s3_checkpoint.langgraph"),
+    *("langgraph.graph", "s3_checkpoint.testing", "boto3", "opentelemetry.sdk", "claude_agent_sdk"),
+)
 FENCE = re.compile(r"^```(?P<language>[\w{}-]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -88,22 +91,34 @@ def environment(settings: S3Settings) -> dict[str, str]:
     }
 
 
-def run(text: str, environment: dict[str, str], folder: Path, *arguments: str) -> str:
-    """What the program prints, run as a file of its own."""
-    script = folder / "program.py"
-    script.write_text(text)
-    command = [sys.executable, str(script), *arguments]
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+Run = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def python() -> Iterator[WarmPython]:
+    """What programs of the pages import, once for all of them."""
+    with warm_python(*LIBRARIES) as python:
+        yield python
+
+
+@pytest.fixture
+def run(python: WarmPython, environment: dict[str, str], tmp_path: Path) -> Run:
+    """Runs a program as a file of its own, in a process of its own; gives what it prints."""
+
+    def run(text: str) -> str:
+        script = tmp_path / "program.py"
+        script.write_text(text)
+        done = python.run(script, environment, tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.mark.parametrize(("block", "text"), PROGRAMS, ids=[str(block) for block, _ in PROGRAMS])
-def test_programs_run_and_print_what_the_page_says(
-    block: Block, text: str, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_programs_run_and_print_what_the_page_says(block: Block, text: str, run: Run) -> None:
     """Each Python block is a program, or begins with `# fragment`; a text block right behind it is what it prints."""
-    printed = run(text, environment, tmp_path)
+    printed = run(text)
 
     assert block.output is None or printed == block.output
 
@@ -114,11 +129,11 @@ def test_python_blocks_are_python(block: Block) -> None:
     compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
-def test_quick_start_continues_where_it_was(environment: dict[str, str], tmp_path: Path) -> None:
+def test_quick_start_continues_where_it_was(run: Run) -> None:
     """Twice, each time in a process of its own."""
     text = next(block.text for block in PYTHON if block.page == README and "connect(Research)" in block.text)
 
-    printed = [run(text, environment, tmp_path) for _ in range(2)]
+    printed = [run(text) for _ in range(2)]
 
     assert printed == [
         "0 question='Why is the sky blue?' notes=['note 0']\n",

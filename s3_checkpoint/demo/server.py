@@ -21,7 +21,7 @@ def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     application = OneS3RequestAtATime(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, application, threaded=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     sys.stdout.write(f"http://127.0.0.1:{server.server_port}\n")
     sys.stdout.flush()
     sys.stdin.read()

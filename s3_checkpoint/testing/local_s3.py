@@ -110,7 +110,7 @@ def local_s3() -> Iterator[LocalS3]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     application = OneS3RequestAtATime(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, application, threaded=True)
-    serving = threading.Thread(target=server.serve_forever, name="local-s3", daemon=True)
+    serving = threading.Thread(target=server.serve_forever, args=(0.05,), name="local-s3", daemon=True)
     serving.start()
     s3 = LocalS3(f"http://127.0.0.1:{server.server_port}")
     try:

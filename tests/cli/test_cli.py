@@ -238,7 +238,7 @@ class Denied(BaseHTTPRequestHandler):
 @pytest.fixture
 def denied_url() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Denied)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()

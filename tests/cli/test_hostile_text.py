@@ -225,7 +225,7 @@ class Hostile(BaseHTTPRequestHandler):
 @pytest.fixture
 def hostile_server() -> Iterator[Any]:
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Hostile)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server
     server.shutdown()
@@ -233,8 +233,23 @@ def hostile_server() -> Iterator[Any]:
     thread.join()
 
 
-@pytest.mark.parametrize("status", [400, 403, 409, 503])
-@pytest.mark.parametrize("word", ["\x9b31m\u202e\u2066[/red]", "&#155;&#x202e;&#13;&#10;&#133;", "\x1b]0;x\x07"])
+WORDS = {
+    "markup": "\x9b31m\u202e\u2066[/red]",
+    "in XML": "&#155;&#x202e;&#13;&#10;&#133;",
+    "no XML": "\x1b]0;x\x07",
+}
+
+
+def each_once(word: str, status: int) -> Any:
+    """Each word and each status once, and every pair in the long run: what is told of either depends on no other."""
+    usual = {(name, status) for name, status in zip([*WORDS, "in XML"], [400, 403, 409, 503], strict=True)}
+    marks = () if (word, status) in usual else pytest.mark.long
+    return pytest.param(status, WORDS[word], marks=marks, id=f"{status} {word}")
+
+
+@pytest.mark.parametrize(
+    ("status", "word"), [each_once(word, status) for word in WORDS for status in (400, 403, 409, 503)]
+)
 def test_a_server_s_words_reach_a_terminal_and_a_log_escaped(
     cli: Cli, hostile_server: Any, status: int, word: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -121,11 +121,12 @@ class Threads(Ledger):
             if source in shown or not any(f"threads/{source}/" in key for key in self.twice):
                 self.check_copy(shown.get(source, []), shown.get(target, []))
 
-    def state(self) -> int:
-        """What a reader can tell."""
+    def state(self, prefix: str = "") -> int:
+        """What a reader can tell, of all objects or of those under a prefix."""
         objects = (
             (key, one.head.etag, one.head.last_modified, "unused-since" in one.head.attributes.metadata)
             for key, one in self.world.store._objects.items()
+            if key.startswith(prefix)
         )
         return hash((frozenset(objects), frozenset(self.twice)))
 
@@ -156,16 +157,19 @@ class Threads(Ledger):
         SHOWN[state] = done(world, read())
         return SHOWN[state]
 
-    @staticmethod
-    async def _shown_of(eye: S3Saver, name: str) -> list[str]:
+    async def _shown_of(self, eye: S3Saver, name: str) -> list[str]:
+        state = self.state(f"threads/{name}/")
+        if state in SHOWN_OF_THREAD:
+            return SHOWN_OF_THREAD[state]
         found = [one async for one in eye.alist({"configurable": {"thread_id": name}})]
         newest = await eye.aget_tuple(at(name))
         if (newest is not None) != bool(found):
             raise Violation(f"thread {name} has a newest checkpoint and no history, or the reverse")
         for one in found:
             _check_content(one)
-            await _check_delta_history(eye, one)
-        return [one.checkpoint["id"] for one in reversed(found)]
+        await _check_delta_histories(eye, found)
+        SHOWN_OF_THREAD[state] = [one.checkpoint["id"] for one in reversed(found)]
+        return SHOWN_OF_THREAD[state]
 
     def check_copy(self, source: list[str], target: list[str]) -> None:
         """A copy is a shorter history of what its source has held, unless the copy itself is removed."""
@@ -231,6 +235,8 @@ class Threads(Ledger):
 
 SHOWN: dict[int, dict[str, list[str]]] = {}
 """What is shown in a state of the store that has been looked at: what can be seen depends on nothing else."""
+SHOWN_OF_THREAD: dict[int, list[str]] = {}
+"""The same of one thread, whose readers read nothing of another."""
 SWEPT: set[int] = set()
 """States of which a janitor leaves nothing that nothing refers to."""
 
@@ -247,13 +253,30 @@ def _check_content(found: CheckpointTuple) -> None:
         raise Violation(f"{found.config} shows {values}")
 
 
-async def _check_delta_history(eye: S3Saver, found: CheckpointTuple) -> None:
-    """With the copies that descendants hold, the history is what a walk from parent to parent finds."""
-    if "log" in found.checkpoint["channel_versions"]:
-        ours = await eye.aget_delta_channel_history(config=found.config, channels=["log"])
-        walked = await BaseCheckpointSaver.aget_delta_channel_history(eye, config=found.config, channels=["log"])
-        if ours != walked:
-            raise Violation(f"the delta history of {found.config} is {ours}; a walk finds {walked}")
+class Walk(BaseCheckpointSaver[Any]):
+    """From parent to parent, as the base class goes; each checkpoint of a state is read once."""
+
+    def __init__(self, eye: S3Saver) -> None:
+        super().__init__(serde=eye.serde)
+        self.eye = eye
+        self.read: dict[str, CheckpointTuple | None] = {}
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        place = repr(config)
+        if place not in self.read:
+            self.read[place] = await self.eye.aget_tuple(config)
+        return self.read[place]
+
+
+async def _check_delta_histories(eye: S3Saver, found: list[CheckpointTuple]) -> None:
+    """With the copies that descendants hold, each history is what a walk from parent to parent finds."""
+    walk = Walk(eye)
+    for one in found:
+        if "log" in one.checkpoint["channel_versions"]:
+            ours = await eye.aget_delta_channel_history(config=one.config, channels=["log"])
+            walked = await walk.aget_delta_channel_history(config=one.config, channels=["log"])
+            if ours != walked:
+                raise Violation(f"the delta history of {one.config} is {ours}; a walk finds {walked}")
 
 
 class Actor:

@@ -1000,7 +1000,7 @@ def test_a_task_that_raises_what_cannot_be_told_fails_its_own_record_only(
 @settings_of_hypothesis(max_examples=60, deadline=None)
 def test_no_text_of_a_message_is_ever_quoted(data: st.DataObject) -> None:
     """Wherever it is in a message, whatever it does not fit: neither the error nor its chain tells it."""
-    secret = data.draw(st.text(st.characters(codec="utf-8"), min_size=6)) + "hunter2"
+    secret = data.draw(st.text(st.characters(exclude_categories=["Cs"]), min_size=6)) + "hunter2"
     value = data.draw(
         st.recursive(
             st.just(secret) | st.integers() | st.none(),

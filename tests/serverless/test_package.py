@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.util
 import json
 import os
@@ -56,14 +58,46 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Path:
+def wheels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, packaging: Any) -> Path:
+    """The wheels that are pinned, fetched once for all builds and kept in pytest's cache until other ones are pinned.
+
+    Most of a build is pip at the pages of the index. The builds here check the hashes all the same.
+    """
+    pins = hashlib.sha256(packaging.CONSTRAINTS.read_bytes()).hexdigest()
+    cache = getattr(request.config, "cache", None)
+    kept: Path = cache.mkdir("wheels") if cache else tmp_path_factory.mktemp("kept")
+    kept /= f"{VERSION}-{MACHINE}-{pins[:16]}"
+    if not kept.exists():
+        folder = kept.with_name(f"{kept.name}.{os.getpid()}")  # its name when it is whole, as another process may fetch
+        wanted = packaging.pip("download", VERSION, packaging.MACHINES[str(MACHINE)], packaging.CONSTRAINTS)
+        fetched = subprocess.run(
+            [sys.executable, *wanted, "--dest", str(folder)], capture_output=True, text=True, timeout=300, check=False
+        )
+        assert fetched.returncode == 0, fetched.stderr
+        with contextlib.suppress(OSError):
+            folder.rename(kept)
+    return kept
+
+
+def build(folder: Path, wheels: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """`make package` for this very Python, with wheels that have been fetched already."""
+    command = [sys.executable, "infra/package_worker.py", "--python", VERSION, "--architecture", str(MACHINE)]
+    return subprocess.run(
+        [*command, *options],
+        cwd=folder,
+        env={**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory, transport: str, wheels: Path) -> Path:
     """The zip, built for this very Python as `make package` builds it for Lambda's, with each transport."""
     output = tmp_path_factory.mktemp("package") / "worker.zip"
-    command = [sys.executable, "infra/package_worker.py", "--python", VERSION, "--architecture", str(MACHINE)]
-    command += ["--transport", transport]
-    built = subprocess.run(
-        [*command, "--output", str(output)], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-    )
+    built = build(ROOT, wheels, "--transport", transport, "--output", str(output))
     assert built.returncode == 0, built.stderr
     assert f"Runtime=python{VERSION} Architecture={MACHINE}" in built.stderr
     return output
@@ -182,7 +216,7 @@ def test_a_requirement_that_is_not_pinned_is_told_with_the_command_that_pins_it(
     assert "\nconstraints:" in (ROOT / "Makefile").read_text()
 
 
-def test_a_wheel_of_other_bytes_is_not_packaged(tmp_path: Path) -> None:
+def test_a_wheel_of_other_bytes_is_not_packaged(tmp_path: Path, wheels: Path) -> None:
     """Whatever the index says today: its hash is not the one that was pinned."""
     for name in ("infra/package_worker.py", "infra/worker", "pyproject.toml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -193,14 +227,7 @@ def test_a_wheel_of_other_bytes_is_not_packaged(tmp_path: Path) -> None:
         re.sub(r"(?<=six==)(.*?)(?=\n[a-z])", _with_other_hashes, constraints.read_text(), flags=re.DOTALL)
     )
 
-    built = subprocess.run(
-        [sys.executable, "infra/package_worker.py", "--python", VERSION, "--architecture", str(MACHINE)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    built = build(tmp_path, wheels)
 
     assert built.returncode == 1
     assert "THESE PACKAGES DO NOT MATCH THE HASHES" in built.stderr
