@@ -118,7 +118,7 @@ def install(content: Path, version: str, machine: str, transport: str = "aioboto
 
 
 def pip(command: str, version: str, machine: str, wanted: Path) -> list[str]:
-    """What Python is told to have pip install or download the wheels that `wanted` names, as they are for the runtime."""
+    """What Python is told to have pip install or download the wheels that `wanted` names, for the runtime."""
     return [
         *("-m", "pip", command, "--quiet", "--disable-pip-version-check"),
         *("--implementation", "cp", "--python-version", version),

@@ -82,7 +82,7 @@ def _execute(script: str) -> None:
     program = types.ModuleType("__main__")
     program.__file__ = script
     sys.modules["__main__"] = program
-    exec(compile(Path(script).read_text(), script, "exec"), program.__dict__)  # noqa: S102 - the program
+    exec(compile(Path(script).read_text(), script, "exec"), program.__dict__)  # the program
 
 
 if __name__ == "__main__":
