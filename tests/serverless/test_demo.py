@@ -38,6 +38,14 @@ def alive(pid: int) -> bool:
         return False
 
 
+def few_files(folder: Path) -> list[str]:
+    """Three, of two lines."""
+    files = [folder / f"{name}.py" for name in ("one", "two", "three")]
+    for file in files:
+        file.write_text(f"{file.stem} = shared + shared  # words here do not count\n'nor here'\n")
+    return [str(file) for file in files]
+
+
 def test_a_run_whose_workers_are_killed_gives_the_result_of_a_direct_count(tmp_path: Path) -> None:
     """The numbers as a program gets them; kills are in the middle of a superstep, whatever the machine's speed."""
     ended = subprocess.run(
@@ -80,10 +88,6 @@ async def test_a_configured_bucket_keeps_the_run_under_its_prefix(
 ) -> None:
     """Files given, few of them; the queue is local, and the credentials of the bucket stay the bucket's."""
     settings = new_settings(prefix="demo")
-    files = []
-    for name in ("one", "two", "three"):
-        files.append(tmp_path / f"{name}.py")
-        files[-1].write_text(f"{name} = shared + shared  # words here do not count\n'nor here'\n")
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path.cwd()),
@@ -96,7 +100,7 @@ async def test_a_configured_bucket_keeps_the_run_under_its_prefix(
 
     ended = await asyncio.to_thread(
         subprocess.run,
-        [*COMMAND, "--kills", "1", "--seed", "1", *map(str, files)],
+        [*COMMAND, "--kills", "1", "--seed", "1", "--workers", "2", *few_files(tmp_path)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -118,10 +122,14 @@ async def test_a_configured_bucket_keeps_the_run_under_its_prefix(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_no_process_is_left_behind(end: signal.Signals) -> None:
+def test_no_process_is_left_behind(end: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C ends it without a traceback; and even if nobody can clean up, every process ends by itself."""
     running = subprocess.Popen(
-        [*COMMAND, "--seed", "7"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*COMMAND, "--seed", "7", *few_files(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert running.stderr is not None
     seen = next(line for line in running.stderr if "killed with SIGKILL" in line)
