@@ -17,11 +17,11 @@ from s3_checkpoint.langgraph import S3Saver
 from tests.cli.terminal import run_on_terminal
 from tests.command_line import FIRST, Cli, new_bucket, with_three_runs
 from tests.langgraph.counting import at, chain, put
-from tests.langgraph.graphs import Trail, asking, chat, delta, nested
+from tests.langgraph.graphs import Trail, asking, chat, delta, nested, tool_agent
 
 LONG = "x" * 200
 ODD = "support/case 42 \x1b[2J"
-OTHERS = [f"batch-{number:02d}" for number in range(53)]
+OTHERS = [f"batch-{number:02d}" for number in range(52)]
 
 
 def failing() -> Any:
@@ -41,6 +41,7 @@ def with_threads(cli: Cli) -> Cli:
         graph = chat().compile(checkpointer=saver)
         for text in ("hi", "how are you", "bye"):
             graph.invoke({"messages": [HumanMessage(text, id=text)]}, at("chat"))
+        tool_agent().compile(checkpointer=saver).invoke({"messages": [HumanMessage("rain?", id="q")]}, at("agent"))
         delta(every=3).compile(checkpointer=saver).invoke({}, at("delta") | {"recursion_limit": 50})
         with pytest.raises(ValueError, match="no such tool"):
             failing().compile(checkpointer=saver).invoke({"trail": ["x"]}, at("failed"))
@@ -77,12 +78,26 @@ def test_threads_lists_every_id_whatever_it_holds(threads: Cli) -> None:
     found = threads("threads")
 
     assert {row["thread_id"] for row in lines(found.stdout)} == {
-        ODD, LONG, "nested", "chat", "delta", "failed", "secret", *OTHERS,
+        ODD, LONG, "nested", "agent", "chat", "delta", "failed", "secret", *OTHERS,
     }  # fmt: skip
     assert len(threads.json("threads", "--limit", "5")) == 5
     shown = run_on_terminal(threads, ["threads"]).text
     assert "\x1b[2J" not in shown
     assert "support/case 42 \\u001b[2J" in shown
+
+
+def test_the_turns_of_an_agent_with_tools_are_read_without_its_types(threads: Cli) -> None:
+    """What the model called, what the tool said, which node was next; one turn compared with the one before."""
+    shown = threads.json("thread", "show", "agent")
+    history = threads.json("thread", "history", "agent", "--all")
+    changes = threads.json("thread", "diff", "agent", history[1]["checkpoint_id"], history[0]["checkpoint_id"])
+
+    messages = shown["values"]["messages"]
+    assert [message["content"] for message in messages] == ["rain?", "", "rain in Oslo", "There is rain in Oslo."]
+    assert messages[1]["tool_calls"][0]["args"] == {"city": "Oslo"}
+    assert [row["next"] for row in reversed(history)] == [["__start__"], ["model"], ["tools"], ["model"], []]
+    assert "There is rain in Oslo." in json.dumps(changes)
+    assert "tools" in threads("thread", "timeline", "agent", "--output", "table").stdout
 
 
 def test_threads_tell_which_wait_for_a_human(threads: Cli) -> None:

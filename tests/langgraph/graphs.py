@@ -8,6 +8,7 @@ from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
+from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command, Send, interrupt
 from typing_extensions import TypedDict
 
@@ -63,6 +64,31 @@ def chat() -> Any:
         lambda state: {"messages": [AIMessage(f"answer {len(state['messages'])}", id=f"a{len(state['messages'])}")]},
     )
     builder.add_edge(START, "answer")
+    return builder
+
+
+def tool_agent() -> Any:
+    """An agent with a tool: a model that calls it once, LangGraph's own node that runs it, and an answer from that."""
+
+    class Messages(TypedDict):
+        messages: Annotated[list[AnyMessage], add_messages]
+
+    def weather(city: str) -> str:
+        """The weather in a city."""
+        return f"rain in {city}"
+
+    def model(state: Any) -> Any:
+        if isinstance(last := state["messages"][-1], ToolMessage):
+            return {"messages": [AIMessage(f"There is {last.content}.", id="answer")]}
+        call = {"name": "weather", "args": {"city": "Oslo"}, "id": "call-1", "type": "tool_call"}
+        return {"messages": [AIMessage("", tool_calls=[call], id="call")]}
+
+    builder: Any = StateGraph(Messages)
+    builder.add_node("model", model)
+    builder.add_node("tools", ToolNode([weather]))
+    builder.add_edge(START, "model")
+    builder.add_conditional_edges("model", tools_condition)
+    builder.add_edge("tools", "model")
     return builder
 
 
