@@ -89,16 +89,29 @@ class Graph(Generic[StateT]):
             raise InvalidArgumentError("start", str(self.start)[:80], f"must be one of the nodes ({self._names()})")
 
     def check(self, names: Iterable[str], whose: str) -> None:
-        """Raises `ConfigurationError`, beginning with `whose`, if one of `names` is not a node."""
+        """Does nothing if all `names` are nodes.
+
+        Raises:
+            ConfigurationError: One is not; the message begins with `whose`.
+        """
         for name in names:
             if name not in self.nodes:
                 what = printable(str(name))[:80]  # it can come from a stored object
                 raise ConfigurationError(f"{whose} `{what}`, which is not a node; the nodes are {self._names()}")
 
     def following(self, ran: Sequence[ActiveSnapshot], results: Sequence[Next]) -> list[ActiveSnapshot]:
-        """The tasks that `results`, one for each task of `ran`, lead to, in order; `END` alone if the run ends.
+        """The tasks that results lead to.
 
-        Raises `ConfigurationError` for a node that is none, `StateEncodingError` for a payload that is not JSON.
+        Args:
+            ran: The tasks that ran.
+            results: What each of them gave, in the same order.
+
+        Returns:
+            In order; `END` alone if the run ends.
+
+        Raises:
+            ConfigurationError: A result leads to a node that is none.
+            StateEncodingError: A payload is no JSON value.
         """
         active: list[ActiveSnapshot] = []
         ended = False

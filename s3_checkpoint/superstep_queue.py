@@ -179,11 +179,20 @@ class SuperstepQueue:
         return self._url.endswith(".fifo")
 
     async def send(self, message: SuperstepMessage, *, delay_s: int = 0) -> None:
-        """The message is in the queue, and can be received in `delay_s` (0 … 900) seconds. 1 request.
+        """The message is in the queue, and can be received.
 
-        In a FIFO queue it is in the group of its run, without delay, and not there twice within five minutes. Raises
-        what the SDK raises (`botocore.exceptions`), and `ConfigurationError` for a fault of this machine; then it is
-        unknown whether the message is in the queue.
+        In a FIFO queue it is in the group of its run, without delay, and not there twice within five minutes.
+
+        Requests:
+            1 SendMessage.
+
+        Args:
+            message: Sent as JSON, in one request.
+            delay_s: Seconds before it can be received, 0 … 900; not for a FIFO queue.
+
+        Raises:
+            ConfigurationError: A fault of this machine. It is unknown whether the message is in the queue, as it is
+                with what the SDK raises (`botocore.exceptions`).
         """
         options: dict[str, Any] = {"DelaySeconds": delay_s} if delay_s else {}
         if self.fifo:

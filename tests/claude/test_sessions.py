@@ -176,7 +176,7 @@ async def test_appends_merge_by_themselves() -> None:
     assert counting.requests["GET"] <= 17
 
 
-async def test_what_was_merged_goes_when_it_is_older_than_grace() -> None:
+async def test_merged_parts_go_when_they_are_older_than_grace() -> None:
     """By the store's clock."""
     clock = StoreClock()
     memory = MemoryStore(now=clock)
@@ -353,7 +353,7 @@ async def test_requests_are_as_the_table_says() -> None:
     [[{"n": float("nan")}], [{"n": (1, 2)}], [{1: 2}], ["text"], [{"n": {1}}], [{"big": "x" * 2000}]],
     ids=["nan", "tuple", "int-key", "no-dict", "set", "too-large"],
 )
-async def test_what_would_not_come_back_is_refused_before_any_request(wrong: Any) -> None:
+async def test_entries_that_would_not_come_back_are_refused_before_any_request(wrong: Any) -> None:
     """With the path of the entry."""
     counting = Counting(MemoryStore())
 

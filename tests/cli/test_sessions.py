@@ -97,7 +97,7 @@ def test_session_show_draws_a_table_without_escapes_of_others(agents: Cli) -> No
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
 )
-def test_what_is_not_there_has_its_exit_code(agents: Cli, words: tuple[str, ...], code: ExitCode) -> None:
+def test_absent_sessions_have_their_exit_code(agents: Cli, words: tuple[str, ...], code: ExitCode) -> None:
     """And nothing is removed."""
     assert agents(*words).exit_code == code
     assert len(agents.json("sessions")) == 2

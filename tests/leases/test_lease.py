@@ -269,7 +269,7 @@ async def test_a_fault_while_renewing_loses_the_lease_and_is_not_swallowed(memor
     assert isinstance(lost.value.__cause__, ZeroDivisionError)
 
 
-async def test_it_is_held_for_as_long_as_at_most_s_allows(memory: MemoryStore) -> None:
+async def test_lease_is_held_for_as_long_as_at_most_s_allows(memory: MemoryStore) -> None:
     """What is stored never says more than that."""
     seen: list[float] = []
 
@@ -364,7 +364,7 @@ async def test_a_transport_without_date_asks_the_store_for_the_time_by_a_write(
     assert counting.requests["HEAD"] == 1
 
 
-async def test_what_is_no_lease_is_an_error_and_stays(memory: MemoryStore) -> None:
+async def test_objects_that_are_no_lease_are_errors_and_stay(memory: MemoryStore) -> None:
     """Nothing is guessed of a foreign object, and nothing is written over it."""
     for body in (b"no", b"[]", b'{"format": 2}', json.dumps({"format": 1, "epoch": 0}).encode()):
         await memory.put(KEY, body, ObjectAttributes(), mode="overwrite")

@@ -445,7 +445,7 @@ async def test_delete_leaves_nothing_of_the_run_and_everything_of_others(store: 
     assert (await admin.delete(RUN)).states == 0
 
 
-async def test_what_is_committed_while_a_run_is_deleted_goes_too() -> None:
+async def test_commits_while_a_run_is_deleted_go_too() -> None:
     """Deleting repeats until a LIST shows nothing."""
     memory = MemoryStore()
     await commit(memory, 0, 1)

@@ -342,7 +342,7 @@ async def test_a_certificate_is_believed_only_for_its_host_and_of_a_known_issuer
     ("status", "told"),
     [(502, None), (503, None), (504, None), (500, None), (429, None), (407, "proxy"), (403, "proxy"), (405, "proxy")],
 )
-async def test_what_a_proxy_answers_to_connect(
+async def test_answers_of_a_proxy_to_connect_are_mapped(
     monkeypatch: pytest.MonkeyPatch, status: int, told: str | None, ours: bool
 ) -> None:
     """It cannot reach the store: that passes. It will not: that is its configuration, or ours. No password is told."""
@@ -402,7 +402,7 @@ FILES: dict[str, Callable[[Path], str]] = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-async def test_what_is_wrong_in_the_aws_configuration_is_configuration(
+async def test_faults_of_the_aws_configuration_are_configuration_errors(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
 ) -> None:
     """On opening, or at the first request: never "calling again is safe", never an error of the SDK."""
@@ -430,7 +430,7 @@ async def test_a_configuration_that_may_not_be_read_is_configuration(
             await checkpointer.load(RUN)
 
 
-def test_what_an_error_tells_holds_no_password() -> None:
+def test_errors_hold_no_password() -> None:
     """Of a proxy or an endpoint, in whatever text."""
     error = ValueError("cannot connect to http://user:hunter2@proxy:3128/ or https://hunter2@x")
 

@@ -111,7 +111,7 @@ def test_new_steps_and_earlier_ones_are_asked_for_alone(page: httpx.Client) -> N
         ("/api/runs/activity?id=x", 400),
     ],
 )
-def test_what_makes_no_sense_is_answered_with_what_is_wrong(page: httpx.Client, path: str, status: int) -> None:
+def test_senseless_requests_are_answered_with_what_is_wrong(page: httpx.Client, path: str, status: int) -> None:
     """As JSON, with the error's code."""
     answer = page.get(path)
 
