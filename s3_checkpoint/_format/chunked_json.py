@@ -269,7 +269,9 @@ class _Reader:
 
     def read(self, place: Place) -> Any:
         """All of it."""
-        bracket, _ = next(self._lines)
+        bracket, more = next(self._lines)
+        if more:
+            raise LayoutError("it begins with a comma")
         shape = place.shape_opened_by(bytes(bracket))
         value, more = self._container(shape, 0)
         if more or next(self._lines, None) is not None:

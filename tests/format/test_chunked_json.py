@@ -15,10 +15,12 @@ from random import Random
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
+import pydantic
 import pytest
 from annotated_types import MinLen
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 from pydantic import (
     AfterValidator,
     AliasPath,
@@ -330,6 +332,15 @@ def test_nothing_is_made_of_damaged_chunks_that_is_not_there(
         assert to_json(found) == to_json(from_json(data))
 
 
+@pytest.mark.parametrize(
+    ("type_", "data"),
+    [(dict, b'{,\n"a":1\n}'), (list, b"[,\n1\n]"), (dict, b'{\n"a":{,\n"b":1\n}\n}'), (dict, b'{\n"a":1\n},')],
+)
+def test_a_comma_before_the_first_part_or_after_the_end_is_no_json(type_: Any, data: bytes) -> None:
+    """Story: the first of these was read as if the comma were not there."""
+    assert chunked(type_, 9).validate(data) is None
+
+
 @settings(max_examples=300, deadline=None)
 @given(making=SEEDS, chunk=st.sampled_from([16, 40]), damage=DAMAGE)
 def test_nothing_is_made_of_damaged_records_that_is_not_there(making: Making, chunk: int, damage: Any) -> None:
@@ -626,6 +637,10 @@ NEIGHBOURS: list[tuple[Any, Any]] = [
 def test_types_of_all_sorts_are_as_the_whole_is(number: int, chunk: int) -> None:
     """Keys of other types, slots, frozen ones, aliases, extra fields, discriminated unions: the same JSON and value."""
     type_, value = NEIGHBOURS[number]
+    if type_ is Open and Version(pydantic.VERSION) < Version("2.12"):
+        pytest.skip(
+            "before 2.12 pydantic leaves the extra fields of a TypedDict out of its JSON: it does not round-trip"
+        )
 
     data = assert_is_as_whole(value, type_, chunk)
 

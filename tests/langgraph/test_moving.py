@@ -22,6 +22,7 @@ from s3_checkpoint.langgraph.moving import OpaqueSerializer
 from tests.benchmarks.postgres_server import postgres_url, server_available
 from tests.langgraph.counting import Counting, at, chain
 from tests.langgraph.graphs import asking, chat, delta, map_reduce, nested
+from tests.langgraph.reference import ordered_reference
 from tests.langgraph.test_thread_admin import Tool
 
 KEY = b"0123456789abcdef"
@@ -60,7 +61,7 @@ def postgres() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+@pytest.fixture(params=[pytest.param("memory", marks=ordered_reference), "sqlite", "postgres"])
 def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BaseCheckpointSaver[Any]]:
     """One of LangGraph's own savers, empty."""
     with ExitStack() as stack:
