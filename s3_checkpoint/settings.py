@@ -84,7 +84,8 @@ class S3Settings(BaseSettings):
     """All keys begin with this; slashes at either end do not matter."""
     transport: Transport = "aiobotocore"
     """The library that sends the requests: the AWS SDK's, or `obstore` (Rust; the extra of that name), which takes a
-    third of the CPU and reads no AWS configuration files: neither profiles nor SSO."""
+    third of the CPU and reads no AWS configuration files: neither profiles nor SSO. It follows a redirect of a GET,
+    HEAD or LIST to any host, without the signature, but with the session token: use it with `https`."""
     region_name: str | None = None
     """None: as the AWS chain says."""
     endpoint_url: str | None = None

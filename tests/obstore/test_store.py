@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import re
@@ -257,6 +258,23 @@ async def test_a_redirect_of_a_write_is_not_followed() -> None:
                     await CALLS[call](store)
 
     assert other.seen == []
+
+
+@pytest.mark.parametrize("call", ["get", "head", "list"])
+async def test_a_redirect_of_a_read_takes_the_session_token_along_and_no_signature(call: str) -> None:
+    """A limit that the docs name, for obstore has no option against it. If this fails, the docs are to be changed."""
+    async with raw_server(lambda _: answer("404 Not Found")) as other:
+        to = f"Location: http://localhost:{other.url.rpartition(':')[2]}/other/k"
+        async with (
+            raw_server(lambda _: answer("307 Temporary Redirect", to)) as server,
+            _store(server.url, session_token="t0ken") as store,
+        ):
+            with contextlib.suppress(CheckpointError):
+                await CALLS[call](store)
+
+    assert other.seen
+    assert all("\r\nauthorization:" not in request.head.lower() for request in other.seen)
+    assert all("t0ken" in request.head for request in other.seen)
 
 
 async def test_a_body_larger_than_a_read_time_out_allows_is_sent(settings: S3Settings) -> None:
