@@ -254,9 +254,12 @@ def one_line(value: JsonValue) -> str:
 
 
 def show_fields(session: Session, fields: Iterable[tuple[str, str]]) -> None:
-    """Names and values, one a line, and an empty line after them."""
+    """Names and values, one a line, and an empty line after them; a value that fits a line only alone has its own."""
     for name, value in fields:
-        session.out.print(Text.assemble((f"{name:<9}", "bold"), foreign(value)), soft_wrap=True)
+        label, shown = Text(f"{name:<9}", "bold"), foreign(value)
+        if session.out.is_terminal and label.cell_len + shown.cell_len > session.out.width >= shown.cell_len:
+            label.append("\n")
+        session.out.print(label.append_text(shown), soft_wrap=True)
     session.out.print()
 
 

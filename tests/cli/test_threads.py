@@ -206,6 +206,17 @@ def test_ids_stay_whole_on_one_line_at_40_columns(threads: Cli, command: list[st
     assert all(len(line) <= 40 for line in whole - found if not line.startswith(("support", "s3://")))
 
 
+@pytest.mark.parametrize("command", [["show", "aaaa0"], ["thread", "show", "chat"]])
+def test_ids_among_fields_stay_whole_on_one_line_at_40_columns(threads: Cli, command: list[str]) -> None:
+    """Story: behind their names they went over the edge, and the terminal broke them. Shorter values stay there."""
+    shown = run_on_terminal(threads, [*command, "--output", "table"], COLUMNS="40").text.splitlines()
+
+    ids = [line for line in shown if re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-", line)]
+    assert ids
+    assert all(len(line) == 36 for line in ids)
+    assert any(re.fullmatch(r"(step|thread) +\w+", line) for line in shown)
+
+
 def test_timeline_at_40_columns_keeps_the_ids_of_forks_whole(threads: Cli) -> None:
     shown = run_on_terminal(threads, ["timeline", "aaaa0"], COLUMNS="40").text
 
