@@ -185,8 +185,15 @@ def test_a_wrong_address_says_what_is_wrong(page: str, browser: webdriver.Chrome
     log_of(browser, "browser")  # the browser notes each answer of status 400 by itself
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "light"),
+        (400, "dark"),  # the scheme gives colours alone, the width places alone: each once, both with both in long runs
+        pytest.param(1280, "dark", marks=pytest.mark.long),
+        pytest.param(400, "light", marks=pytest.mark.long),
+    ],
+)
 def test_everyone_can_use_it(page: str, browser: webdriver.Chrome, width: int, scheme: str) -> None:
     """Axe finds nothing to object to, and nothing is wider than the window."""
     axe_core = pytest.importorskip("axe_core_python")
