@@ -17,7 +17,7 @@ import pytest
 from typer.main import get_command
 
 from s3_checkpoint import S3Settings, errors
-from s3_checkpoint._format import keys, metadata, session_keys, thread_keys
+from s3_checkpoint._format import keys, memory_keys, metadata, session_keys, thread_keys
 from s3_checkpoint.cli.app import build
 from s3_checkpoint.cli.exit_codes import ExitCode
 from tests.warm_python import WarmPython, warm_python
@@ -241,8 +241,9 @@ def test_readme_is_short() -> None:
         ("docs/concepts/storage-layout.md", keys),
         ("docs/design/0005-langgraph-keys.md", thread_keys),
         ("docs/guides/claude-agent-sdk.md", session_keys),
+        ("docs/guides/langgraph-memory.md", memory_keys),
     ],
-    ids=["runs", "threads", "sessions"],
+    ids=["runs", "threads", "sessions", "memories"],
 )
 def test_pages_have_the_key_grammar_of_the_code(page: str, module: ModuleType) -> None:
     """The same patterns; the words behind them may differ."""

@@ -12,5 +12,7 @@ THREADS = "threads"
 """Conversation threads of the LangGraph saver; `thread_keys` has their grammar."""
 SESSIONS = "sessions"
 """Sessions of the Claude Agent SDK."""
+MEMORIES = "memories"
+"""Items of the LangGraph store, its long-term memory; `memory_keys` has their grammar."""
 
-KEY_FAMILIES = (RUNS, THREADS, SESSIONS)
+KEY_FAMILIES = (RUNS, THREADS, SESSIONS, MEMORIES)

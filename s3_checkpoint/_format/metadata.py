@@ -10,6 +10,7 @@
     origin          `<run_id>/<step>` that the step was forked from (first steps of forks only)
     out-of-order    1 for a committed step that was created when later ones were there already
     copy            1 for an active snapshot that no state depends on, because the state carries its tasks inline
+    expires-at      when an item of long-term memory ends, in ISO 8601 (items with a TTL only)
 
 Absent fields are empty. What is read comes from outside and is unchecked: each reader checks the fields it relies on.
 """
@@ -46,6 +47,7 @@ class ObjectMetadata:
     origin: str = ""
     out_of_order: str = ""
     copy: str = ""
+    expires_at: str = ""
     format: str = LAYOUT_FORMAT
 
     def build(self) -> dict[str, str]:

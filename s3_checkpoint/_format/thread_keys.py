@@ -58,7 +58,8 @@ WritesKind = Literal["r", "s"]
 """`r`: index 0 and up, the first write of an index stays. `s`: special, below 0, the last one stays."""
 
 
-def _segment(what: str, text: str, longest: int) -> str:
+def bounded_segment(what: str, text: str, longest: int) -> str:
+    """`text` as one key segment of at most `longest` bytes, or 65 where it is hashed; `what` names it in errors."""
     try:
         segment = encode_segment(text)
     except InvalidArgumentError as error:
@@ -185,7 +186,7 @@ class WritesName:
     @classmethod
     def first(cls, task_id: str, kind: WritesKind) -> WritesName:
         """Where the first call for a task writes."""
-        return cls(_segment("task_id", task_id, _TASK_BYTES), kind, 0)
+        return cls(bounded_segment("task_id", task_id, _TASK_BYTES), kind, 0)
 
     @classmethod
     def parse(cls, name: str) -> WritesName | None:
@@ -255,7 +256,7 @@ class ThreadKeys:
     @classmethod
     def of(cls, prefix: str, thread_id: str) -> ThreadKeys:
         """The keys of the thread with this id."""
-        return cls(prefix, _segment("thread_id", thread_id, _THREAD_BYTES))
+        return cls(prefix, bounded_segment("thread_id", thread_id, _THREAD_BYTES))
 
     @property
     def root(self) -> str:
@@ -274,7 +275,7 @@ class ThreadKeys:
 
     def namespace(self, namespace: str) -> NamespaceKeys:
         """The keys of one of its namespaces; the root graph's is empty."""
-        return NamespaceKeys(self.prefix, self.segment, _segment("checkpoint_ns", namespace, _NAMESPACE_BYTES))
+        return NamespaceKeys(self.prefix, self.segment, bounded_segment("checkpoint_ns", namespace, _NAMESPACE_BYTES))
 
 
 def threads_prefix(prefix: str) -> str:

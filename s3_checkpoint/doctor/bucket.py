@@ -7,7 +7,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from s3_checkpoint._format.keys import runs_prefix
+from s3_checkpoint._format.key_families import KEY_FAMILIES, RUNS
+from s3_checkpoint._format.keys import join_prefix
 from s3_checkpoint.doctor.findings import (
     Patient,
     Status,
@@ -196,8 +197,11 @@ async def lifecycle(patient: Patient) -> Verdict:
     answer, unseen = await _ask(patient, "get_bucket_lifecycle_configuration")
     if unseen or answer is None:
         return unseen or skipped("no answer")
-    ours = runs_prefix(patient.settings.prefix)
-    rules = [rule for rule in _active_rules(answer) if _touches(rule, ours)]
+    head = join_prefix(patient.settings.prefix)
+    touched = [
+        (rule, [name for name in KEY_FAMILIES if _touches(rule, f"{head}{name}/")]) for rule in _active_rules(answer)
+    ]
+    rules = [rule for rule, families in touched if RUNS in families]
     for rule in rules:
         frozen = [t for t in _parts(rule, "Transitions") if t.get("StorageClass") in _FROZEN]
         if frozen:
@@ -206,7 +210,17 @@ async def lifecycle(patient: Patient) -> Verdict:
         days = _part(_part(rule, "Expiration"), "Days")
         if days:
             return warned(f"rule {rule.get('ID', '?')!r} deletes steps after {days} days, the newest of a run included")
+    for rule, families in touched:
+        if families and RUNS not in families and (removed := _removed_or_frozen(rule)):
+            return warned(f"rule {rule.get('ID', '?')!r} {removed} what is under {', '.join(families)}/")
     return passed(f"{len(rules)} rules, none removes or freezes steps" if rules else "no rule touches the steps")
+
+
+def _removed_or_frozen(rule: Mapping[str, Any]) -> str | None:
+    """What the rule does to objects because of their age; None if it leaves them readable."""
+    if _part(_part(rule, "Expiration"), "Days"):
+        return "deletes by age"
+    return "freezes" if any(t.get("StorageClass") in _FROZEN for t in _parts(rule, "Transitions")) else None
 
 
 def _active_rules(answer: Mapping[str, Any] | None) -> Iterable[Mapping[str, Any]]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
+CACHE_BYTES = 32 * 1024**2
+"""By default, what a process keeps of the objects that it has written or read."""
 OVERHEAD_BYTES = 1024
 """Counted for each object besides its body: keys, and the Python objects that it is decoded to."""
 

@@ -24,7 +24,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint
 from langgraph.checkpoint.base.id import uuid6
 
 from s3_checkpoint.langgraph import S3Saver
-from s3_checkpoint.langgraph.saver import CACHE_BYTES
+from s3_checkpoint.langgraph.object_cache import CACHE_BYTES
 from tests.benchmarks.stub_process import StubProcess, running_stub
 
 Saver = BaseCheckpointSaver[Any]

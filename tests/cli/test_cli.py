@@ -205,6 +205,20 @@ def test_usage_counts_the_threads_of_langgraph_too(cli: Cli) -> None:
     assert "0 runs, 1 threads, 3 objects, 2.9 KiB, about $3.00 a month" in usage.stderr
 
 
+def test_usage_counts_memories_too(cli: Cli) -> None:
+    """All together, and in the total; a table has a line for them."""
+    backend = get_backend("s3")["123456789012"]["aws"]
+    for number in range(3):
+        backend.put_object(cli.bucket, f"memories/users/{number}.json", b"x" * 1000)
+
+    usage = cli("usage", "--price", "1000000")
+    table = cli("usage", "-o", "table")
+
+    assert [(row["kind"], row["objects"], row["bytes"]) for row in lines(usage.stdout)] == [("memories", 3, 3000)]
+    assert "0 runs, 0 threads, 3 memories, 3 objects, 2.9 KiB, about $3.00 a month" in usage.stderr
+    assert "memories" in table.stdout
+
+
 @pytest.mark.parametrize("command", [["runs"], ["usage"], ["prune", "--all", "--keep-last", "1"]])
 def test_an_empty_bucket_is_no_error(cli: Cli, command: list[str]) -> None:
     """It is said on stderr, or counted as nothing."""

@@ -377,10 +377,22 @@ async def test_the_bucket_probes_see_how_it_is_set_up(settings: S3Settings) -> N
             },
         )
         tidy = await with_rule(NoncurrentVersionExpiration={"NoncurrentDays": 7})
+        rule: Any = {
+            "ID": "r",
+            "Status": "Enabled",
+            "Filter": {"Prefix": "memories/users/"},
+            "Expiration": {"Days": 30},
+        }
+        await client.put_bucket_lifecycle_configuration(
+            Bucket=settings.bucket, LifecycleConfiguration={"Rules": [rule]}
+        )
+        [lifecycle] = [probe for probe in BUCKET if probe.name == "lifecycle"]
+        forgetful = await run_probe(lifecycle, patient)
 
     assert (expiring["versioning"], expiring["lifecycle"], expiring["public-access"]) == ("warn", "warn", "warn")
     assert frozen["lifecycle"] == Status.FAIL
     assert (tidy["versioning"], tidy["lifecycle"], tidy["public-access"]) == ("pass", "pass", "pass")
+    assert (forgetful.status, forgetful.found) == (Status.WARN, "rule 'r' deletes by age what is under memories/")
 
 
 async def test_a_fix_names_the_bucket_it_is_for(settings: S3Settings) -> None:

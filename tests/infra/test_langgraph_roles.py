@@ -1,8 +1,9 @@
-"""The LangGraph saver does under each of the three policies what the role is for, on a server that enforces IAM."""
+"""LangGraph's saver and store do under each policy what the role is for, on a server that enforces IAM."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -11,7 +12,7 @@ pytest.importorskip("langgraph.checkpoint.base")
 from langgraph.checkpoint.serde.types import RESUME
 
 from s3_checkpoint import AccessDeniedError
-from s3_checkpoint.langgraph import S3Saver
+from s3_checkpoint.langgraph import S3Saver, S3Store
 from s3_checkpoint.policy import Role, iam_policy
 from tests.infra.conftest import Cloud
 from tests.langgraph.counting import at, chain, put
@@ -98,3 +99,35 @@ def test_the_janitor_prunes_and_deletes_threads(as_role: Callable[[Role], S3Save
         assert list(saver.list(None)) == []
         with pytest.raises(AccessDeniedError):
             put(saver, at("mine"))
+
+
+def test_memories_are_put_by_the_worker_read_by_the_reader_and_removed_by_the_janitor(cloud: Cloud) -> None:
+    """Each does its part and no other's; what is over is read without being renewed by who may not write."""
+    bucket = cloud.new_bucket()
+    users = {
+        role: cloud.new_user(iam_policy(role, bucket, PREFIX, compatible_store=True))
+        for role in ("worker", "reader", "janitor")
+    }
+    cloud.enforce(True)
+
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    with S3Store(cloud.settings(bucket, PREFIX, **users["worker"]), now=lambda: an_hour_ago) as memories:
+        memories.put(("users", "7"), "over", {"n": 1}, ttl=1)
+    with S3Store(cloud.settings(bucket, PREFIX, **users["worker"])) as memories:
+        memories.setup()
+        memories.put(("users", "7"), "kept", {"n": 1})
+        memories.put(("users", "7"), "kept", {"n": 2})
+        assert memories.get(("users", "7"), "absent") is None
+        with pytest.raises(AccessDeniedError, match="s3:DeleteObject"):
+            memories.delete(("users", "7"), "kept")
+    with S3Store(cloud.settings(bucket, PREFIX, **users["reader"])) as memories:
+        assert [found.value for found in memories.search(())] == [{"n": 2}]
+        assert memories.list_namespaces() == [("users", "7")]
+        with pytest.raises(AccessDeniedError, match="s3:PutObject"):
+            memories.put(("users", "7"), "kept", {"n": 3})
+    with S3Store(cloud.settings(bucket, PREFIX, **users["janitor"])) as memories:
+        assert memories.sweep_ttl(grace=timedelta(0)) == 1
+        with pytest.raises(AccessDeniedError, match="s3:PutObject"):
+            memories.put(("users", "7"), "kept", {"n": 3})
+        memories.delete(("users", "7"), "kept")
+        assert memories.list_namespaces() == []

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from s3_checkpoint._format.key_families import KEY_FAMILIES, SESSIONS
 from s3_checkpoint._format.keys import MAX_STEP, RunKeys
+from s3_checkpoint._format.memory_keys import item_key
 from s3_checkpoint._format.thread_keys import ThreadKeys, run_prefix
 from s3_checkpoint.cli.app import build
 from s3_checkpoint.errors import InvalidArgumentError
@@ -157,6 +158,7 @@ def test_key_families_are_written_down_once() -> None:
 def test_every_key_belongs_to_a_family() -> None:
     """What the grammars build is what the policies grant."""
     built = [RunKeys("", RUN_ID).state(0), ThreadKeys.of("", "t").namespace("").value("0" * 32), run_prefix("", "r")]
+    built.append(item_key("", ("users",), "prefs"))
 
     assert {key.partition("/")[0] for key in built} == set(KEY_FAMILIES) - {SESSIONS}
 

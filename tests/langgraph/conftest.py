@@ -1,4 +1,4 @@
-"""Savers for the tests of the LangGraph saver: on a memory store, and on the moto server."""
+"""Savers and stores for the tests of LangGraph's interfaces: on a memory store, and on the moto server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from s3_checkpoint._concurrency.loop_thread import LoopThread
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint._transports import open_store
-from s3_checkpoint.langgraph import S3Saver
+from s3_checkpoint.langgraph import S3Saver, S3Store
 from s3_checkpoint.object_store import ObjectStore
 from tests.conftest import CREDENTIALS
 
@@ -68,3 +68,11 @@ def new_saver(request: pytest.FixtureRequest) -> Iterator[Callable[[], S3Saver]]
 def saver(new_saver: Callable[[], S3Saver]) -> S3Saver:
     """A saver on an empty store, open."""
     return new_saver()
+
+
+@pytest.fixture(params=["memory", "moto", "obstore"])
+def memories(request: pytest.FixtureRequest) -> Iterator[S3Store]:
+    """An empty store of items, open."""
+    store = MemoryStore() if request.param == "memory" else request.getfixturevalue(f"{request.param}_store")
+    with S3Store(store, prefix=f"app/{uuid4()}") as memories:
+        yield memories
