@@ -101,7 +101,8 @@ async def requests_cost(stub: StubProcess, library: Library, say: Callable[[str]
     rows: list[Row] = []
     for name in clients:
         bound = "≤ 1" if "default" in name else "≤ 1.15"
-        rows.append((f"CPU of save 4 KB / put_object of {name}", bound, saved["save"] / saved[name], ""))
+        of_a_save = "≤ 0.95" if name == "a tuned client" else bound
+        rows.append((f"CPU of save 4 KB / put_object of {name}", of_a_save, saved["save"] / saved[name], ""))
         rows.append((f"CPU of load 4 KB / get_object of {name}", bound, loaded["load"] / loaded[name], ""))
     return rows + [(f"64 saves at once / rate of {name}", "≥ 0.9", rates["save"] / rates[name], "") for name in clients]
 
