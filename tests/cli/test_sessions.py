@@ -119,7 +119,7 @@ def test_session_delete_removes_the_session_and_its_subagents(agents: Cli) -> No
     """A dry run tells the same and removes nothing."""
     trial = agents.json("session", "delete", "aaaa", "--dry-run")
     kept = len(agents.json("sessions"))
-    deleted = agents.json("session", "delete", "aaaa", "--yes")
+    deleted = json.loads(agents("session", "delete", "aaaa", "--yes").stdout.splitlines()[0])
 
     assert kept == 2
     assert trial == {**deleted, "dry_run": True}

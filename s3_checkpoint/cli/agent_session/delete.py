@@ -43,5 +43,5 @@ async def command(
             "bytes": found.bytes,
             "dry_run": dry_run,
         }
-        write_document(session, row, output)
+        write_document(session, row, output or Format.JSONL)
     return None
