@@ -495,7 +495,7 @@ def test_values_that_would_come_back_otherwise_are_refused_with_their_path(
     assert "hunter2" not in str(caught.value)
 
 
-LARGE = 3000
+LARGE = 600
 """Items, so that they are compared in columns."""
 
 

@@ -242,7 +242,7 @@ def tasks_of(s3: Any, prefix: str, step: int, metadata: dict[str, str]) -> Any:
     return json.loads(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
 
 
-@pytest.mark.parametrize("seconds", [8, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [5, pytest.param(200, marks=pytest.mark.long)])
 def test_runs_survive_kills_at_random_moments_while_janitors_prune_and_delete(
     server_url: str, s3: Any, tmp_path: Path, seconds: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
