@@ -14,6 +14,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Hundreds of processes import the package: they read its byte code, whatever the environment says of writing it.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: bench demo dist docs screenshots test test-long test-newest test-lowest check format package constraints clean
 
 demo: $(VENV)/demo.stamp
