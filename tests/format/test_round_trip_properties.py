@@ -50,7 +50,7 @@ JSON = st.recursive(
 )
 ODD = st.sampled_from(
     [
-        *(float("nan"), float("inf"), Text("x"), Number(3), Items([1]), Table(a=1), (1, 2), {1, 2}, {1: 2}, b"x", 1j),
+        *(float("nan"), float("inf"), Text("x"), Number(3), Items([1]), Table(a=1), (1, "2"), {1, 2}, {1: 2}, b"x", 1j),
         *(Decimal("1.50"), Colour.RED, Mode.FAST, Derived(), Base(), Hidden(1, (1,)), deque([1], maxlen=2), True),
         *(datetime(2026, 1, 1, tzinfo=NEW_YORK), datetime(2026, 1, 1, fold=1), UUID(int=3), [Text("y")]),  # noqa: DTZ001
         {"deep": [{"er": (1,)}]},
