@@ -362,7 +362,10 @@ async def pages(
 
 
 def check_prefix(store: ObjectStore, prefix: str, page: Page) -> None:
-    """Raises `StoreError` if the page lists what is not under `prefix`: a server that ignores the prefix, say."""
+    """Raises `StoreError` if the page lists what is not under `prefix`: a server that ignores the prefix, say.
+
+    All that is between two names with the same beginning begins so too.
+    """
     for names in (page.keys, page.prefixes):
-        if not all(name.startswith(prefix) for name in names):
+        if names and not (min(names).startswith(prefix) and max(names).startswith(prefix)):
             raise StoreError("ListObjectsV2", store.bucket, prefix, "its listing holds keys outside this prefix")

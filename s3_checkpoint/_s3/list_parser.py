@@ -20,7 +20,8 @@ Columns = tuple[list[str], list[int], list[datetime], list[str]]
 
 _KEY = re.compile(rb"<Key>([^<]+)</Key>")
 _SIZE = re.compile(rb"<Size>([0-9]+)</Size>")
-_ETAG = re.compile(rb"<ETag>(?:&quot;|&#34;|\")?([^<&\"]+)(?:&quot;|&#34;|\")?</ETag>")
+_ETAG = re.compile(rb"<ETag>([^<]+)</ETag>")
+_QUOTES = (b"&quot;", b"&#34;", b'"')
 _TIME = re.compile(rb"<LastModified>([0-9T:.-]+Z)</LastModified>")
 
 
@@ -63,6 +64,15 @@ def split_listing(body: bytes) -> tuple[Columns, bytes] | None:
         moments = list(map(datetime.fromisoformat, b"\n".join(times).decode().split("\n")))
     except ValueError:
         return None
-    etags = _ETAG.findall(body)
-    told = b"\n".join(etags).decode(errors="replace").split("\n") if len(etags) == count else [""] * count
-    return (names, list(map(int, sizes)), moments, told), rest
+    return (names, list(map(int, sizes)), moments, _etags(body, count)), rest
+
+
+def _etags(body: bytes, count: int) -> list[str]:
+    """The ETags without their quotes; all empty where one of them is odd, or not told."""
+    joined = b"\n".join(_ETAG.findall(body))
+    quote = next((quote for quote in _QUOTES if joined.startswith(quote)), None)
+    if quote is not None and joined.count(quote) == 2 * count:
+        joined = joined.replace(quote, b"")
+    told = joined.decode(errors="replace").split("\n")
+    odd = len(told) != count or b"&" in joined or b'"' in joined
+    return [""] * count if odd else told
