@@ -6,11 +6,9 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
-from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -23,16 +21,15 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.keys import new_write_id
 from s3_checkpoint._format.thread_keys import ThreadKeys, check_prefix, threads_prefix
-from s3_checkpoint._transports import open_store
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.langgraph.calls import Calls
 from s3_checkpoint.langgraph.conversion import Conversion
 from s3_checkpoint.langgraph.grace import GRACE, Grace, utc_now
 from s3_checkpoint.langgraph.known_values import KnownValues
 from s3_checkpoint.langgraph.object_cache import CACHE_BYTES
+from s3_checkpoint.langgraph.opening import Opened, opening
 from s3_checkpoint.langgraph.thread_store import ThreadStore
 from s3_checkpoint.lease import TTL_S, EitherLease, check_conditional_writes, lease_of, terms_of
 from s3_checkpoint.object_store import ObjectStore
@@ -42,7 +39,7 @@ from s3_checkpoint.settings import Compression, S3Options, S3Settings
 T = TypeVar("T")
 
 
-class S3Saver(BaseCheckpointSaver[str]):
+class S3Saver(Opened[ThreadStore], BaseCheckpointSaver[str]):
     """Keeps the checkpoints of LangGraph threads in a bucket. Every method can be called from any thread and any loop.
 
         with S3Saver.from_conn_string("s3://my-bucket/my-prefix") as saver:      # or `async with`
@@ -145,12 +142,15 @@ class S3Saver(BaseCheckpointSaver[str]):
             jitter=jitter,
         )
         self._bucket = source.bucket
-        self._opening: OpenOnce[ThreadStore]
-        if isinstance(source, S3Settings):
-            open_client = partial(_open_client, source, session, on_request, make)
-            self._opening = OpenOnce(open_client, name=_THREAD_NAME, unless_opened=_UNOPENED)
-        else:
-            self._opening = OpenOnce(lambda: nullcontext(make(source)), name=_THREAD_NAME, loop=source.loop)
+        self._root = threads_prefix(self._prefix)
+        self._opening = opening(
+            source,
+            make,
+            session=session,
+            on_request=on_request,
+            thread="s3-checkpoint-langgraph",
+            example="with S3Saver.from_conn_string(...) as saver:",
+        )
 
     @classmethod
     def from_conn_string(
@@ -191,42 +191,6 @@ class S3Saver(BaseCheckpointSaver[str]):
             grace=grace,
             cache_bytes=cache_bytes,
         )
-
-    def setup(self) -> None:
-        """Opens the client if it is not, and checks that the bucket answers. 1 LIST. Can be repeated."""
-        self._opening.open()
-        self._opening.call(_check_bucket)
-
-    async def asetup(self) -> None:
-        """See `setup`."""
-        await self._opening.aopen()
-        await self._opening.acall(_check_bucket)
-
-    def close(self) -> None:
-        """Closes what the saver opened, and ends its thread. No request. It and its copies are of no use after."""
-        self._opening.close()
-
-    async def aclose(self) -> None:
-        """See `close`."""
-        await self._opening.aclose()
-
-    def __enter__(self) -> Self:
-        self._opening.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        await self._opening.aopen()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def put(
         self,
@@ -552,25 +516,3 @@ class S3Saver(BaseCheckpointSaver[str]):
     def _calls(self) -> Calls:
         conversion = Conversion(self.serde, self._bucket, self._inline_bytes, self._max_bytes)
         return Calls(self._prefix, conversion, self._known, self._grace, self._new_id)
-
-
-_THREAD_NAME = "s3-checkpoint-langgraph"
-_UNOPENED = (
-    "not open yet; use it inside `with S3Saver.from_conn_string(...) as saver:` (or `async with`), "
-    "or call setup() (or asetup()) once before"
-)
-
-
-@asynccontextmanager
-async def _open_client(
-    settings: S3Settings,
-    session: object | None,
-    on_request: OnRequest | None,
-    make: Callable[[ObjectStore], ThreadStore],
-) -> AsyncIterator[ThreadStore]:
-    async with open_store(settings, session=session, on_request=on_request) as store:
-        yield make(store)
-
-
-async def _check_bucket(threads: ThreadStore) -> None:
-    await threads.objects.list(threads_prefix(threads.prefix), limit=1)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Unpack
 
 from langgraph.store.base import (
     BaseStore,
@@ -29,18 +27,17 @@ from langgraph.store.base import (
 
 from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._concurrency.offload import off_loop
-from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.keys import new_write_id
 from s3_checkpoint._format.memory_keys import item_key, memories_prefix, namespace_prefix
 from s3_checkpoint._format.size_estimate import LARGE_BYTES, estimated_bytes
 from s3_checkpoint._format.thread_keys import check_prefix
-from s3_checkpoint._transports import open_store
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.langgraph.grace import GRACE, utc_now
 from s3_checkpoint.langgraph.item_filter import check_condition, check_filter, literal_prefix
 from s3_checkpoint.langgraph.item_record import ItemCodec, ItemRecord
 from s3_checkpoint.langgraph.item_store import READS_AT_ONCE, ItemStore, NamespaceQuery, NewItem, Query
 from s3_checkpoint.langgraph.object_cache import CACHE_BYTES
+from s3_checkpoint.langgraph.opening import Opened, opening
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import Compression, S3Options, S3Settings
@@ -51,7 +48,7 @@ MAX_TTL_MINUTES = 100 * 366 * 24 * 60
 """A hundred years: what is added to the time of day must still be a time."""
 
 
-class S3Store(BaseStore):
+class S3Store(Opened[ItemStore], BaseStore):
     """Keeps LangGraph's long-term memory in a bucket: `builder.compile(store=…)`. From any thread and any event loop.
 
         with S3Store.from_conn_string("s3://my-bucket/my-prefix") as store:      # or `async with`
@@ -161,13 +158,15 @@ class S3Store(BaseStore):
             sleep=sleep,
             jitter=jitter,
         )
-        self._opening: OpenOnce[ItemStore]
-        if isinstance(source, S3Settings):
-            open_client = partial(_open_client, source, session, on_request, make)
-            self._opening = OpenOnce(open_client, name=_THREAD_NAME, unless_opened=_UNOPENED)
-        else:
-            kept = nullcontext(make(source))
-            self._opening = OpenOnce(lambda: kept, name=_THREAD_NAME, loop=source.loop)
+        self._root = memories_prefix(self._prefix)
+        self._opening = opening(
+            source,
+            make,
+            session=session,
+            on_request=on_request,
+            thread="s3-checkpoint-langgraph-store",
+            example="with S3Store.from_conn_string(...) as store:",
+        )
 
     @classmethod
     def from_conn_string(
@@ -194,42 +193,6 @@ class S3Store(BaseStore):
             max_search_items=max_search_items,
             cache_bytes=cache_bytes,
         )
-
-    def setup(self) -> None:
-        """Opens the client if it is not, and checks that the bucket answers. 1 LIST. Can be repeated."""
-        self._opening.open()
-        self._opening.call(_check_bucket)
-
-    async def asetup(self) -> None:
-        """See `setup`."""
-        await self._opening.aopen()
-        await self._opening.acall(_check_bucket)
-
-    def close(self) -> None:
-        """Closes what the store opened, and ends its thread. No request. It is of no use after."""
-        self._opening.close()
-
-    async def aclose(self) -> None:
-        """See `close`."""
-        await self._opening.aclose()
-
-    def __enter__(self) -> Self:
-        self._opening.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        await self._opening.aopen()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """The results of the operations, in their order: reads see the items as before the batch, then puts are made.
@@ -424,25 +387,3 @@ def _checked_ttl_config(ttl: TTLConfig | None) -> TTLConfig | None:
         given = repr(ttl["sweep_interval_minutes"])[:80]
         raise InvalidArgumentError("sweep_interval_minutes", given, "must be left out: call sweep_ttl in a job instead")
     return ttl
-
-
-_THREAD_NAME = "s3-checkpoint-langgraph-store"
-_UNOPENED = (
-    "not open yet; use it inside `with S3Store.from_conn_string(...) as store:` (or `async with`), "
-    "or call setup() (or asetup()) once before"
-)
-
-
-@asynccontextmanager
-async def _open_client(
-    settings: S3Settings,
-    session: object | None,
-    on_request: OnRequest | None,
-    make: Callable[[ObjectStore], ItemStore],
-) -> AsyncIterator[ItemStore]:
-    async with open_store(settings, session=session, on_request=on_request) as store:
-        yield make(store)
-
-
-async def _check_bucket(items: ItemStore) -> None:
-    await items.objects.list(memories_prefix(items.prefix), limit=1)

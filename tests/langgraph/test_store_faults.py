@@ -167,7 +167,7 @@ def test_two_writers_of_one_item_put_one_over_the_other_and_keep_when_it_was_cre
 
 
 def test_a_put_over_a_write_that_came_between_keeps_its_time_of_creation(objects: MemoryStore) -> None:
-    """The item was removed, and created anew by another worker, since this one read it."""
+    """The item was removed, and created again by another worker, since this one read it."""
     other = S3Store(objects)
     other.put(("a",), "k", {"n": 0})
 

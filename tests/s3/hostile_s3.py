@@ -150,7 +150,7 @@ async def store_at(url: str, *, ours: bool = True, **more: object) -> AsyncItera
 
 @cache
 def session_of_a_caller() -> Any:
-    """One for all tests: the SDK reads its descriptions for each session anew, which takes half a second."""
+    """One for all tests: the SDK reads its descriptions again for each session, which takes half a second."""
     session: Any = AioSession()
     session.set_credentials("x", "y", "secret-token")
     return session
