@@ -9,6 +9,7 @@ Source: "ListObjectsV2", Amazon S3 API reference; `before-parse`, the SDK's even
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote_plus
@@ -18,6 +19,11 @@ COLUMNS = "s3_checkpoint_columns"
 
 Columns = tuple[list[str], list[int], list[datetime], list[str]]
 
+_ENTRY = re.compile(
+    rb"<Contents><Key>([^<]+)</Key><LastModified>([0-9T:.-]+Z)</LastModified><ETag>([^<]+)</ETag>"
+    rb"(?:<ChecksumAlgorithm>[^<]*</ChecksumAlgorithm>)?(?:<ChecksumType>[^<]*</ChecksumType>)?<Size>([0-9]+)</Size>"
+)
+"""An entry as S3 begins it: one pass over the answer instead of four."""
 _KEY = re.compile(rb"<Key>([^<]+)</Key>")
 _SIZE = re.compile(rb"<Size>([0-9]+)</Size>")
 _ETAG = re.compile(rb"<ETag>([^<]+)</ETag>")
@@ -47,8 +53,7 @@ def split_listing(body: bytes) -> tuple[Columns, bytes] | None:
         rest = head + b"".join(behind for _, _, behind in ends)
         if body.count(b"</Contents>") != count:
             return None
-    # Each element once per entry, whatever their order; entities, empty keys and other forms of time match nothing.
-    keys, sizes, times = _KEY.findall(body), _SIZE.findall(body), _TIME.findall(body)
+    keys, sizes, times, etags = _elements(body, count)
     if not count == len(keys) == len(sizes) == len(times):
         return None
     joined = b"\n".join(keys)
@@ -64,12 +69,21 @@ def split_listing(body: bytes) -> tuple[Columns, bytes] | None:
         moments = list(map(datetime.fromisoformat, b"\n".join(times).decode().split("\n")))
     except ValueError:
         return None
-    return (names, list(map(int, sizes)), moments, _etags(body, count)), rest
+    return (names, list(map(int, sizes)), moments, _unquoted(etags, count)), rest
 
 
-def _etags(body: bytes, count: int) -> list[str]:
+def _elements(body: bytes, count: int) -> tuple[Sequence[bytes], Sequence[bytes], Sequence[bytes], Sequence[bytes]]:
+    """Keys, sizes, times and ETags as written. Entities, empty keys and other forms of time are among none of them."""
+    parts = _ENTRY.split(body)  # one list and no tuples, which the garbage collector would look at
+    if len(parts) == 5 * count + 1:
+        return parts[1::5], parts[4::5], parts[2::5], parts[3::5]
+    # Each element once per entry, whatever their order.
+    return _KEY.findall(body), _SIZE.findall(body), _TIME.findall(body), _ETAG.findall(body)
+
+
+def _unquoted(etags: Sequence[bytes], count: int) -> list[str]:
     """The ETags without their quotes; all empty where one of them is odd, or not told."""
-    joined = b"\n".join(_ETAG.findall(body))
+    joined = b"\n".join(etags)
     quote = next((quote for quote in _QUOTES if joined.startswith(quote)), None)
     if quote is not None and joined.count(quote) == 2 * count:
         joined = joined.replace(quote, b"")
