@@ -25,7 +25,8 @@ from s3_checkpoint.errors import LifecycleError
 
 T = TypeVar("T")
 
-_Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...]]
+_Job = tuple["asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...]]
+_Ended = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
 _POLL_S = 0.002
 _living: weakref.WeakSet[BlockingCalls] = weakref.WeakSet()
@@ -34,27 +35,54 @@ _living: weakref.WeakSet[BlockingCalls] = weakref.WeakSet()
 class _Shared:
     """What a pool's threads hold of it: not the pool itself, so that dropping the pool ends them."""
 
-    __slots__ = ("ending", "in_progress", "jobs", "lock")
+    __slots__ = ("ended", "ending", "in_progress", "jobs", "lock", "loop")
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
         self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self.lock = threading.Lock()
         self.in_progress = 0
         """Calls handed over and not yet returned."""
+        self.ended: list[_Ended] = []
+        """Calls that returned, and whose futures do not know yet. While there is one, the loop has been woken."""
         self.ending = False
+
+    def end(self, ended: _Ended) -> None:
+        """The call is over. Wakes the loop once for all calls that end before it looks."""
+        with self.lock:
+            self.in_progress -= 1
+            self.ended.append(ended)
+            first = len(self.ended) == 1
+        if first:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                self.loop.call_soon_threadsafe(self._settle)
+
+    def _settle(self) -> None:
+        with self.lock:
+            ended, self.ended = self.ended, []
+        for future, result, raised in ended:
+            if future.done():
+                continue
+            if raised is None:
+                future.set_result(result)
+            elif isinstance(raised, (StopIteration, KeyboardInterrupt, SystemExit)):
+                future.set_exception(RuntimeError(f"{type(raised).__name__}: {raised}"))
+            else:
+                future.set_exception(raised)
 
 
 class BlockingCalls:
-    """At most `threads` threads, each started when a call finds none idle. Belongs to the process it is made in.
+    """At most `threads` threads, each started when a call finds none idle.
 
-    `longest_s` bounds how long the end of the process waits for calls in progress.
+    Belongs to the process it is made in and to the event loop that it is given. `longest_s` bounds how long the end of
+    the process waits for calls in progress.
     """
 
-    def __init__(self, threads: int, *, longest_s: float, name: str) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int, *, longest_s: float, name: str) -> None:
         self._most = threads
         self.longest_s = longest_s
         self._name = name
-        self._shared = _Shared()
+        self._shared = _Shared(loop)
         self._started = 0
         self._pid = os.getpid()
         _living.add(self)
@@ -78,9 +106,8 @@ class BlockingCalls:
                 "this checkpointer was opened in the process that this one was forked from; start workers with "
                 "`spawn`, and open another one there"
             )
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
         shared = self._shared
+        future: asyncio.Future[T] = shared.loop.create_future()
         with shared.lock:
             if shared.ending:
                 raise LifecycleError("this checkpointer is closed, or the process is ending; call before that")
@@ -89,7 +116,7 @@ class BlockingCalls:
         if busy > self._started < self._most:
             self._started += 1
             threading.Thread(target=_work, args=(shared,), name=f"{self._name}-{self._started}", daemon=True).start()
-        shared.jobs.put((loop, future, function, args))
+        shared.jobs.put((future, function, args))
         return future
 
     def close(self) -> None:
@@ -108,7 +135,7 @@ class BlockingCalls:
 
 def _work(shared: _Shared) -> None:
     while (job := shared.jobs.get()) is not None:
-        loop, future, function, args = job
+        future, function, args = job
         result: Any = None
         raised: BaseException | None = None
         if not future.cancelled():
@@ -117,22 +144,8 @@ def _work(shared: _Shared) -> None:
             except BaseException as error:  # noqa: BLE001 - a panic in Rust is no `Exception`
                 raised = error
         # Back in Python, from which a thread can be ended: the call is over before its future knows.
-        with shared.lock:
-            shared.in_progress -= 1
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            loop.call_soon_threadsafe(_settle, future, result, raised)
-        del job, loop, future, function, args, result, raised
-
-
-def _settle(future: asyncio.Future[Any], result: Any, raised: BaseException | None) -> None:
-    if future.done():
-        return
-    if raised is None:
-        future.set_result(result)
-    elif isinstance(raised, (StopIteration, KeyboardInterrupt, SystemExit)):
-        future.set_exception(RuntimeError(f"{type(raised).__name__}: {raised}"))
-    else:
-        future.set_exception(raised)
+        shared.end((future, result, raised))
+        del job, future, function, args, result, raised
 
 
 def _settle_at_exit() -> None:

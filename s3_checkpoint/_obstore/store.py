@@ -98,14 +98,15 @@ class ObstoreObjectStore:
         self._large_client: S3Store | None = None
         self._observer = RequestObserver(settings.bucket, on_request)
         self._backoff = backoff
+        self._loop = asyncio.get_running_loop()
         self._calls = BlockingCalls(
+            self._loop,
             settings.max_connections,
             longest_s=settings.connect_timeout_s + settings.read_timeout_s + 1,
             name="s3-checkpoint-obstore",
         )
         self._listing_s = longest_s(settings)
         self._waiting: set[asyncio.Future[Any]] = set()
-        self._loop = asyncio.get_running_loop()
         self._closed = False
 
     @property
