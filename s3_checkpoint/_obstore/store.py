@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import obstore
 
 from s3_checkpoint._concurrency.blocking_calls import BlockingCalls
+from s3_checkpoint._concurrency.one_loop import check_usable, closed_in_progress
 from s3_checkpoint._error_codes import ABSENT_CODES, WRITES, is_absent, is_refusal
 from s3_checkpoint._obstore.answers import Told, error_of, odd_answer, told_by
 from s3_checkpoint._obstore.client import LARGE_BYTES, check_key, client_for, longest_s
 from s3_checkpoint.errors import (
     AccessDeniedError,
     CheckpointError,
-    LifecycleError,
     StoreError,
     StoreUnavailableError,
 )
@@ -133,12 +133,7 @@ class ObstoreObjectStore:
         self._calls.close()
         for future in self._waiting:
             if not future.done():
-                future.set_exception(
-                    LifecycleError(
-                        "this checkpointer was closed while the call was in progress; whether a write took effect is "
-                        "unknown. Wait for all calls before leaving the `async with connect(...)` block"
-                    )
-                )
+                future.set_exception(closed_in_progress())
 
     async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
         """See `ObjectStore.get`. An answer without a `Content-Length` is an error."""
@@ -250,13 +245,7 @@ class ObstoreObjectStore:
     # One request
 
     def _request(self, operation: str, key: str) -> AbstractContextManager[Exchange]:
-        if self._closed:
-            raise LifecycleError("this checkpointer is closed; use it inside its `async with connect(...)` block")
-        if asyncio.get_running_loop() is not self._loop:
-            raise LifecycleError(
-                "this checkpointer was opened in another event loop; open one inside this loop with "
-                "`async with connect(...)`, or use SyncS3Checkpointer, which has a loop of its own"
-            )
+        check_usable(self._loop, closed=self._closed)
         if self._observer.watches:
             return self._observer.exchange(operation, key)
         return nullcontext(Exchange())

@@ -11,8 +11,9 @@ import asyncio
 
 from botocore.exceptions import ClientError
 
+from s3_checkpoint._concurrency.one_loop import check_usable, closed_in_progress
 from s3_checkpoint._s3.error_mapping import error_of
-from s3_checkpoint.errors import CheckpointError, ConfigurationError, LifecycleError
+from s3_checkpoint.errors import CheckpointError, ConfigurationError
 from s3_checkpoint.request_events import Exchange, RequestObserver
 
 
@@ -40,13 +41,7 @@ class RequestScopes:
 
     def request(self, operation: str, key: str) -> RequestScope:
         """The scope of one request. Raises `LifecycleError` if none can be made here."""
-        if self.closed:
-            raise LifecycleError("this checkpointer is closed; use it inside its `async with connect(...)` block")
-        if asyncio.get_running_loop() is not self.loop:
-            raise LifecycleError(
-                "this checkpointer was opened in another event loop; open one inside this loop with "
-                "`async with connect(...)`, or use SyncS3Checkpointer, which has a loop of its own"
-            )
+        check_usable(self.loop, closed=self.closed)
         return RequestScope(self, operation, key)
 
 
@@ -90,10 +85,7 @@ class RequestScope:
         """What is raised in the place of `error`; None if it is raised itself."""
         if isinstance(error, asyncio.CancelledError):
             if closed and self._task is not None and self._task.uncancel() <= self._cancelled_before:
-                return LifecycleError(
-                    "this checkpointer was closed while the call was in progress; whether a write took effect is "
-                    "unknown. Wait for all calls before leaving the `async with connect(...)` block"
-                )
+                return closed_in_progress()
         elif isinstance(error, ConfigurationError) and not error.bucket:
             # From below the SDK, where the bucket is not known.
             return ConfigurationError(error.problem, self._scopes.bucket, error.detail)

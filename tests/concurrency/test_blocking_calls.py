@@ -67,7 +67,7 @@ async def test_calls_that_end_together_wake_the_loop_once(monkeypatch: pytest.Mo
 
     for _ in range(3):
         futures = [calls.call(abs, -n) for n in range(20)]
-        while calls.in_progress:  # this loop does not look meanwhile
+        while calls.in_progress:  # this loop does not look before all have ended
             time.sleep(0)  # noqa: ASYNC251
         assert await asyncio.gather(*futures) == list(range(20))
 
