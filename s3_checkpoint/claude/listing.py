@@ -39,20 +39,19 @@ class TranscriptListing:
             self.stored.append(Stored(*parsed, listed))
 
     @property
-    def parts(self) -> list[Stored]:
-        """The single parts, ascending, empty ones included."""
-        return sorted((one for one in self.stored if not one.merged), key=lambda one: one.first)
-
-    @property
     def floor(self) -> int:
         """The greatest number of an empty part; -1 without one. Up to there, nothing counts."""
         return max((one.last for one in self.stored if one.ends_transcript), default=-1)
 
     @property
+    def contents(self) -> list[Stored]:
+        """All but the empty parts."""
+        return [one for one in self.stored if not one.ends_transcript]
+
+    @property
     def newest(self) -> Stored | None:
         """The part with the greatest number, empty or not: no compaction ever removes it."""
-        parts = self.parts
-        return parts[-1] if parts else None
+        return max((one for one in self.stored if not one.merged), key=lambda one: one.first, default=None)
 
     @property
     def counts(self) -> bool:
@@ -84,18 +83,19 @@ class TranscriptListing:
                 reached = best.last
         return chosen
 
+    def single_parts(self) -> int:
+        """How many parts that count are in no merged object."""
+        return sum(not one.merged for one in self.cover())
+
     def superfluous(self) -> list[Stored]:
         """What does not count any more: merged into another object, or before an empty part. Empty parts stay."""
         floor, cover = self.floor, set(self.cover())
-        found = []
-        for one in self.stored:
-            if one.ends_transcript or one in cover:
-                continue
-            if one.last <= floor or any(
-                other.merged and other.first <= one.first and one.last <= other.last for other in cover
-            ):
-                found.append(one)
-        return found
+        contents = [one for one in self.contents if one not in cover]
+        return [
+            one
+            for one in contents
+            if one.last <= floor or any(o.merged and o.first <= one.first and one.last <= o.last for o in cover)
+        ]
 
 
 async def list_transcript(store: ObjectStore, transcript: Transcript) -> TranscriptListing:

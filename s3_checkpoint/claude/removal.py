@@ -140,7 +140,7 @@ async def compact(log: SessionLog, transcript: Transcript, *, min_parts: int = 2
     """
     listing = await list_transcript(log.store, transcript)
     merged = False
-    if sum(1 for one in listing.cover() if not one.merged) > min_parts:
+    if listing.single_parts() > min_parts:
         merged = await merge(log, listing)
         listing = await list_transcript(log.store, transcript) if merged else listing
     return merged, await sweep(log, listing)
@@ -175,9 +175,8 @@ def _is_old(one: Stored, now: datetime, grace: timedelta) -> bool:
 
 
 async def _delete(log: SessionLog, stored: Sequence[Stored]) -> None:
-    keys = keys_of(stored)
-    for start in range(0, len(keys), PAGE_KEYS):
-        await log.store.delete(keys[start : start + PAGE_KEYS])
+    if stored:
+        await log.store.delete(keys_of(stored))
 
 
 async def end(log: SessionLog, listing: TranscriptListing) -> bool:
@@ -201,14 +200,13 @@ async def clear(log: SessionLog, listing: TranscriptListing) -> Removed:
     1 HEAD, 1 DELETE per 1,000 objects, and 1 PUT for each part younger than `grace`.
     """
     removed = Removed()
-    contents = [one for one in listing.stored if not one.ends_transcript]
+    contents = listing.contents
     if not contents:
         return removed
     now = await store_time(log, contents[0].listed.key)
     young = [one for one in contents if not one.merged and not _is_old(one, now, log.grace)]
     await gather_bounded((log.put(one.listed.key, b"", log.new_id(), mode="overwrite") for one in young), limit=32)
-    rest = [one for one in contents if one not in young]
-    await _delete(log, rest)
+    await _delete(log, [one for one in contents if one not in young])
     removed.add(contents)
     return removed
 
@@ -217,11 +215,8 @@ async def delete_transcript(log: SessionLog, transcript: Transcript) -> Removed:
     """Nothing that was appended to the transcript before counts any more, and its content is gone."""
     for _ in range(DELETE_ATTEMPTS):
         listing = await list_transcript(log.store, transcript)
-        if not listing.counts:  # ended already, perhaps by a call that was cut short
-            removed = await clear(log, listing)
-            log.forget(transcript)
-            return removed
-        if await end(log, listing):
+        # If it does not count, it has ended already, perhaps by a call that was cut short.
+        if not listing.counts or await end(log, listing):
             removed = await clear(log, listing)
             log.forget(transcript)
             return removed
@@ -234,9 +229,9 @@ async def subs_of(log: SessionLog, session: Transcript) -> dict[Transcript, Tran
     return await list_transcripts(log.store, log.prefix, session.project_key, session.subs)
 
 
-async def delete_session(log: SessionLog, session: Transcript) -> Removed:
-    """The session and its subagents are gone; its own transcript first, so that what can be seen is whole."""
-    removed = await delete_transcript(log, session)
+async def delete_subs(log: SessionLog, session: Transcript) -> Removed:
+    """The session's subagents are gone; after its own transcript, so that what can be seen is whole."""
+    removed = Removed()
     for transcript in await subs_of(log, session):
         removed.plus(await delete_transcript(log, transcript))
     return removed
@@ -250,14 +245,12 @@ async def prune_session(log: SessionLog, listings: Sequence[TranscriptListing], 
     removed = Removed()
     if dry_run:
         for listing in listings:
-            removed.add([one for one in listing.stored if not one.ends_transcript])
+            removed.add(listing.contents)
         return removed
     if not await end(log, listings[0]):
         return None
     session = listings[0].transcript
     log.forget(session)
     removed.plus(await clear(log, listings[0]))
-    for transcript in await subs_of(log, session):
-        if transcript != session:
-            removed.plus(await delete_transcript(log, transcript))
+    removed.plus(await delete_subs(log, session))
     return removed

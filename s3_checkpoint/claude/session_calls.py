@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._format.session_keys import Transcript, mains_prefix, parse_project, sessions_prefix
@@ -14,7 +14,7 @@ from s3_checkpoint.claude.listing import list_transcript, list_transcripts, sess
 from s3_checkpoint.claude.removal import (
     Removed,
     compact,
-    delete_session,
+    delete_subs,
     delete_transcript,
     merge,
     prune_session,
@@ -26,6 +26,10 @@ from s3_checkpoint.claude.session_log import SessionLog
 from s3_checkpoint.claude.values import PrunedSessions, SessionInfo
 from s3_checkpoint.errors import CheckpointError, ConfigurationError, InvalidArgumentError
 from s3_checkpoint.object_store import pages
+
+if TYPE_CHECKING:
+    from claude_agent_sdk import SessionStoreEntry
+    from claude_agent_sdk.types import SessionStoreListEntry, SessionSummaryEntry
 
 _logger = logging.getLogger("s3_checkpoint.claude")
 
@@ -70,7 +74,12 @@ async def append(log: SessionLog, transcript: Transcript, entries: Sequence[Any]
             _logger.warning("the entries are stored; the parts before them were not merged", extra=extra)
 
 
-async def list_sessions(log: SessionLog, project_key: str) -> list[dict[str, Any]]:
+async def load(log: SessionLog, transcript: Transcript) -> list[SessionStoreEntry] | None:
+    """See `S3SessionStore.load`."""
+    return cast("list[SessionStoreEntry] | None", await log.load(transcript))
+
+
+async def list_sessions(log: SessionLog, project_key: str) -> list[SessionStoreListEntry]:
     """See `S3SessionStore.list_sessions`."""
     found = await list_transcripts(log.store, log.prefix, project_key, mains_prefix(log.prefix, project_key))
     return [
@@ -80,17 +89,13 @@ async def list_sessions(log: SessionLog, project_key: str) -> list[dict[str, Any
     ]
 
 
-async def list_session_summaries(log: SessionLog, project_key: str) -> list[dict[str, Any]]:
+async def list_session_summaries(log: SessionLog, project_key: str) -> list[SessionSummaryEntry]:
     """See `S3SessionStore.list_session_summaries`."""
     found = await list_transcripts(log.store, log.prefix, project_key, mains_prefix(log.prefix, project_key))
     listings = [listing for listing in found.values() if listing.counts]
     summaries = await gather_bounded((log.summary_of(listing) for listing in listings), limit=SUMMARIES_AT_ONCE)
     return [
-        {
-            "session_id": listing.transcript.session_id,
-            "mtime": _milliseconds(listing.last_modified),
-            "data": summary,
-        }
+        {"session_id": listing.transcript.session_id, "mtime": _milliseconds(listing.last_modified), "data": summary}
         for listing, summary in zip(listings, summaries, strict=True)
         if summary is not None and listing.last_modified is not None
     ]
@@ -104,10 +109,9 @@ async def list_subkeys(log: SessionLog, session: Transcript) -> list[str]:
 
 async def delete(log: SessionLog, transcript: Transcript) -> None:
     """See `S3SessionStore.delete`."""
+    await delete_transcript(log, transcript)
     if transcript.subpath is None:
-        await delete_session(log, transcript)
-    else:
-        await delete_transcript(log, transcript)
+        await delete_subs(log, transcript)
 
 
 async def compact_session(log: SessionLog, session: Transcript) -> int:
@@ -151,6 +155,7 @@ async def prune(
     """See `S3SessionStore.prune`."""
     if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta(0)):
         raise InvalidArgumentError("older_than", repr(older_than)[:80], "must be a timedelta of zero or more")
+    merge_parts = merge_parts or MERGE_PARTS
     gone: list[tuple[str, str]] = []
     kept = merged = 0
     total = Removed()
@@ -171,8 +176,7 @@ async def prune(
                             continue
                 kept += bool(newest)
                 for listing in listings.values() if not dry_run else ():
-                    single = sum(1 for one in listing.cover() if not one.merged)
-                    if single > merge_parts:
+                    if listing.single_parts() > merge_parts:
                         did, removed = await compact(log, listing.transcript, min_parts=merge_parts)
                         merged += did
                     else:
@@ -181,5 +185,5 @@ async def prune(
     return PrunedSessions(tuple(gone), kept, merged, total.objects, total.bytes, dry_run)
 
 
-def _milliseconds(time: datetime | None) -> int:
-    return 0 if time is None else int(time.timestamp() * 1000)
+def _milliseconds(time: datetime) -> int:
+    return int(time.timestamp() * 1000)

@@ -146,14 +146,12 @@ class SessionLog:
         digest = digest_of(b"\n".join(lines))
         pending = self._unsettled.get(transcript)
         write_id = self.new_id()
+        position = await self._position(transcript)
         if pending is not None and pending.digest == digest:
             write_id = pending.write_id
-            position = await self._position(transcript)
             found = await self.read_part(transcript, pending.number)
             if isinstance(found, Part) and found.write_id == write_id:
                 return self._landed(transcript, position, found, self.now())
-        else:
-            position = await self._position(transcript)
         lost = 0
         for attempt in range(APPEND_ATTEMPTS):
             if not self._counts_on(position):  # this process was held up since it looked
@@ -161,9 +159,8 @@ class SessionLog:
                 continue
             if position.number > MAX_NUMBER:
                 raise StateEncodingError("$", "the transcript has as many parts as can be numbered")
-            part = Part(
-                position.number, position.previous, write_id, self._summary(position, transcript, entries), lines
-            )
+            summary = self._fold(position.summary, transcript, entries) if transcript.subpath is None else None
+            part = Part(position.number, position.previous, write_id, summary, lines)
             sent = self.now()
             answer = await self._put_part(transcript, part, digest)
             if isinstance(answer, Written):
@@ -189,9 +186,6 @@ class SessionLog:
             outcome_unknown=False,
             detail=f"other writers were first {APPEND_ATTEMPTS} times",
         )
-
-    def _summary(self, position: Position, transcript: Transcript, entries: Sequence[Any]) -> dict[str, Any] | None:
-        return self._fold(position.summary, transcript, entries) if transcript.subpath is None else None
 
     def _landed(self, transcript: Transcript, position: Position, part: Part, sent: float) -> int:
         self._unsettled.pop(transcript, None)
@@ -251,14 +245,14 @@ class SessionLog:
     async def read(self, listing: TranscriptListing, objects: Sequence[Stored]) -> list[Part] | None:
         """The parts in `objects`, in order, each once; None if one is missing, so that a new listing must tell."""
         transcript, floor = listing.transcript, listing.floor
-        bodies = await gather_bounded((self._read_object(one.listed.key) for one in objects), limit=PARTS_AT_ONCE)
+        bodies = await gather_bounded(
+            (self._read_object(one.listed.key, one.first, one.last) for one in objects), limit=PARTS_AT_ONCE
+        )
         found: dict[int, Part] = {}
         held = 0
-        for stored, parts in zip(objects, bodies, strict=True):
+        for parts in bodies:
             if not parts:  # removed, or emptied, since it was listed
                 return None
-            if (parts[0].number, parts[-1].number) != (stored.first, stored.last):
-                raise StateDecodingError(self.store.bucket, stored.listed.key, "it holds other parts than its key says")
             for part in parts:
                 if part.number > floor:
                     found.setdefault(part.number, part)
@@ -270,13 +264,10 @@ class SessionLog:
 
     async def read_part(self, transcript: Transcript, number: int) -> Part | bytes | None:
         """The part with this number; empty bytes for one that ends the transcript, None if there is none. 1 GET."""
-        key = transcript.part(number)
-        found = await self._read_object(key)
-        if not found:
-            return found if found is None else b""
-        if (found[0].number, found[-1].number) != (number, number):
-            raise StateDecodingError(self.store.bucket, key, "it holds other parts than its key says")
-        return found[0]
+        found = await self._read_object(transcript.part(number), number, number)
+        if found is None:
+            return None
+        return found[0] if found else b""
 
     async def summary_of(self, listing: TranscriptListing) -> dict[str, Any] | None:
         """The summary in the newest part; None if it is gone, or has none. 1 GET."""
@@ -284,8 +275,8 @@ class SessionLog:
         found = await self.read_part(listing.transcript, newest.last) if newest else None
         return found.summary if isinstance(found, Part) else None
 
-    async def _read_object(self, key: str) -> list[Part] | None:
-        """The parts in an object: none for an empty one; None if there is no object. 1 GET."""
+    async def _read_object(self, key: str, first: int, last: int) -> list[Part] | None:
+        """The parts in an object, from `first` to `last`: none for an empty one; None if there is no object. 1 GET."""
         stored = await self.store.get(key, max_bytes=self.max_part_bytes)
         if stored is None:
             return None
@@ -300,9 +291,12 @@ class SessionLog:
             return parse(body)
 
         try:
-            return await off_loop(len(stored.body) > LARGE_BYTES, decode)
+            parts = await off_loop(len(stored.body) > LARGE_BYTES, decode)
         except ValueError as error:
             raise StateDecodingError(self.store.bucket, key, str(error)) from error
+        if (parts[0].number, parts[-1].number) != (first, last):
+            raise StateDecodingError(self.store.bucket, key, "it holds other parts than its key says")
+        return parts
 
     async def put(self, key: str, body: bytes, write_id: str, *, mode: PutMode) -> Written | Refused:
         """Stores a body, compressed as the settings say; an empty one as it is."""
@@ -314,7 +308,7 @@ class SessionLog:
 
     async def _position(self, transcript: Transcript) -> Position:
         """Where the transcript ends: as remembered, if that may be counted on, else as a listing shows it."""
-        known = _recent(self._positions, transcript)
+        known = self._positions.get(transcript)
         return known if known is not None and self._counts_on(known) else await self._look(transcript)
 
     def _counts_on(self, position: Position) -> bool:
@@ -327,17 +321,17 @@ class SessionLog:
         for _ in range(READ_ATTEMPTS):
             seen = self.now()
             listing = await list_transcript(self.store, transcript)
-            newest = listing.newest
-            newest_part: Part | bytes | None = None
-            if listing.counts and newest is not None:
-                newest_part = await self.read_part(transcript, newest.last)
-                if not isinstance(newest_part, Part):
+            newest: Part | None = None
+            if listing.newest is not None and listing.counts:
+                found = await self.read_part(transcript, listing.newest.last)
+                if not isinstance(found, Part):
                     continue
+                newest = found
             if known is not None and known.previous is not None:
-                last = newest.last if newest is not None and listing.counts else -1
+                last = newest.number if newest is not None else -1
                 if last < known.previous or listing.floor >= known.previous:
                     self._check_not_removed(transcript, known)
-            position = self._position_of(listing, newest_part if isinstance(newest_part, Part) else None, seen)
+            position = self._position_of(listing, newest, seen)
             self._remember(transcript, position)
             return position
         raise StateDecodingError(
@@ -347,8 +341,7 @@ class SessionLog:
     def _position_of(self, listing: TranscriptListing, newest: Part | None, seen: float) -> Position:
         if newest is None:
             return Position(listing.newest.last + 1 if listing.newest else 0, None, None, seen)
-        small = sum(1 for one in listing.cover() if not one.merged)
-        return Position(newest.number + 1, newest.number, newest.summary, seen, small)
+        return Position(newest.number + 1, newest.number, newest.summary, seen, listing.single_parts())
 
     def _check_not_removed(self, transcript: Transcript, known: Position) -> None:
         """Raises if this process was building on a transcript that has been removed since."""
@@ -377,12 +370,6 @@ class SessionLog:
         raise StateDecodingError(
             self.store.bucket, transcript.root, f"it is {size} bytes, more than {self._max_session_bytes} allowed"
         )
-
-
-def _recent(of: OrderedDict[Transcript, ValueT], transcript: Transcript) -> ValueT | None:
-    if transcript in of:
-        of.move_to_end(transcript)
-    return of.get(transcript)
 
 
 def _remember(of: OrderedDict[Transcript, ValueT], transcript: Transcript, value: ValueT) -> None:

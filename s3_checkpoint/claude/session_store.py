@@ -14,11 +14,11 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Self, TypedDict, Unpack, cast
 
 from s3_checkpoint._concurrency.gc_pause import collector_paused
 from s3_checkpoint._concurrency.open_once import OpenOnce
@@ -72,9 +72,11 @@ class _Sessions:
     """What both stores have: where the sessions are, opened by the first call in one event loop."""
 
     def __init__(self, source: S3Settings | str | ObjectStore | None = None, **options: Unpack[SessionOptions]) -> None:
-        given = callable(getattr(source, "put", None))
-        store = cast("ObjectStore", source) if given else None
-        settings = None if given else S3Settings.resolve(cast("S3Settings | str | None", source))
+        store = cast("ObjectStore", source) if callable(getattr(source, "put", None)) else None
+        # Of a store, the defaults of all settings.
+        settings = (
+            S3Settings.model_construct() if store else S3Settings.resolve(cast("S3Settings | str | None", source))
+        )
         for name in ("max_state_bytes", "max_session_bytes", "merge_parts"):
             if (value := options.get(name, 1)) is None or type(value) is not int or value < 0:
                 raise InvalidArgumentError(name, repr(value)[:80], "must be an int of 0 or more")
@@ -82,14 +84,14 @@ class _Sessions:
         if not isinstance(grace, timedelta) or grace <= timedelta(0):
             raise InvalidArgumentError("grace", repr(grace)[:80], "must be a timedelta of more than zero")
         self._merge_parts = options.get("merge_parts", calls.MERGE_PARTS)
-        self._prefix = options.get("prefix", settings.prefix if settings else "").strip("/")
+        self._prefix = options.get("prefix", settings.prefix).strip("/")
         make = partial(
             SessionLog,
             prefix=self._prefix,
-            compression=options.get("compression", settings.compression if settings else None),
-            max_part_bytes=options.get("max_state_bytes", settings.max_state_bytes if settings else 64 * 1024**2),
+            compression=options.get("compression", settings.compression),
+            max_part_bytes=options.get("max_state_bytes", settings.max_state_bytes),
             max_session_bytes=options.get("max_session_bytes", MAX_SESSION_BYTES),
-            conditional_writes=options.get("conditional_writes", settings.conditional_writes if settings else True),
+            conditional_writes=options.get("conditional_writes", settings.conditional_writes),
             grace=grace,
             fold=options.get("fold", calls.fold_with_sdk),
             new_id=options.get("new_id", new_write_id),
@@ -97,13 +99,12 @@ class _Sessions:
             jitter=options.get("jitter", random.random),
             monotonic=options.get("monotonic", time.monotonic),
         )
-        new: Callable[[], AbstractAsyncContextManager[SessionLog]]
-        if settings is not None:
+        if store is None:
             new = partial(_open_client, settings, options.get("on_request"), make)
             self._opening = OpenOnce(new, name="s3-checkpoint-claude")
-        elif store is not None:
-            kept: AbstractAsyncContextManager[SessionLog] = nullcontext(make(store))
-            self._opening = OpenOnce(lambda: kept, name="s3-checkpoint-claude", loop=store.loop)
+        else:
+            log = make(store)
+            self._opening = OpenOnce(lambda: nullcontext(log), name="s3-checkpoint-claude", loop=store.loop)
 
     def _transcript(self, key: Mapping[str, object]) -> Transcript:
         return calls.transcript_of(self._prefix, key)
@@ -169,9 +170,7 @@ class S3SessionStore(_Sessions):
             StateDecodingError: An object was damaged or removed by other means, or the transcript is larger than
                 `max_session_bytes`.
         """
-        transcript = self._transcript(key)
-        found = await self._opening.acall(lambda log: log.load(transcript))
-        return cast("list[SessionStoreEntry] | None", found)
+        return await self._opening.acall(partial(calls.load, transcript=self._transcript(key)))
 
     async def list_sessions(self, project_key: str) -> list[SessionStoreListEntry]:
         """The sessions of the project.
@@ -185,9 +184,7 @@ class S3SessionStore(_Sessions):
         Returns:
             `session_id` of each, and `mtime`: its last append by the store's clock, in milliseconds since 1970.
         """
-        project = self._project(project_key)
-        found = await self._opening.acall(lambda log: calls.list_sessions(log, project))
-        return cast("list[SessionStoreListEntry]", found)
+        return await self._opening.acall(partial(calls.list_sessions, project_key=self._project(project_key)))
 
     async def list_session_summaries(self, project_key: str) -> list[SessionSummaryEntry]:
         """The SDK's summaries of all sessions of the project, as of their last appends.
@@ -204,9 +201,7 @@ class S3SessionStore(_Sessions):
         Raises:
             StateDecodingError: What is stored of a session cannot be trusted.
         """
-        project = self._project(project_key)
-        found = await self._opening.acall(lambda log: calls.list_session_summaries(log, project))
-        return cast("list[SessionSummaryEntry]", found)
+        return await self._opening.acall(partial(calls.list_session_summaries, project_key=self._project(project_key)))
 
     async def delete(self, key: Mapping[str, object]) -> None:
         """Nothing of the transcript can be loaded any more; without `subpath`, nor of its subagents.
@@ -221,8 +216,7 @@ class S3SessionStore(_Sessions):
         Args:
             key: As for `append`; one that is not stored is no error.
         """
-        transcript = self._transcript(key)
-        await self._opening.acall(lambda log: calls.delete(log, transcript))
+        await self._opening.acall(partial(calls.delete, transcript=self._transcript(key)))
 
     async def list_subkeys(self, key: Mapping[str, object]) -> list[str]:
         """The subpaths of the session's subagents.
@@ -237,7 +231,7 @@ class S3SessionStore(_Sessions):
             Those that have entries; `[]` if there are none.
         """
         session = self._transcript({**key, "subpath": None})
-        return await self._opening.acall(lambda log: calls.list_subkeys(log, session))
+        return await self._opening.acall(partial(calls.list_subkeys, session=session))
 
     async def sessions(self, project_key: str | None = None) -> AsyncIterator[SessionInfo]:
         """All sessions, of one project or of all, for an operator.
@@ -269,8 +263,7 @@ class S3SessionStore(_Sessions):
         Returns:
             How many objects were removed.
         """
-        transcript = self._transcript(key)
-        return await self._opening.acall(lambda log: calls.compact_session(log, transcript))
+        return await self._opening.acall(partial(calls.compact_session, session=self._transcript(key)))
 
     async def prune(
         self, older_than: timedelta | None = None, project_key: str | None = None, *, dry_run: bool = False
@@ -298,9 +291,8 @@ class S3SessionStore(_Sessions):
                 and calling again continues.
         """
         project = None if project_key is None else self._project(project_key)
-        merge_parts = self._merge_parts or calls.MERGE_PARTS
         return await self._opening.acall(
-            lambda log: calls.prune(log, older_than, project, dry_run=dry_run, merge_parts=merge_parts)
+            lambda log: calls.prune(log, older_than, project, dry_run=dry_run, merge_parts=self._merge_parts)
         )
 
     async def aclose(self) -> None:
@@ -327,30 +319,24 @@ class SyncS3SessionStore(_Sessions):
 
     def load(self, key: Mapping[str, object]) -> list[SessionStoreEntry] | None:
         """See `S3SessionStore.load`."""
-        transcript = self._transcript(key)
-        return cast("list[SessionStoreEntry] | None", self._opening.call(lambda log: log.load(transcript)))
+        return self._opening.call(partial(calls.load, transcript=self._transcript(key)))
 
     def list_sessions(self, project_key: str) -> list[SessionStoreListEntry]:
         """See `S3SessionStore.list_sessions`."""
-        project = self._project(project_key)
-        found: Any = self._opening.call(lambda log: calls.list_sessions(log, project))
-        return cast("list[SessionStoreListEntry]", found)
+        return self._opening.call(partial(calls.list_sessions, project_key=self._project(project_key)))
 
     def list_session_summaries(self, project_key: str) -> list[SessionSummaryEntry]:
         """See `S3SessionStore.list_session_summaries`."""
-        project = self._project(project_key)
-        found: Any = self._opening.call(lambda log: calls.list_session_summaries(log, project))
-        return cast("list[SessionSummaryEntry]", found)
+        return self._opening.call(partial(calls.list_session_summaries, project_key=self._project(project_key)))
 
     def delete(self, key: Mapping[str, object]) -> None:
         """See `S3SessionStore.delete`."""
-        transcript = self._transcript(key)
-        self._opening.call(lambda log: calls.delete(log, transcript))
+        self._opening.call(partial(calls.delete, transcript=self._transcript(key)))
 
     def list_subkeys(self, key: Mapping[str, object]) -> list[str]:
         """See `S3SessionStore.list_subkeys`."""
         session = self._transcript({**key, "subpath": None})
-        return self._opening.call(lambda log: calls.list_subkeys(log, session))
+        return self._opening.call(partial(calls.list_subkeys, session=session))
 
     def sessions(self, project_key: str | None = None) -> Iterator[SessionInfo]:
         """See `S3SessionStore.sessions`."""
@@ -359,17 +345,15 @@ class SyncS3SessionStore(_Sessions):
 
     def compact(self, key: Mapping[str, object]) -> int:
         """See `S3SessionStore.compact`."""
-        transcript = self._transcript(key)
-        return self._opening.call(lambda log: calls.compact_session(log, transcript))
+        return self._opening.call(partial(calls.compact_session, session=self._transcript(key)))
 
     def prune(
         self, older_than: timedelta | None = None, project_key: str | None = None, *, dry_run: bool = False
     ) -> PrunedSessions:
         """See `S3SessionStore.prune`."""
         project = None if project_key is None else self._project(project_key)
-        merge_parts = self._merge_parts or calls.MERGE_PARTS
         return self._opening.call(
-            lambda log: calls.prune(log, older_than, project, dry_run=dry_run, merge_parts=merge_parts)
+            lambda log: calls.prune(log, older_than, project, dry_run=dry_run, merge_parts=self._merge_parts)
         )
 
     def close(self) -> None:
