@@ -22,9 +22,7 @@ import asyncio
 import contextlib
 import os
 import platform
-import random
 import threading
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +30,7 @@ from types import TracebackType
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from s3_checkpoint._format.keys import check_run_id, new_write_id, run_keys
+from s3_checkpoint._format.keys import check_run_id, run_keys
 from s3_checkpoint._leases.keeper import Keeper, Terms
 from s3_checkpoint._leases.lease_object import LeaseObject
 from s3_checkpoint._leases.record import MAX_TTL_S, MIN_TTL_S, check_text, check_ttl
@@ -242,27 +240,9 @@ def lease(
     def reach(function: Callable[[ObjectStore], Coroutine[Any, Any, T]]) -> Awaitable[T]:
         return function(store)
 
-    return Lease(reach, run_lease_of(checkpointer, run_id), terms)
-
-
-def run_lease_of(checkpointer: S3Checkpointer[Any], run_id: UUID | str) -> Callable[[ObjectStore], LeaseObject]:
-    """Makes the lease object of a run; `InvalidArgumentError` if `run_id` is none."""
+    key = run_keys(checkpointer.prefix, check_run_id(run_id)).lease
     commits = checkpointer.commits
-    return lease_of(
-        run_keys(checkpointer.prefix, check_run_id(run_id)).lease, new_id=commits.new_id, monotonic=commits.now
-    )
-
-
-def lease_of(
-    key: str,
-    *,
-    new_id: Callable[[], str] = new_write_id,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    jitter: Callable[[], float] = random.random,
-    monotonic: Callable[[], float] = time.monotonic,
-) -> Callable[[ObjectStore], LeaseObject]:
-    """Makes the lease object at `key` of a store."""
-    return partial(LeaseObject, key=key, new_id=new_id, sleep=sleep, jitter=jitter, monotonic=monotonic)
+    return Lease(reach, partial(LeaseObject, key=key, new_id=commits.new_id, monotonic=commits.now), terms)
 
 
 def terms_of(ttl_s: float, *, purpose: str, holder: str | None, at_most_s: float | None) -> Terms:

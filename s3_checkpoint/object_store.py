@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias, overload
 
-from s3_checkpoint.errors import StoreError
+from s3_checkpoint.errors import StoreError, StoreUnavailableError
 
 PAGE_KEYS = 1000
 """The most keys a LIST page or a batch delete holds; S3's own bound."""
@@ -308,6 +308,19 @@ def lists_whole_pages(store: ObjectStore) -> bool:
     A store says so with an attribute `whole_pages`; one without it is asked for as few keys as are wanted.
     """
     return getattr(store, "whole_pages", False) is True
+
+
+async def time_of_writing(store: ObjectStore, key: str) -> datetime:
+    """The store's clock, where a transport does not tell `Date`: `Last-Modified` of what is written at `key`.
+
+    Requests: 1 PUT, 1 HEAD.
+    """
+    await store.put(key, b"{}", ObjectAttributes(), mode="overwrite")
+    head = await store.head(key)
+    if head is None:
+        told = "it was written, and is not there"
+        raise StoreUnavailableError("HeadObject", store.bucket, key, outcome_unknown=False, detail=told)
+    return head.last_modified
 
 
 async def pages(

@@ -16,16 +16,18 @@ from __future__ import annotations
 import builtins
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeVar, Unpack, cast
 from uuid import UUID
 
 from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.keys import RunKeys, check_run_id, run_keys
+from s3_checkpoint._leases.lease_object import LeaseObject
 from s3_checkpoint._runs.grace import GRACE
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.connection import CheckpointerOptions, Connection, ConnectOptions, check_options, settings_of
-from s3_checkpoint.lease import TTL_S, SyncLease, check_conditional_writes, lease_of, terms_of
+from s3_checkpoint.lease import TTL_S, SyncLease, check_conditional_writes, terms_of
 from s3_checkpoint.models import ActiveSnapshot, Checkpoint, Overtaken, StateT
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.run_admin import RUNS_AT_ONCE, RunAdmin
@@ -170,7 +172,8 @@ class SyncS3Checkpointer(Generic[StateT]):
 
             return self.run(on_its_store)
 
-        return SyncLease(reach, lease_of(run_keys(self._prefix, check_run_id(run_id)).lease), terms)
+        key = run_keys(self._prefix, check_run_id(run_id)).lease
+        return SyncLease(reach, partial(LeaseObject, key=key), terms)
 
     def runs(self) -> Iterator[UUID]:
         """See `RunAdmin.runs`."""

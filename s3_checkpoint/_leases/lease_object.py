@@ -21,15 +21,27 @@ Source: "Add preconditions to S3 operations with conditional requests", Amazon S
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import timedelta
+from typing import Final, NamedTuple
 
+from s3_checkpoint._format.keys import new_write_id
 from s3_checkpoint._leases.record import MAX_RECORD_BYTES, LeaseRecord
 from s3_checkpoint.errors import ConfigurationError, LeaseHeldError, StateDecodingError, StoreUnavailableError
-from s3_checkpoint.object_store import Match, ObjectAttributes, ObjectStore, PutMode, Refused, Written
+from s3_checkpoint.object_store import (
+    Match,
+    ObjectAttributes,
+    ObjectHead,
+    ObjectStore,
+    PutMode,
+    Refused,
+    Written,
+    time_of_writing,
+)
 
 SLACK = timedelta(seconds=2)
 """`Date` and `Last-Modified` are cut to whole seconds, and servers of one store may differ by a little."""
@@ -57,12 +69,9 @@ class Holding:
         return self.sent + self.record.ttl_s
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     record: LeaseRecord
-    etag: str
-    last_modified: datetime
-    date: datetime | None
+    head: ObjectHead
 
 
 class LeaseObject:
@@ -73,10 +82,10 @@ class LeaseObject:
         store: ObjectStore,
         key: str,
         *,
-        new_id: Callable[[], str],
-        sleep: Callable[[float], Awaitable[None]],
-        jitter: Callable[[], float],
-        monotonic: Callable[[], float],
+        new_id: Callable[[], str] = new_write_id,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._key = key
@@ -97,13 +106,13 @@ class LeaseObject:
             if found is not None and found.record.write_id in tried:
                 mine = tried[found.record.write_id]
                 if self.now() < mine.until:
-                    return replace(mine, etag=found.etag)
+                    return replace(mine, etag=found.head.etag)
             elif found is not None and not found.record.released:
                 await self._check_expired(found)
             epoch = found.record.epoch + 1 if found else 1
             record = replace(draft, write_id=self._new_id(), epoch=epoch)
             mine = tried[record.write_id] = Holding(record, "", self.now())
-            answer = await self._put(record, Match(found.etag) if found else "create")
+            answer = await self._put(record, Match(found.head.etag) if found else "create")
             if isinstance(answer, Written) and self.now() < mine.until:
                 return replace(mine, etag=answer.etag)
             if isinstance(answer, Refused) and not answer.was_there:
@@ -136,11 +145,11 @@ class LeaseObject:
             if found is None:
                 raise self.lost("its object was removed")
             if found.record.write_id == record.write_id:
-                return Holding(record, found.etag, sent)
+                return Holding(record, found.head.etag, sent)
             if found.record.lease != record.lease:
                 raise self._held(found, "the lease is lost: it was taken over", found.record.ttl_s)
             # A renewal whose answer never came has landed, or the store had another write of the key in hand.
-            etag = found.etag
+            etag = found.head.etag
             if not answer.was_there:
                 await self._sleep(0.05 * 2**attempt * (0.5 + self._jitter()))
         raise self._never_settled()
@@ -155,7 +164,7 @@ class LeaseObject:
             found = await self._read()
             if found is None or found.record.write_id != record.write_id:
                 raise
-            return Written(found.etag)
+            return Written(found.head.etag)
 
     async def _first_look(self) -> _Found | None:
         if self._store in _honours_if_match:
@@ -191,25 +200,15 @@ class LeaseObject:
             record = LeaseRecord.parse(stored.body)
         except ValueError as error:
             raise StateDecodingError(self._store.bucket, self._key, str(error)) from error
-        return _Found(record, stored.head.etag, stored.head.last_modified, stored.head.date)
+        return _Found(record, stored.head)
 
     async def _check_expired(self, found: _Found) -> None:
         """Returns if the lease may be taken over; else raises `LeaseHeldError`."""
-        now = found.date or await self._time_of_the_store()
-        left = found.last_modified + timedelta(seconds=found.record.ttl_s) + SLACK - now
+        clock_key = f"{self._key.removesuffix('.json')}-clock.json"
+        now = found.head.date or await time_of_writing(self._store, clock_key)
+        left = found.head.last_modified + timedelta(seconds=found.record.ttl_s) + SLACK - now
         if left > timedelta(0):
             raise self._held(found, "", left.total_seconds())
-
-    async def _time_of_the_store(self) -> datetime:
-        """The store's clock, where a transport does not tell `Date`: a write's `Last-Modified`. 2 requests."""
-        key = f"{self._key.removesuffix('.json')}-clock.json"
-        await self._store.put(key, b"{}", _ATTRIBUTES, mode="overwrite")
-        head = await self._store.head(key)
-        if head is None:
-            raise StoreUnavailableError(
-                "HeadObject", self._store.bucket, key, outcome_unknown=False, detail="it was written, and is not there"
-            )
-        return head.last_modified
 
     def lost(self, why: str) -> LeaseHeldError:
         """The error of a holder who must stop, though no other holder is known."""

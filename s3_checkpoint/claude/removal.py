@@ -33,7 +33,7 @@ from s3_checkpoint.claude.listing import (
 from s3_checkpoint.claude.parts import Part, build_merged
 from s3_checkpoint.claude.session_log import SessionLog
 from s3_checkpoint.errors import StoreUnavailableError
-from s3_checkpoint.object_store import PAGE_KEYS, ObjectAttributes, Written
+from s3_checkpoint.object_store import PAGE_KEYS, Written, time_of_writing
 
 SLACK = timedelta(seconds=2)
 """`Date` and `Last-Modified` are cut to whole seconds."""
@@ -65,13 +65,7 @@ async def store_time(log: SessionLog, key: str) -> datetime:
     head = await log.store.head(key)
     if head is not None and head.date is not None:
         return head.date
-    clock = clock_key(log.prefix)
-    await log.store.put(clock, b"{}", ObjectAttributes(), mode="overwrite")
-    head = await log.store.head(clock)
-    if head is None:
-        detail = "it was written, and is not there"
-        raise StoreUnavailableError("HeadObject", log.store.bucket, clock, outcome_unknown=False, detail=detail)
-    return head.last_modified
+    return await time_of_writing(log.store, clock_key(log.prefix))
 
 
 def _to_merge(listing: TranscriptListing) -> list[list[Stored]]:

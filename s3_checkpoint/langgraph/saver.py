@@ -23,6 +23,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from s3_checkpoint._format.keys import new_write_id
 from s3_checkpoint._format.thread_keys import ThreadKeys, check_prefix, threads_prefix
+from s3_checkpoint._leases.lease_object import LeaseObject
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.langgraph.calls import Calls
 from s3_checkpoint.langgraph.conversion import Conversion
@@ -31,7 +32,7 @@ from s3_checkpoint.langgraph.known_values import KnownValues
 from s3_checkpoint.langgraph.object_cache import CACHE_BYTES
 from s3_checkpoint.langgraph.opening import Opened, opening
 from s3_checkpoint.langgraph.thread_store import ThreadStore
-from s3_checkpoint.lease import TTL_S, EitherLease, check_conditional_writes, lease_of, terms_of
+from s3_checkpoint.lease import TTL_S, EitherLease, check_conditional_writes, terms_of
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import Compression, S3Options, S3Settings
@@ -400,7 +401,7 @@ class S3Saver(Opened[ThreadStore], BaseCheckpointSaver[str]):
         def sync_reach(function: Callable[[ObjectStore], Coroutine[Any, Any, T]]) -> T:
             return self._opening.call(lambda threads: function(threads.objects))
 
-        return EitherLease(reach, sync_reach, lease_of(key, new_id=self._new_id), terms)
+        return EitherLease(reach, sync_reach, partial(LeaseObject, key=key, new_id=self._new_id), terms)
 
     def delete_thread(self, thread_id: str) -> None:
         """Removes everything of a thread, until a listing shows nothing; call again if it was cut short.
