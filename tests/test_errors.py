@@ -98,7 +98,7 @@ def _more(sample: CheckpointError) -> dict[str, bool]:
     return {"outcome_unknown": True} if isinstance(sample, StoreUnavailableError) else {}
 
 
-def test_only_unavailability_and_a_held_lease_are_retryable() -> None:
+def test_unavailability_and_a_held_lease_alone_are_retryable() -> None:
     """Everything else needs a change first."""
     assert {type(sample) for sample in SAMPLES if sample.retryable} == {StoreUnavailableError, LeaseHeldError}
 

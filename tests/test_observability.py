@@ -289,7 +289,7 @@ async def test_a_failed_request_is_a_failed_span(flaky: Any) -> None:
     assert attributes(span)["http.request.resend_count"] == 1
 
 
-async def test_what_an_operator_removes_or_forks_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_removing_and_forking_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     """At INFO, with the run and what became of it."""
     checkpointer: S3Checkpointer[State] = S3Checkpointer(State, MemoryStore())
     for step in range(3):

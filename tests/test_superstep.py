@@ -701,7 +701,7 @@ async def test_any_checkpointer_will_do(run_id: UUID) -> None:
         assert await checkpointer.list(run_id) == [0, 1, 2]
 
 
-async def test_without_stored_tasks_a_resume_begins_at_the_start_node(run_id: UUID) -> None:
+async def test_a_resume_without_stored_tasks_begins_at_the_start_node(run_id: UUID) -> None:
     """As the trait promises for checkpointers that do not store them."""
     checkpointer = ThreeCalls()
     await checkpointer.save(run_id, 4, Log(lines=["so far"]))

@@ -462,7 +462,7 @@ async def test_foreign_objects_under_a_session_are_passed_over() -> None:
     assert sum("sess/" + name in key for key in memory._objects for name in foreign) >= len(foreign)
 
 
-async def test_without_conditional_writes_nothing_is_appended() -> None:
+async def test_appending_without_conditional_writes_is_refused() -> None:
     """Two processes could overwrite each other."""
     with pytest.raises(ConfigurationError, match="conditional_writes"):
         await S3SessionStore(MemoryStore(), conditional_writes=False).append(KEY, [entry(1)])

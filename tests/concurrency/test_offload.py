@@ -51,7 +51,7 @@ class Waiting(BaseModel):
 
 @pytest.mark.parametrize(("length", "apart"), [(10, False), (LARGE_BYTES, True)])
 @pytest.mark.parametrize("compression", [None, "gzip"])
-async def test_only_large_states_leave_the_loop(length: int, apart: bool, compression: str | None) -> None:
+async def test_large_states_alone_leave_the_loop(length: int, apart: bool, compression: str | None) -> None:
     """On saving and on loading."""
     checkpointer = S3Checkpointer(Watched, MemoryStore(), compression=compression)
     state = Watched(text="".join(Random(1).choices(ascii_letters, k=length)))
@@ -125,7 +125,7 @@ def test_the_collector_is_left_as_it_was_found() -> None:
         gc.enable()
 
 
-def test_what_is_made_in_a_pause_counts_as_old() -> None:
+def test_objects_made_in_a_pause_count_as_old() -> None:
     """So the collector does not look through all of it at once as soon as it runs again."""
     if gc.get_freeze_count():
         pytest.skip("this Python freezes objects of its own, and what is frozen stays so")
@@ -142,7 +142,7 @@ def test_what_is_made_in_a_pause_counts_as_old() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)  # where no other thread is at work
 
 
-def test_what_the_application_has_frozen_stays_frozen() -> None:
+def test_objects_frozen_by_the_application_stay_frozen() -> None:
     """As servers do before they fork."""
     made = [[n] for n in range(100)]
     gc.freeze()

@@ -16,7 +16,7 @@ LABELS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, 
 
 
 @given(LABELS, TEXT)
-def test_what_is_built_parses_back(namespace: tuple[str, ...], key: str) -> None:
+def test_a_built_key_parses_back(namespace: tuple[str, ...], key: str) -> None:
     """Labels and key in clear, but for those that are hashed."""
     found = parse_item("a/prefix", item_key("a/prefix", namespace, key))
 

@@ -125,7 +125,7 @@ async def test_an_iterator_in_a_payload_is_refused_unread() -> None:
     assert list(iterator) == [1, 2, 3]
 
 
-def test_what_is_no_part_of_a_state_may_be_an_iterator() -> None:
+def test_an_attribute_that_is_no_part_of_a_state_may_be_an_iterator() -> None:
     """Private attributes, which are not written; and a class that says itself how its instances are equal."""
 
     class Model(BaseModel):

@@ -28,7 +28,7 @@ def test_settings_given_to_an_adapter_are_seen() -> None:
 
 @pytest.mark.parametrize("private", PRIVATES)
 @pytest.mark.parametrize("becomes", ["missing", "something else"])
-def test_without_a_private_of_pydantic_large_states_are_written_whole(private: str, becomes: str) -> None:
+def test_large_states_are_written_whole_without_a_private_of_pydantic(private: str, becomes: str) -> None:
     """The public way is slower, and all else is the same."""
     adapter = TypeAdapter(list[Item])
     state = [Item(text="x" * 1000) for _ in range(1000)]

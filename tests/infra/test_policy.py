@@ -305,7 +305,7 @@ def test_other_partitions_have_other_arns() -> None:
         ("partition", {"partition": "*"}),
     ],
 )
-def test_what_cannot_be_granted_exactly_is_refused(argument: str, values: dict[str, str]) -> None:
+def test_a_grant_that_cannot_be_exact_is_refused(argument: str, values: dict[str, str]) -> None:
     """A policy that would mean more than it says is not made."""
     with pytest.raises(InvalidArgumentError) as refused:
         iam_policy(**{"role": "worker", "bucket": "my-bucket", **values})  # type: ignore[arg-type]

@@ -114,7 +114,7 @@ async def test_a_copy_reads_its_source(as_role: Callable[..., S3Settings]) -> No
 
 
 @pytest.mark.parametrize("role", ["worker", "reader"])
-async def test_only_the_janitor_deletes(as_role: Callable[..., S3Settings], role: Role) -> None:
+async def test_the_janitor_alone_deletes(as_role: Callable[..., S3Settings], role: Role) -> None:
     """The worker not even what it wrote itself; the run is as it was."""
     async with connect(Note, as_role(role)) as checkpointer:
         with pytest.raises(AccessDeniedError) as denied:

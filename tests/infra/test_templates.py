@@ -283,7 +283,7 @@ def test_lambda_lets_the_loop_of_supersteps_continue(template: Template, as_depl
     assert as_deployed["Resources"]["WorkerFunction"]["Properties"]["RecursiveLoop"] == "Allow"
 
 
-def test_only_the_superstep_queue_sends_its_dead_letters_to_the_dead_letter_queue(template: Template) -> None:
+def test_the_superstep_queue_alone_sends_its_dead_letters_to_the_dead_letter_queue(template: Template) -> None:
     """By its ARN, which is known before it is there because it has a name."""
     queue, dead = properties(template, "SuperstepQueue"), properties(template, "DeadLetterQueue")
 

@@ -88,7 +88,7 @@ class Watched(JsonPlusSerializer):
 
 
 @pytest.mark.parametrize(("value", "in_loop"), [(["x" * 100] * 5_000, False), ([1, 2], True)])
-async def test_only_large_values_leave_the_callers_loop(value: Any, in_loop: bool) -> None:
+async def test_large_values_alone_leave_the_callers_loop(value: Any, in_loop: bool) -> None:
     """On `aput`, `aput_writes` and `aget_tuple`; the collector rests while they are encoded and decoded."""
     serde = Watched()
     checkpoint = empty_checkpoint()

@@ -550,7 +550,7 @@ TWO: dict[str, Explorer] = {
 
 
 @pytest.mark.parametrize("name", TWO)
-def test_what_can_be_seen_is_whole_in_every_order_with_every_fault(name: str) -> None:
+def test_everything_seen_is_whole_in_every_order_with_every_fault(name: str) -> None:
     """No order of requests, no crash and no lost answer tears a checkpoint, hides a thread or leaks an object."""
     report = TWO[name].explore()
 
@@ -593,7 +593,7 @@ THREE: dict[str, Explorer] = {
 
 @pytest.mark.parametrize("count", [40, pytest.param(2_000, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", THREE)
-def test_what_can_be_seen_is_whole_where_three_meet(name: str, count: int) -> None:
+def test_everything_seen_is_whole_where_three_meet(name: str, count: int) -> None:
     """Too many orders to take all of them: some by chance, with up to two faults; the seed is printed."""
     report = THREE[name].sample(count)
 
@@ -660,7 +660,7 @@ SAME_ID: dict[str, Any] = {"new_id": lambda: "always the same"}
         "values first",
     ],
 )
-def test_what_is_wrong_on_purpose_is_found_out(explorer: Explorer, story: str) -> None:
+def test_a_deliberate_mistake_is_found_out(explorer: Explorer, story: str) -> None:
     """The exploration can fail: it reports the violation, and the schedule that leads to it."""
     with pytest.raises(Violation) as found:
         explorer.explore()

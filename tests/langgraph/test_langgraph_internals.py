@@ -34,7 +34,7 @@ with S3Saver(MemoryStore()) as saver:
 """
 
 
-def test_without_the_class_of_snapshots_histories_are_read_and_pruned_as_ever() -> None:
+def test_histories_are_read_and_pruned_without_the_class_of_snapshots() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", WITHOUT_SNAPSHOTS], capture_output=True, text=True, timeout=120, check=False
     )

@@ -246,7 +246,7 @@ async def test_a_call_waits_in_no_loop_but_the_savers_own() -> None:
     assert threads == {"s3-checkpoint-langgraph"}
 
 
-def test_without_the_extra_the_import_says_what_to_install() -> None:
+def test_the_import_says_what_to_install_without_the_extra() -> None:
     code = "import sys; sys.modules['langgraph'] = None; import s3_checkpoint.langgraph"
 
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

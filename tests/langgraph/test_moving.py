@@ -137,7 +137,7 @@ def test_requests_of_a_copy_are_a_put_and_a_read_for_each_checkpoint() -> None:
         assert len(list(saver.list(at("t")))) == 10
 
 
-def test_only_the_threads_asked_for_are_copied() -> None:
+def test_copying_named_threads_leaves_the_others() -> None:
     source = InMemorySaver()
     for name in "abc":
         chain(source, at(name), 2)

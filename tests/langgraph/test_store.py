@@ -147,7 +147,7 @@ def test_a_batch_reads_before_it_writes_and_the_last_put_of_a_key_counts(memorie
     assert memories.batch([]) == []
 
 
-def test_what_is_written_last_is_found_first(timed: S3Store, clock: Clock) -> None:
+def test_items_written_last_are_found_first(timed: S3Store, clock: Clock) -> None:
     """By the store's clock; of one second, by key. Pages follow one another."""
     for number in (3, 1, 4, 1, 5, 9, 2, 6):
         timed.put(("a", str(number % 2)), str(number), {"n": number})
@@ -461,7 +461,7 @@ def test_the_async_methods_do_the_same(memories: S3Store) -> None:
     assert len(memories.search((), limit=99)) == 12
 
 
-def test_what_a_caller_does_with_a_value_changes_no_other_reader(memories: S3Store) -> None:
+def test_a_value_changed_by_its_caller_changes_for_no_other_reader(memories: S3Store) -> None:
     """Nor what is stored."""
     value = {"list": [1]}
     memories.put(("a",), "k", value)

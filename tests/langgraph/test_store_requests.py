@@ -171,7 +171,7 @@ def test_a_sweep_looks_at_each_item_without_reading_it(store: Counting) -> None:
     assert cost(store, memories.sweep_ttl)[0] == {"LIST": 1, "HEAD": 550}
 
 
-def test_without_conditional_writes_the_first_put_reads(store: Counting) -> None:
+def test_the_first_put_reads_without_conditional_writes(store: Counting) -> None:
     """Later ones take one request."""
     memories = S3Store(store, conditional_writes=False)
     S3Store(store.store).put(("a",), "k", {"n": 1})

@@ -73,7 +73,7 @@ async def test_a_client_or_a_session_of_the_sdk_is_refused() -> None:
             pass
 
 
-async def test_without_the_extra_the_command_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_extra_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """`import obstore` fails as it does where it is not installed."""
     monkeypatch.setitem(__import__("sys").modules, "obstore", None)
 

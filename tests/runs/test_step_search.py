@@ -110,7 +110,7 @@ async def test_infos_tell_size_and_time(ordered: bool) -> None:
     ]
 
 
-async def test_only_the_runs_own_steps_are_found() -> None:
+async def test_steps_of_other_runs_are_not_found() -> None:
     """Neighbouring runs and a subgraph's steps are not."""
     store = CountedStore()
     await store.fill(OTHER, [5])

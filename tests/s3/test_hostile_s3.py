@@ -198,7 +198,7 @@ async def test_a_region_that_is_one_is_still_followed(status: int) -> None:
         (410, b"", StoreError),
     ],
 )
-async def test_only_nosuchkey_is_absence(
+async def test_nosuchkey_alone_is_absence(
     hostile: HostileS3, status: int, body: bytes, told: type[CheckpointError]
 ) -> None:
     """Story: a proxy's empty 404 made `load` return None, and a run began again at its first step."""

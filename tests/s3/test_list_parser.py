@@ -107,7 +107,7 @@ def test_etags_are_told_without_quotes_and_left_empty_where_they_are_odd(written
     assert split[0][3] == [told, told]
 
 
-def test_only_a_success_is_read() -> None:
+def test_a_success_alone_is_read() -> None:
     """An error is the SDK's to read."""
     response: dict[str, Any] = {"status_code": 503, "body": _answer(_line())}
     found: dict[str, Any] = {}

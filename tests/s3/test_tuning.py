@@ -42,7 +42,7 @@ def stub_settings(stub: StubProcess) -> S3Settings:
 
 
 @pytest.mark.parametrize(("size", "round_trips"), [(10, 1), (ASKS_FIRST_BYTES, 1), (ASKS_FIRST_BYTES + 1, 2)])
-async def test_only_a_large_body_asks_before_it_is_sent(
+async def test_a_large_body_alone_asks_before_it_is_sent(
     stub: StubProcess, stub_settings: S3Settings, size: int, round_trips: int
 ) -> None:
     """`Expect: 100-continue` costs a round trip; a refusal of a large body saves more."""

@@ -712,7 +712,7 @@ NO_EVENTS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", NO_EVENTS)
-def test_what_is_no_sqs_event_raises_and_says_what_it_is(name: str, handler: SqsHandler[Count]) -> None:
+def test_an_event_that_is_not_of_sqs_raises_and_says_what_it_is(name: str, handler: SqsHandler[Count]) -> None:
     """No record of it could be reported as failed: nobody would read the answer."""
     event, what = NO_EVENTS[name]
 
@@ -881,7 +881,7 @@ class Order(BaseModel):
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
-def test_what_was_sent_is_what_is_stored(by_hand: bool, settings: S3Settings, queue: Queue, run_id: UUID) -> None:
+def test_a_sent_state_is_stored_as_it_was_sent(by_hand: bool, settings: S3Settings, queue: Queue, run_id: UUID) -> None:
     """A state and a human's update, by name or by alias, with the tag of a union and all digits of a number."""
 
     async def waits(state: Shop, task: Task) -> Next:

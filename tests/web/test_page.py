@@ -148,7 +148,7 @@ def test_an_open_page_shows_what_is_committed_while_it_is_open(own_runs: Cli, br
     log_of(browser, "browser")
 
 
-def test_what_a_bucket_holds_acts_on_nothing(cli: Cli, browser: webdriver.Chrome) -> None:
+def test_the_content_of_a_bucket_acts_on_nothing(cli: Cli, browser: webdriver.Chrome) -> None:
     """Markup in states, names and payloads is shown as text, and the page asks its own server alone."""
 
     async def fill() -> None:
