@@ -59,6 +59,9 @@ async def command(session: Session, *, output: OutputOption = None) -> ExitCode 
         await write_rows(session, rows(), [], output)
     broken = [finding.probe for finding in findings if finding.status == Status.FAIL]
     unclear = [finding.probe for finding in findings if finding.status == Status.INCONCLUSIVE]
+    if any(finding.absent for finding in findings):
+        session.note(f"{session.where}: nothing could be checked, because the bucket is not there")
+        return ExitCode.NO
     if broken:
         unsafe = "; UNSAFE FOR COMMIT" if any(finding.unsafe for finding in findings) else ""
         session.note(f"{session.where}: not every promise holds ({', '.join(broken)}){unsafe}")

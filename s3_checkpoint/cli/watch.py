@@ -71,15 +71,14 @@ async def command(
         await asyncio.sleep(seconds)
 
     async with opened(session.settings) as bucket:
-        thread_id = await _thread(bucket, what, thread=thread)
+        followed = await (bucket.thread(what) if thread else _run_or_thread(bucket, what, namespace))
         table = chosen(session, output) == Format.TABLE
-        if thread_id is not None:
-            found = _thread_lines(new_checkpoints(bucket.threads, thread_id, namespace, pause), table=table)
-            name = f"thread {thread_id}"
+        if isinstance(followed, str):
+            found = _thread_lines(new_checkpoints(bucket.threads, followed, namespace, pause), table=table)
+            name = f"thread {followed}"
         else:
-            keys = await bucket.run(what, namespace)
-            found = _run_lines(keys, new_steps(bucket, keys, pause), table=table)
-            name = f"run {keys.run_id}"
+            found = _run_lines(followed, new_steps(bucket, followed, pause), table=table)
+            name = f"run {followed.run_id}"
         an_hour = 3600 / seconds
         session.note(
             f"watching {name} every {seconds:g} s until Ctrl-C: {an_hour:,.0f} LISTs an hour, "
@@ -102,17 +101,21 @@ async def command(
     session.note(f"stopped after {lines:,} lines")
 
 
-async def _thread(bucket: OpenBucket, text: str, *, thread: bool) -> str | None:
-    """The thread that is meant; None if it is a run."""
-    if thread:
-        return await bucket.thread(text)
+async def _run_or_thread(bucket: OpenBucket, text: str, namespace: str) -> RunKeys | str:
+    """The run that is meant; a thread's id if only that of a thread begins so. `CommandError` if none does."""
     prefix = bucket.checkpointer.prefix
     begins = runs_prefix(prefix) + text.strip().lower()
     page = await bucket.store.list(begins, delimiter="/")
     is_run = any(parse_run_prefix(prefix, group) is not None for group in page.prefixes)
-    if is_run or not await bucket.is_beginning_of_thread(text):
-        return None
-    return await bucket.thread(text)
+    if not is_run and await bucket.is_beginning_of_thread(text):
+        return await bucket.thread(text)
+    try:
+        return await bucket.run(text, namespace)
+    except CommandError as error:
+        if is_run:
+            raise
+        lists = "`s3-checkpoint runs` and `s3-checkpoint threads` list them"
+        raise CommandError(f"no run's and no thread's id begins with {text!r}; {lists}", error.code) from error
 
 
 async def new_steps(bucket: OpenBucket, keys: RunKeys, pause: Pause) -> AsyncGenerator[StepView | str, None]:

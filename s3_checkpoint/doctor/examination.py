@@ -96,7 +96,7 @@ async def run_probe(probe: Probe, patient: Patient) -> Finding:
     fine = verdict.status in (Status.PASS, Status.SKIP)
     fix = "" if fine else verdict.fix or (_RUN_AGAIN if verdict.status == Status.INCONCLUSIVE else probe.fix)
     fix = fix.replace("{bucket}", patient.store.bucket)
-    return Finding(probe.name, verdict.status, verdict.found, probe.means, fix, verdict.unsafe)
+    return Finding(probe.name, verdict.status, verdict.found, probe.means, fix, verdict.unsafe, verdict.absent)
 
 
 async def _settled(probe: Probe, patient: Patient) -> Verdict:
@@ -126,9 +126,8 @@ async def _look(probe: Probe, patient: Patient) -> Verdict:
     except AccessDeniedError as error:
         return Verdict(probe.when_denied, f"denied: {error.action}", probe.fix)
     except ConfigurationError as error:
-        # In a bucket that is not there nothing can be committed; any other problem says nothing about the store.
         found = f"{error.problem} {error.detail}".strip()
-        return Verdict(Status.FAIL, found, error.problem, unsafe=error.detail.startswith("NoSuchBucket"))
+        return Verdict(Status.FAIL, found, error.problem, absent=error.detail.startswith("NoSuchBucket"))
     except StoreUnavailableError as error:
         return unclear(f"no answer: {error.detail}")
     except StoreError as error:

@@ -34,6 +34,8 @@ class Verdict(NamedTuple):
     fix: str = ""
     unsafe: bool = False
     """`commit` is not exclusive here."""
+    absent: bool = False
+    """The bucket is not there."""
     sure: bool = False
     """Seen twice over in this one look; else a failure counts when it is seen again."""
 
@@ -50,7 +52,9 @@ class Finding:
     fix: str
     """What to do about it; empty if there is nothing to do."""
     unsafe: bool = False
-    """Two workers can both be told that they committed a step, or none can commit at all."""
+    """Two workers can both be told that they committed a step."""
+    absent: bool = False
+    """The bucket is not there, so nothing in it can be looked at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,6 +217,15 @@ def test_ids_among_fields_stay_whole_on_one_line_at_40_columns(threads: Cli, com
     assert any(re.fullmatch(r"(step|thread) +\w+", line) for line in shown)
 
 
+def test_thread_diff_at_40_columns_keeps_the_id_it_starts_from_whole(threads: Cli) -> None:
+    """On a line of its own; where there is room, and in a pipe, beside its name."""
+    told = next(line for line in threads("thread", "diff", "chat").stderr.splitlines() if "since" in line)
+    shown = run_on_terminal(threads, ["thread", "diff", "chat"], COLUMNS="40").text.splitlines()
+
+    assert told.removeprefix("since checkpoint ") in shown
+    assert told in run_on_terminal(threads, ["thread", "diff", "chat"]).text.splitlines()
+
+
 def test_timeline_at_40_columns_keeps_the_ids_of_forks_whole(threads: Cli) -> None:
     shown = run_on_terminal(threads, ["timeline", "aaaa0"], COLUMNS="40").text
 

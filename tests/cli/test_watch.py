@@ -196,3 +196,13 @@ def test_watch_of_what_is_not_there_or_too_often_is_wrong_usage(own_runs: Cli, a
     result = own_runs("watch", *arguments)
 
     assert (result.exit_code, result.stdout) == (ExitCode.USAGE, "")
+
+
+@pytest.mark.parametrize(("what", "code"), [("nope", ExitCode.USAGE), ("dddd", ExitCode.NOT_FOUND)])
+def test_watch_of_what_is_not_there_speaks_of_runs_and_threads(own_runs: Cli, what: str, code: ExitCode) -> None:
+    """With the commands that list them; a run id whose first step is still to come is waited for instead."""
+    result = own_runs("watch", what)
+
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert f"no run's and no thread's id begins with '{what}'" in result.stderr
+    assert "`s3-checkpoint runs` and `s3-checkpoint threads` list them" in result.stderr

@@ -344,11 +344,12 @@ def test_doctor_on_aws_names_the_caller(three_runs: Cli) -> None:
 
 
 def test_doctor_on_a_bucket_that_is_not_there_leaves_with_1(cli: Cli) -> None:
-    """And names it."""
+    """And says that nothing could be checked, not that commits are unsafe there."""
     result = cli("doctor", "--bucket", "no-such-bucket-here")
 
     assert result.exit_code == ExitCode.NO
-    assert "UNSAFE FOR COMMIT" in result.stderr
+    assert "s3://no-such-bucket-here: nothing could be checked, because the bucket is not there" in result.stderr
+    assert "UNSAFE" not in result.stdout + result.stderr
     assert "the bucket does not exist" in result.stdout
 
 

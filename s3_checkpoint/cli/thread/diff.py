@@ -59,9 +59,19 @@ async def command(
         new = None if after is None else await bucket.checkpoint_id(thread_id, after, namespace)
         changes = await bucket.threads.diff(thread_id, old, new, namespace=namespace)
     if before is None:
-        session.note(f"since checkpoint {old}" if old else "since the thread began")
+        _note_start(session, old)
     await write_changes(session, changes, output, full=full, same="both hold the same")
     return ExitCode.NO if exit_code and changes else None
+
+
+def _note_start(session: Session, checkpoint_id: str | None) -> None:
+    if checkpoint_id is None:
+        session.note("since the thread began")
+    elif session.err.is_terminal and session.err.width < len(f"since checkpoint {checkpoint_id}"):
+        session.note("since checkpoint")
+        session.note(checkpoint_id)
+    else:
+        session.note(f"since checkpoint {checkpoint_id}")
 
 
 async def _end_of_turn_before(bucket: OpenBucket, thread_id: str, namespace: str) -> str | None:
