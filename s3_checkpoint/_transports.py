@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from s3_checkpoint.errors import ConfigurationError
@@ -24,7 +23,7 @@ def import_transport(settings: S3Settings | str | None) -> str:
     else:
         name = os.environ.get("S3_CHECKPOINT_TRANSPORT") or S3Settings.model_fields["transport"].default
     if name == "obstore":
-        with contextlib.suppress(ImportError):  # told when the store is opened
+        with suppress(ImportError):  # told when the store is opened
             import s3_checkpoint._obstore.store
     else:
         import s3_checkpoint._s3.client  # noqa: F401
@@ -72,26 +71,13 @@ async def open_store(
             ) from error
         from s3_checkpoint._obstore.store import ObstoreObjectStore
 
-        light = ObstoreObjectStore(settings, on_request)
-        try:
+        with closing(ObstoreObjectStore(settings, on_request)) as light:
             yield light
-        finally:
-            light.close()
         return
     # The SDK takes a quarter of a second to import; a caller that only constructs does not wait for it.
     from s3_checkpoint._s3.client import client_for
     from s3_checkpoint._s3.store import S3ObjectStore
 
-    if client is not None:
-        store = S3ObjectStore(client, settings, on_request)
-        try:
+    async with client_for(settings, session) if client is None else nullcontext(client) as used:
+        with closing(S3ObjectStore(used, settings, on_request)) as store:
             yield store
-        finally:
-            store.close()
-        return
-    async with client_for(settings, session) as made:
-        store = S3ObjectStore(made, settings, on_request)
-        try:
-            yield store
-        finally:
-            store.close()

@@ -18,6 +18,7 @@ metrics, and `retryable`: whether the same call can succeed later although nothi
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 from uuid import UUID
 
@@ -27,6 +28,10 @@ from s3_checkpoint._printable import printable
 def _details(**details: object) -> str:
     """The details of an error as they end its sentence; absent ones are left out."""
     return ", ".join(f"{name}=`{value}`" for name, value in details.items() if value not in (None, ""))
+
+
+def _outcome(*, unknown: bool) -> str:
+    return "the outcome is unknown: it may or may not have been written" if unknown else "nothing was written"
 
 
 class CheckpointError(Exception):
@@ -222,24 +227,15 @@ class StoreUnavailableError(CheckpointError):
         self.outcome_unknown, self.detail = outcome_unknown, detail
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_unavailable, (self.operation, self.bucket, self.key, self.outcome_unknown, self.detail)
+        rebuild = partial(StoreUnavailableError, outcome_unknown=self.outcome_unknown, detail=self.detail)
+        return rebuild, (self.operation, self.bucket, self.key)
 
     def _sentence(self) -> str:
-        outcome = (
-            "the outcome is unknown: it may or may not have been written"
-            if self.outcome_unknown
-            else "nothing was written"
-        )
+        outcome = _outcome(unknown=self.outcome_unknown)
         return (
             f"the store gave no usable answer; {outcome}; calling again with the same arguments is safe. "
             + _details(operation=self.operation, bucket=self.bucket, key=self.key, detail=self.detail)
         )
-
-
-def _rebuild_unavailable(
-    operation: str, bucket: str, key: str, outcome_unknown: bool, detail: str
-) -> StoreUnavailableError:
-    return StoreUnavailableError(operation, bucket, key, outcome_unknown=outcome_unknown, detail=detail)
 
 
 class LifecycleError(CheckpointError):
@@ -281,18 +277,11 @@ class StoreError(CheckpointError):
         self.outcome_unknown = outcome_unknown
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_store, (self.operation, self.bucket, self.key, self.detail, self.outcome_unknown)
+        rebuild = partial(StoreError, outcome_unknown=self.outcome_unknown)
+        return rebuild, (self.operation, self.bucket, self.key, self.detail)
 
     def _sentence(self) -> str:
-        outcome = (
-            "the outcome is unknown: it may or may not have been written"
-            if self.outcome_unknown
-            else "nothing was written"
-        )
+        outcome = _outcome(unknown=self.outcome_unknown)
         return f"the request failed, and `detail` tells what is known; {outcome}. " + _details(
             operation=self.operation, bucket=self.bucket, key=self.key, detail=self.detail
         )
-
-
-def _rebuild_store(operation: str, bucket: str, key: str, detail: str, outcome_unknown: bool) -> StoreError:
-    return StoreError(operation, bucket, key, detail, outcome_unknown=outcome_unknown)

@@ -10,8 +10,6 @@ span that is current where the call is made.
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 try:
     from opentelemetry.metrics import MeterProvider, get_meter_provider
     from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider, get_tracer_provider
@@ -21,6 +19,7 @@ except ModuleNotFoundError as _error:
         "the OpenTelemetry adapter needs a package: pip install 's3-checkpoint[otel]'", name=_error.name
     ) from _error
 
+from s3_checkpoint import __version__
 from s3_checkpoint.request_events import RequestEvent
 
 _SCOPE = "s3_checkpoint"
@@ -28,13 +27,6 @@ _NOT_AN_ERROR = frozenset({"ok", "absent", "refused"})
 _WITHOUT_KEY = frozenset({"ListObjectsV2", "DeleteObjects"})
 """Operations on the bucket: the conventions give `aws.s3.key` to those on one object only."""
 _SENDS_BODY = frozenset({"PutObject"})
-
-
-def _version() -> str | None:
-    try:
-        return version("s3-checkpoint")
-    except PackageNotFoundError:
-        return None
 
 
 class OpenTelemetry:
@@ -47,10 +39,10 @@ class OpenTelemetry:
     def __init__(
         self, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
     ) -> None:
-        self._tracer = (tracer_provider or get_tracer_provider()).get_tracer(_SCOPE, _version())
+        self._tracer = (tracer_provider or get_tracer_provider()).get_tracer(_SCOPE, __version__)
         self._duration = (
             (meter_provider or get_meter_provider())
-            .get_meter(_SCOPE, _version() or "")
+            .get_meter(_SCOPE, __version__)
             .create_histogram("rpc.client.call.duration", unit="s", description="Duration of requests to the store.")
         )
 
@@ -84,14 +76,13 @@ def _attributes(event: RequestEvent) -> dict[str, AttributeValue]:
     }
     if event.operation not in _WITHOUT_KEY:
         found["aws.s3.key"] = event.key
-    if event.copy_source:
-        found["aws.s3.copy_source"] = event.copy_source
-    if event.request_id:
-        found["aws.request_id"] = event.request_id
-    if event.extended_request_id:
-        found["aws.extended_request_id"] = event.extended_request_id
-    if event.status:
-        found["http.response.status_code"] = event.status
+    told: dict[str, AttributeValue] = {
+        "aws.s3.copy_source": event.copy_source,
+        "aws.request_id": event.request_id,
+        "aws.extended_request_id": event.extended_request_id,
+        "http.response.status_code": event.status,
+    }
+    found |= {name: value for name, value in told.items() if value}
     if event.attempts > 1:
         found["http.request.resend_count"] = event.attempts - 1
     if event.bytes:

@@ -107,36 +107,18 @@ def iam_policy(
         owner = {"StringEquals": {"aws:ResourceAccount": bucket_owner}}
 
     actions = [*_OBJECT_ACTIONS[role], *(_TAG_ACTIONS if object_tags and role == "worker" else [])]
-    objects: dict[str, JsonValue] = {
-        "Sid": "CheckpointObjects",
-        "Effect": "Allow",
-        "Action": [*sorted(actions)],
-        "Resource": [f"{objects_arn}/{head}*" for head in heads],
-    }
-    if owner:
-        objects["Condition"] = owner
-    listing: dict[str, JsonValue] = {
-        "Sid": "ListCheckpoints",
-        "Effect": "Allow",
-        "Action": "s3:ListBucket",
-        "Resource": bucket_arn,
-        "Condition": {"StringLike": {"s3:prefix": [f"{head}*" for head in heads]}, **owner},
-    }
-    statements: list[JsonValue] = [objects, listing]
+    under_prefixes: dict[str, JsonValue] = {"StringLike": {"s3:prefix": [f"{head}*" for head in heads]}}
+    statements: list[JsonValue] = [
+        _allow("CheckpointObjects", [*sorted(actions)], [f"{objects_arn}/{head}*" for head in heads], owner),
+        _allow("ListCheckpoints", "s3:ListBucket", bucket_arn, under_prefixes | owner),
+    ]
     if role == "janitor":
         head = _literal(join_prefix(prefix))
-        marking: dict[str, JsonValue] = {
-            "Sid": "MarkRemovals",
-            "Effect": "Allow",
-            "Action": ["s3:PutObject", *(_TAG_ACTIONS if object_tags else [])],
-            "Resource": [f"{objects_arn}/{head}{mark}" for mark in MARKS],
-        }
-        if owner:
-            marking["Condition"] = owner
-        statements.append(marking)
+        marking = ["s3:PutObject", *(_TAG_ACTIONS if object_tags else [])]
+        marks = [f"{objects_arn}/{head}{mark}" for mark in MARKS]
+        statements.append(_allow("MarkRemovals", [*marking], [*marks], owner))
     if compatible_store and role == "janitor":
-        batch: dict[str, JsonValue] = {"Effect": "Allow", "Action": "s3:DeleteObject", "Resource": bucket_arn}
-        statements.append({"Sid": "BatchDelete", **batch})
+        statements.append(_allow("BatchDelete", "s3:DeleteObject", bucket_arn))
     if kms_key_arn is not None:
         statements.append(_key_statement(role, kms_key_arn))
     return {"Version": "2012-10-17", "Statement": statements}
@@ -174,6 +156,13 @@ def _literal(text: str) -> str:
     return _IAM_SPECIAL.sub(lambda match: f"${{{match[0]}}}", text)
 
 
+def _allow(
+    sid: str, action: JsonValue, resource: JsonValue, condition: dict[str, JsonValue] | None = None
+) -> dict[str, JsonValue]:
+    statement = {"Sid": sid, "Effect": "Allow", "Action": action, "Resource": resource}
+    return {**statement, "Condition": condition} if condition else statement
+
+
 def _key_statement(role: Role, kms_key_arn: str) -> dict[str, JsonValue]:
     """Use of the key, only by way of S3 in the key's region: the credentials cannot decrypt anything else with it."""
     match = _KMS_KEY.fullmatch(kms_key_arn)
@@ -182,10 +171,5 @@ def _key_statement(role: Role, kms_key_arn: str) -> dict[str, JsonValue]:
             "kms_key_arn", ascii(kms_key_arn)[:80], "must be the ARN of a key (arn:aws:kms:region:account:key/id)"
         )
     domain = "amazonaws.com.cn" if match[1] == "aws-cn" else "amazonaws.com"
-    return {
-        "Sid": "CheckpointKey",
-        "Effect": "Allow",
-        "Action": [*_KMS_ACTIONS[role]],
-        "Resource": kms_key_arn,
-        "Condition": {"StringEquals": {"kms:ViaService": f"s3.{match[2]}.{domain}"}},
-    }
+    by_s3: dict[str, JsonValue] = {"StringEquals": {"kms:ViaService": f"s3.{match[2]}.{domain}"}}
+    return _allow("CheckpointKey", [*_KMS_ACTIONS[role]], kms_key_arn, by_s3)

@@ -280,9 +280,8 @@ class RunAdmin(Generic[StateT]):
         Returns:
             None if it never was.
         """
-        return await self._checkpointer.index.floor(
-            run_keys(self._prefix, check_run_id(run_id), self._checkpointer.namespace)
-        )
+        run = RunKeys(self._prefix, check_run_id(run_id), self._checkpointer.namespace)
+        return await self._checkpointer.index.floor(run)
 
     async def fork(self, run_id: UUID | str, step: int, new_run_id: UUID | str | None = None) -> UUID:
         """A run exists whose step 0 is a copy of `step`, state and active tasks.
@@ -320,9 +319,7 @@ class RunAdmin(Generic[StateT]):
         if target == source:
             raise InvalidArgumentError("new_run_id", str(new_run_id), "must be another run")
         origin = str(Origin(source.run_id, step))
-        draft = await self._checkpointer.objects.draft_of_fork(
-            source, step, self._checkpointer.commits.new_id(), origin
-        )
+        draft = await objects.draft_of_fork(source, step, commits.new_id(), origin)
         if draft is None:
             # Perhaps it was pruned after a call whose answer was lost.
             there = await objects.get_state(target, FIRST_STEP) if new_run_id is not None else None

@@ -146,13 +146,12 @@ class S3Settings(BaseSettings):
             ConfigurationError: The URL is not of that form, or a value is out of bounds.
         """
         scheme, mark, rest = url.partition("://")
-        arn = arn_in_front(rest)
-        bucket, prefix = (arn, rest[len(arn) :]) if arn else _split_at_slash(rest)
+        bucket = arn_in_front(rest) or rest.partition("/")[0]
         if scheme.lower() != "s3" or not mark or not bucket or "@" in bucket or "?" in rest or "#" in rest:
             raise ConfigurationError(
                 "the URL must read s3://bucket or s3://bucket/prefix", detail=scheme if mark else "no scheme"
             )
-        return cls._of({"bucket": bucket, "prefix": unquote(prefix), **options})
+        return cls._of({"bucket": bucket, "prefix": unquote(rest[len(bucket) :]), **options})
 
     @classmethod
     def resolve(cls, where: S3Settings | str | None = None, **options: Unpack[S3Options]) -> S3Settings:
@@ -237,11 +236,6 @@ class S3Settings(BaseSettings):
     def directory_bucket(self) -> bool:
         """Whether this is an S3 Express One Zone bucket: its listings have no order."""
         return is_directory_bucket(self.bucket)
-
-
-def _split_at_slash(text: str) -> tuple[str, str]:
-    bucket, _, prefix = text.partition("/")
-    return bucket, prefix
 
 
 def _our_error(error: ValueError) -> ConfigurationError:

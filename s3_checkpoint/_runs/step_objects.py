@@ -234,7 +234,7 @@ class StepObjects(Generic[StateT]):
         """
         missing = ""
         for _ in range(READ_ATTEMPTS):
-            saved, head = await self._saved_and_head(run, step)
+            saved, head = await both(self._get_snapshot(run.active(step)), self._store.head(run.state(step)))
             metadata = _metadata(head) if head else ObjectMetadata()
             named = self._snapshot_key(run, step, metadata)
             if named is None:
@@ -322,9 +322,6 @@ class StepObjects(Generic[StateT]):
             return await self._store.get(key, max_bytes=max_bytes)
         except ObjectTooLargeError as error:
             raise StateDecodingError(self.bucket, key, error.detail) from error
-
-    async def _saved_and_head(self, run: RunKeys, step: int) -> tuple[list[ActiveSnapshot] | None, ObjectHead | None]:
-        return await both(self._get_snapshot(run.active(step)), self._store.head(run.state(step)))
 
     def _snapshot_key(self, run: RunKeys, step: int, metadata: ObjectMetadata) -> str | None:
         """The key of the snapshot that the state names; None where it names none.
