@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -181,11 +181,6 @@ def missing_between(before: StepView | None, view: StepView) -> tuple[int, int] 
     return (before.step + 1, view.step - 1) if before is not None and view.step > before.step + 1 else None
 
 
-def pause_between(before: StepView | None, view: StepView) -> timedelta:
-    """How long after the one before the step was stored."""
-    return view.last_modified - before.last_modified if before is not None else timedelta(0)
-
-
 def timeline_row(run: RunKeys, before: StepView | None, view: StepView) -> dict[str, Any]:
     """A step of a timeline as JSON, for programs and for the page; state and changes included."""
     changes = changes_between(before, view) if before else []
@@ -194,7 +189,7 @@ def timeline_row(run: RunKeys, before: StepView | None, view: StepView) -> dict[
         **view.as_row(run.run_id),
         "changes": [_change(root, change) for root, change in changes],
         "missing_before": list(missing) if missing else None,
-        "pause_s": pause_between(before, view).total_seconds(),
+        "pause_s": (view.last_modified - before.last_modified).total_seconds() if before else 0.0,
     }
 
 

@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import Annotated
 
 from s3_checkpoint._runs.grace import GRACE
-from s3_checkpoint.cli.arguments import DryRunOption, Format, OutputOption, RunArgument, YesOption, grace_option
+from s3_checkpoint.cli.arguments import DryRunOption, OutputOption, RunArgument, YesOption, grace_option
 from s3_checkpoint.cli.bucket import opened
 from s3_checkpoint.cli.exit_codes import ExitCode
-from s3_checkpoint.cli.output import chosen, size
-from s3_checkpoint.cli.removed import report_removed
+from s3_checkpoint.cli.output import report, size
+from s3_checkpoint.cli.removed import removed_counts
 from s3_checkpoint.cli.session import Session, confirmed, session_command
 
 
@@ -42,12 +42,10 @@ async def command(
             return ExitCode.NO
         with session.counter("deleting"):
             deleted = planned if dry_run else await bucket.admin.delete(keys.run_id, grace=grace)
-    if chosen(session, output) == Format.TABLE:
-        verb = "would delete" if dry_run else "deleted"
-        objects = deleted.states + deleted.snapshots
-        session.say(f"{verb} run {keys.run_id}: {objects:,} objects, {size(deleted.bytes)}")
-    else:
-        report_removed(session, deleted, output, "", {"run_id": str(keys.run_id)})
+    verb = "would delete" if dry_run else "deleted"
+    objects = deleted.states + deleted.snapshots
+    told = f"{verb} run {keys.run_id}: {objects:,} objects, {size(deleted.bytes)}"
+    report(session, output, told, {"run_id": str(keys.run_id), **removed_counts(deleted)})
     if deleted.left:
         session.note(
             f"{deleted.left:,} active snapshots are left: a commit in progress may need them. "

@@ -33,29 +33,27 @@ async def command(session: Session, *, output: OutputOption = None) -> ExitCode 
     conditional writes is reported as unsafe for commit; one whose answers are lost is not.
     """
     findings: list[Finding] = []
-    as_table = chosen(session, output) == Format.TABLE
-    if as_table:
+
+    async def rows() -> AsyncGenerator[dict[str, JsonValue], None]:
+        async with aclosing(examine(session.settings)) as found:
+            async for finding in found:
+                findings.append(finding)
+                yield {
+                    "probe": finding.probe,
+                    "status": finding.status.value,
+                    "found": finding.found,
+                    "means": finding.means,
+                    "fix": finding.fix,
+                }
+
+    if chosen(session, output) == Format.TABLE:
         with session.err.status("probing") as status:
-            async with aclosing(examine(session.settings)) as found:
-                async for finding in found:
-                    findings.append(finding)
-                    status.update(f"probed {finding.probe}")
+            async with aclosing(rows()) as probed:
+                async for row in probed:
+                    status.update(f"probed {row['probe']}")
         session.out.print(_table(findings))
         _explain(session, findings)
     else:
-
-        async def rows() -> AsyncGenerator[dict[str, JsonValue], None]:
-            async with aclosing(examine(session.settings)) as found:
-                async for finding in found:
-                    findings.append(finding)
-                    yield {
-                        "probe": finding.probe,
-                        "status": finding.status.value,
-                        "found": finding.found,
-                        "means": finding.means,
-                        "fix": finding.fix,
-                    }
-
         await write_rows(session, rows(), [], output)
     broken = [finding.probe for finding in findings if finding.status == Status.FAIL]
     unclear = [finding.probe for finding in findings if finding.status == Status.INCONCLUSIVE]

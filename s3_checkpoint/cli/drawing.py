@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import pairwise
+from statistics import median
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from s3_checkpoint.cli.output import cut
+from s3_checkpoint._format.json_diff import Change
+from s3_checkpoint.cli.output import cut, size
 from s3_checkpoint.cli.session import Session
 
 BAR = 20
@@ -29,68 +32,75 @@ class Aside:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line of the timeline."""
+    """A step of the timeline, without its state: that and its changes are let go step by step."""
 
     name: str
-    after: str
-    after_style: str
-    size: str
-    share: float
-    """Of the largest size, 0 … 1: how long the bar is."""
+    stored_at: datetime
+    size: int
     counts: Text
+    """How many values were added, changed and removed."""
     next: str
 
 
-def draw(session: Session, first_header: str, lines: Sequence[Entry | Aside]) -> None:
-    """Writes the lines to stdout: ids in asides are never broken, what else does not fit is cut."""
+def draw(session: Session, told: str, lines: Sequence[Entry | Aside]) -> None:
+    """Writes `told` with the time that the entries span, then the lines, oldest first, to stdout.
+
+    Ids in asides are never broken, what else does not fit is cut.
+    """
     entries = [line for line in lines if isinstance(line, Entry)]
+    first, last = entries[0].stored_at, entries[-1].stored_at
+    session.say(f"{told}, {first.astimezone():%Y-%m-%d %H:%M:%S}, {span(last - first)} long")
+    largest = max(1, *(entry.size for entry in entries))
+    pauses = [later.stored_at - earlier.stored_at for earlier, later in pairwise(entries)]
+    long = max(60, 10 * median([pause.total_seconds() for pause in pauses] or [0.0]))
+    pauses.insert(0, timedelta(0))
     width = session.out.width
-    name, after, size, counts = (
+    name, after, stored, counts = (
         max([len(header), *(cell_len(value) for value in values)])
         for header, values in (
-            (first_header, [entry.name for entry in entries]),
-            ("AFTER", [entry.after for entry in entries]),
-            ("SIZE", [entry.size for entry in entries]),
+            ("STEP", [entry.name for entry in entries]),
+            ("AFTER", [f"+{span(pause)}" for pause in pauses]),
+            ("SIZE", [size(entry.size) for entry in entries]),
             ("CHANGES", [entry.counts.plain.rstrip() for entry in entries]),
         )
     )
-    fixed = name + after + size + counts + 2 * 5
+    fixed = name + after + stored + counts + 2 * 5
     bar = max(0, min(BAR, width - fixed - _LEAST_NEXT))
     rest = max(0, width - fixed - bar - (0 if bar else -2))
 
     def line(cells: Sequence[Text]) -> Text:
         return Text("  ").join(cell for cell in cells if cell.plain)
 
-    def cells(entry: Entry) -> list[Text]:
-        block = Text("█" * max(1, round(bar * entry.share)) if bar else "", "blue")
+    def cells(entry: Entry, pause: timedelta) -> list[Text]:
+        block = Text("█" * max(1, round(bar * (entry.size / largest))) if bar else "", "blue")
         block.truncate(bar, pad=True)
         changes = entry.counts.copy()
         changes.truncate(counts, pad=True)
         return [
             Text(entry.name.rjust(name), "bold"),
-            Text(entry.after.rjust(after), entry.after_style),
-            Text(entry.size.rjust(size)),
+            Text(f"+{span(pause)}".rjust(after), "yellow" if pause.total_seconds() > long else ""),
+            Text(size(entry.size).rjust(stored)),
             block,
             changes,
             Text(cut(entry.next, rest) if rest > 1 else ""),
         ]
 
     heads = [
-        Text(header, "bold")
-        for header in (first_header.rjust(name), "AFTER".rjust(after), "SIZE".rjust(size), " " * bar)
+        Text(header, "bold") for header in ("STEP".rjust(name), "AFTER".rjust(after), "SIZE".rjust(stored), " " * bar)
     ]
-    last = [Text("CHANGES".ljust(counts), "bold"), Text(set_cell_size("NEXT", min(4, rest)), "bold")]
-    if entries:
-        session.out.print(line([*heads, *last]), soft_wrap=True)
+    tails = [Text("CHANGES".ljust(counts), "bold"), Text(set_cell_size("NEXT", min(4, rest)), "bold")]
+    session.out.print(line([*heads, *tails]), soft_wrap=True)
+    pause = iter(pauses)
     for one in lines:
         if isinstance(one, Entry):
-            session.out.print(line(cells(one)), soft_wrap=True)
+            session.out.print(line(cells(one, next(pause))), soft_wrap=True)
         else:
             session.out.print(Text(f"{one.sign.rjust(name)}  ").append(one.text, one.style), soft_wrap=True)
 
 
-def change_counts(counts: Counter[str]) -> Text:
-    """How many values of the state were added, changed and removed."""
+def change_counts(changes: Iterable[tuple[str, Change]]) -> Text:
+    """How many values of the state (root `$`) were added, changed and removed."""
+    counts: Counter[str] = Counter(change.kind for root, change in changes if root == "$")
     text = Text()
     for kind, sign, style in (("added", "+", "green"), ("changed", "~", "yellow"), ("removed", "-", "red")):
         if counts[kind]:

@@ -52,33 +52,30 @@ async def write_rows(
     output: Format | None,
     *,
     reading: str = "reading",
+    limit: int | None = None,
 ) -> int:
-    """Writes rows to stdout, closes them, and returns how many there were. JSON goes out as the rows come in."""
+    """Writes rows to stdout, at most `limit`, closes them, and returns how many: JSON goes out as the rows come in."""
+    written = chosen(session, output)
+    cells: list[list[Text]] = []
     count = 0
     async with aclosing(rows):
-        match chosen(session, output):
-            case Format.TABLE:
-                cells: list[list[Text]] = []
-                with session.counter(reading) as counter:
-                    async for row in rows:
+        with session.counter(reading) as counter:
+            async for row in rows:
+                match written:
+                    case Format.TABLE:
                         cells.append([foreign(_cell(column, row)) for column in columns])
-                        counter.add()
-                count = len(cells)
-                if cells:
-                    _write_table(session, columns, cells)
-            case Format.JSONL:
-                with session.counter(reading) as counter:
-                    async for row in rows:
+                    case Format.JSONL:
                         write_line(session, as_json(row))
-                        count += 1
-                        counter.add()
-            case Format.JSON:
-                with session.counter(reading) as counter:
-                    async for row in rows:
+                    case Format.JSON:
                         write_line(session, ("[" if not count else ",") + as_json(row))
-                        count += 1
-                        counter.add()
-                write_line(session, "]" if count else "[]")
+                count += 1
+                counter.add()
+                if count == limit:
+                    break
+    if cells:
+        _write_table(session, columns, cells)
+    if written == Format.JSON:
+        write_line(session, "]" if count else "[]")
     return count
 
 
@@ -141,6 +138,14 @@ def write_document(session: Session, value: JsonValue, output: Format | None) ->
         session.out.print(styled_json(as_json(value, indent=True)), soft_wrap=True)
     else:
         write_line(session, as_json(value, indent=True))
+
+
+def report(session: Session, output: Format | None, sentence: str, document: dict[str, JsonValue]) -> None:
+    """Says what was done: `sentence` on a terminal, `document` as JSON elsewhere."""
+    if chosen(session, output) == Format.TABLE:
+        session.say(sentence)
+    else:
+        write_document(session, document, output or Format.JSONL)
 
 
 async def write_long_document(
@@ -239,9 +244,7 @@ def show_json(session: Session, value: JsonValue, *, full: bool) -> None:
         with session.out.pager(styles=True):
             session.out.print(styled_json("\n".join(lines)))
         return
-    shown = [line if full or len(line) <= 2000 else f"{line[:2000]}…" for line in lines]
-    if not full and len(shown) > LINES_SHOWN:
-        shown = shown[:LINES_SHOWN]
+    shown = lines if full else [line if len(line) <= 2000 else f"{line[:2000]}…" for line in lines[:LINES_SHOWN]]
     text = "\n".join(shown)
     session.out.print(styled_json(text) if shown == lines else Text(text), soft_wrap=True)
     if shown != lines:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 AFTER_S = 2.0
 """Seconds that a command may take without a word."""
@@ -49,12 +49,9 @@ class Counter:
 
     def _show(self) -> None:
         # An id in the description is no markup.
-        columns: tuple[ProgressColumn, ...] = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(20),
-            MofNCompleteColumn(),
-        )
-        shown = Progress(*columns, TimeElapsedColumn(), console=self._console, transient=True)
+        what = TextColumn("{task.description}", markup=False)
+        columns = (what, BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+        shown = Progress(*columns, console=self._console, transient=True)
         shown.add_task(self._what, total=self._total, completed=self._count)
         shown.start()
         self._shown = shown

@@ -10,7 +10,7 @@ import typer
 from s3_checkpoint._runs.grace import GRACE
 from s3_checkpoint.cli.arguments import DryRunOption, OlderThanOption, OutputOption, check_prune, grace_option
 from s3_checkpoint.cli.bucket import opened
-from s3_checkpoint.cli.removed import report_removed
+from s3_checkpoint.cli.removed import report_pruned
 from s3_checkpoint.cli.session import Session, session_command
 
 
@@ -49,7 +49,7 @@ async def command(
                 )
             if not one.kept + one.states:
                 raise await bucket.no_steps(keys)
-            report_removed(
+            report_pruned(
                 session, one, output, f"run {one.run_id}", {"run_id": str(one.run_id), "steps": list(one.steps)}
             )
             return
@@ -63,4 +63,4 @@ async def command(
                 dry_run=dry_run,
                 on_run=lambda _: counter.add(),
             )
-    report_removed(session, removed, output, f"{removed.runs:,} runs in {session.where}", {"runs": removed.runs})
+    report_pruned(session, removed, output, f"{removed.runs:,} runs in {session.where}", {"runs": removed.runs})

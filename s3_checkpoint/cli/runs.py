@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 from pydantic import JsonValue
@@ -16,7 +16,7 @@ from s3_checkpoint.cli.bucket import OpenBucket, opened
 from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
 from s3_checkpoint.cli.output import Column, ago, cut, when, write_rows
 from s3_checkpoint.cli.session import Session, session_command
-from s3_checkpoint.run_models import RunStatus
+from s3_checkpoint.run_models import RunActivity, RunStatus
 
 _FINDS = "Implies --long."
 
@@ -74,10 +74,10 @@ async def command(
                 node=node,
                 since=datetime.now(UTC) - since if since is not None else None,
             )
-            rows = _activities(cast("AsyncGenerator[Any, None]", activities), limit)
+            rows = _activities(cast("AsyncGenerator[RunActivity, None]", activities))
         else:
-            rows = _ids(bucket, limit)
-        if await write_rows(session, rows, columns, output, reading="reading runs"):
+            rows = _ids(bucket)
+        if await write_rows(session, rows, columns, output, reading="reading runs", limit=limit):
             return
         if filtered:
             session.note(f"no such runs in {session.where}")
@@ -87,19 +87,12 @@ async def command(
         session.note(f"no runs in {session.where}{hint}")
 
 
-async def _ids(bucket: OpenBucket, limit: int | None) -> AsyncGenerator[dict[str, JsonValue], None]:
-    count = 0
+async def _ids(bucket: OpenBucket) -> AsyncGenerator[dict[str, JsonValue], None]:
     async for run_id in bucket.admin.runs():
         yield {"run_id": str(run_id)}
-        count += 1
-        if count == limit:
-            return
 
 
-async def _activities(
-    activities: AsyncGenerator[Any, None], limit: int | None
-) -> AsyncGenerator[dict[str, JsonValue], None]:
-    count = 0
+async def _activities(activities: AsyncGenerator[RunActivity, None]) -> AsyncGenerator[dict[str, JsonValue], None]:
     async with aclosing(activities):
         async for activity in activities:
             stored = activity.last_modified
@@ -110,6 +103,3 @@ async def _activities(
                 "newest_step": activity.newest_step,
                 "last_modified": stored.isoformat() if stored else None,
             }
-            count += 1
-            if count == limit:
-                return

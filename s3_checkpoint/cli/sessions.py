@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Annotated
 
-import typer
 from pydantic import JsonValue
 
 from s3_checkpoint.claude import S3SessionStore
 from s3_checkpoint.cli.agent_session.finding import ProjectOption, sessions_in
-from s3_checkpoint.cli.arguments import OutputOption
+from s3_checkpoint.cli.arguments import LimitOption, OutputOption
 from s3_checkpoint.cli.bucket import opened
 from s3_checkpoint.cli.output import Column, ago, size, when, write_rows
 from s3_checkpoint.cli.session import Session, session_command
@@ -21,7 +19,7 @@ async def command(
     session: Session,
     *,
     project: ProjectOption = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Stop after this many.")] = None,
+    limit: LimitOption = None,
     output: OutputOption = None,
 ) -> None:
     """List the sessions of the Claude Agent SDK in the bucket. 1 request per 1,000 objects."""
@@ -35,15 +33,12 @@ async def command(
         Column("last_modified", "", ago),
     ]
     async with opened(session.settings) as bucket:
-        rows = _rows(sessions_in(session, bucket), project, limit)
-        if not await write_rows(session, rows, columns, output):
+        rows = _rows(sessions_in(session, bucket), project)
+        if not await write_rows(session, rows, columns, output, limit=limit):
             session.note(f"no sessions in {session.where}")
 
 
-async def _rows(
-    store: S3SessionStore, project: str | None, limit: int | None
-) -> AsyncGenerator[dict[str, JsonValue], None]:
-    count = 0
+async def _rows(store: S3SessionStore, project: str | None) -> AsyncGenerator[dict[str, JsonValue], None]:
     async for info in store.sessions(project):
         yield {
             "session_id": info.session_id,
@@ -53,6 +48,3 @@ async def _rows(
             "bytes": info.bytes,
             "last_modified": info.last_modified.isoformat(),
         }
-        count += 1
-        if count == limit:
-            return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -74,25 +74,21 @@ async def command(
         )
 
     async with opened(session.settings) as bucket:
-        all_rows = _rows(bucket, long=long)
-        looked_at = [0]
+        looked_at = 0
 
         async def rows() -> AsyncGenerator[dict[str, JsonValue], None]:
-            found = 0
-            async with aclosing(all_rows):
+            nonlocal looked_at
+            async with aclosing(_rows(bucket, long=long)) as all_rows:
                 async for row in all_rows:
-                    looked_at[0] += 1
+                    looked_at += 1
                     if not long or wanted(row):
                         yield row
-                        found += 1
-                    if found == limit:
-                        return
 
-        count = await write_rows(session, rows(), columns, output, reading="reading threads")
-        if not looked_at[0]:
+        count = await write_rows(session, rows(), columns, output, reading="reading threads", limit=limit)
+        if not looked_at:
             await _say_empty(session, bucket)
-        elif long and count < looked_at[0] and limit is None:
-            session.note(f"{count:,} of {looked_at[0]:,} threads")
+        elif long and count < looked_at and limit is None:
+            session.note(f"{count:,} of {looked_at:,} threads")
 
 
 async def _rows(bucket: OpenBucket, *, long: bool) -> AsyncGenerator[dict[str, JsonValue], None]:
@@ -101,13 +97,9 @@ async def _rows(bucket: OpenBucket, *, long: bool) -> AsyncGenerator[dict[str, J
             async for activity in activities:
                 yield activity.as_row()
         return
-    async with aclosing(_generator(bucket.threads.threads())) as ids:
+    async with aclosing(cast("AsyncGenerator[str, None]", bucket.threads.threads())) as ids:
         async for thread_id in ids:
             yield {"thread_id": thread_id}
-
-
-def _generator(found: AsyncIterator[str]) -> AsyncGenerator[str, None]:
-    return cast("AsyncGenerator[str, None]", found)
 
 
 def _waits(values: list[JsonValue]) -> str:

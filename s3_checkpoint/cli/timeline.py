@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import Counter as Tally
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
-from statistics import median
 from typing import Annotated
 
 import typer
@@ -25,37 +21,19 @@ from s3_checkpoint._views.run_views import (
     changes_between,
     fork_rows,
     missing_between,
-    pause_between,
     timeline_row,
 )
 from s3_checkpoint.cli.arguments import Format, NamespaceOption, OutputOption, RunArgument
 from s3_checkpoint.cli.bucket import opened
-from s3_checkpoint.cli.drawing import Aside, Entry, change_counts, draw, span
+from s3_checkpoint.cli.drawing import Aside, Entry, change_counts, draw
 from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
 from s3_checkpoint.cli.output import chosen, cut, size, write_long_document
 from s3_checkpoint.cli.progress import Counter
 from s3_checkpoint.cli.session import Session, session_command
 from s3_checkpoint.cli.step_notes import tell_damaged, tell_pruned
-from s3_checkpoint.run_models import Origin
 from s3_checkpoint.web.timeline_page import Page
 
 STEPS_SHOWN = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A step of the timeline and what led to it, without the state: that and its changes are let go step by step."""
-
-    step: int
-    size: int
-    last_modified: datetime
-    origin: Origin | None
-    next: str
-    """The names of the tasks that run next, cut."""
-    counts: Tally[str]
-    """How many values of the state were added, changed and removed since the step before."""
-    missing: tuple[int, int] | None
-    pause: timedelta
 
 
 @session_command
@@ -83,7 +61,12 @@ async def command(
             raise await bucket.no_steps(keys)
         views = bucket.views.pairs(keys, numbers[-limit:], damaged)
         floor = await bucket.checkpointer.index.floor(keys)
-        head = _head(keys, session.where, floor)
+        head: dict[str, JsonValue] = {
+            "run_id": str(keys.run_id),
+            "namespace": keys.namespace,
+            "bucket": session.where,
+            "pruned_up_to": floor,
+        }
 
         async def children() -> list[Fork]:
             if not forks:
@@ -104,11 +87,12 @@ async def command(
                 _write_page(session, html, text, force=force)
         elif chosen(session, output, in_pipe=Format.TABLE) == Format.TABLE:
             with session.counter("reading steps", len(numbers[-limit:])) as counter:
-                drawn = await _moments(views, counter)
-                found = await children() if drawn else []
-            if drawn:
-                _say(session, keys, drawn, len(numbers), limit)
-                draw(session, "STEP", list(_lines(drawn, found)))
+                lines = await _lines(views, counter)
+                found = await children() if lines else []
+            if lines:
+                shown = sum(isinstance(line, Entry) for line in lines)
+                count = f"{shown:,}" if len(numbers) <= limit else f"last {limit:,} of {len(numbers):,}"
+                draw(session, f"run {keys.run_id}: {count} steps", list(_with_forks(lines, found)))
         else:
             await write_long_document(session, head, "steps", _rows(keys, views), tail, output)
     if limit < len(numbers):
@@ -124,31 +108,32 @@ async def _rows(keys: RunKeys, views: Pairs) -> AsyncGenerator[dict[str, JsonVal
             yield timeline_row(keys, before, view)
 
 
-async def _moments(views: Pairs, counter: Counter) -> list[Moment]:
-    found: list[Moment] = []
+async def _lines(views: Pairs, counter: Counter) -> list[Entry | Aside]:
+    lines: list[Entry | Aside] = []
     async with aclosing(views):
         async for before, view in views:
-            found.append(_moment(before, view))
+            lines += _lines_of(before, view)
             counter.add()
-    return found
+    return lines
 
 
-def _moment(before: StepView | None, view: StepView) -> Moment:
+def _lines_of(before: StepView | None, view: StepView) -> Iterator[Entry | Aside]:
+    if view.origin is not None:
+        yield Aside("↳", f"fork of {view.origin.run_id}, step {view.origin.step}", "cyan")
+    if missing := missing_between(before, view):
+        one, other = missing
+        yield Aside("⋮", f"steps {one}–{other} missing" if other > one else f"step {one} missing", "yellow")
     changes = changes_between(before, view) if before else []
-    return Moment(
-        step=view.step,
-        size=view.size,
-        last_modified=view.last_modified,
-        origin=view.origin,
-        next=cut(", ".join(task.node_name for task in view.active) or "–", 400),
-        counts=Tally(change.kind for root, change in changes if root == "$"),
-        missing=missing_between(before, view),
-        pause=pause_between(before, view),
-    )
+    nodes = ", ".join(task.node_name for task in view.active) or "–"
+    yield Entry(str(view.step), view.last_modified, view.size, change_counts(changes), cut(nodes, 400))
 
 
-def _head(keys: RunKeys, place: str, floor: int | None) -> dict[str, JsonValue]:
-    return {"run_id": str(keys.run_id), "namespace": keys.namespace, "bucket": place, "pruned_up_to": floor}
+def _with_forks(lines: list[Entry | Aside], forks: list[Fork]) -> Iterator[Entry | Aside]:
+    for line in lines:
+        yield line
+        for fork in forks:
+            if isinstance(line, Entry) and line.name == str(fork.step):
+                yield Aside("↳", f"forked as {fork.run_id}", "cyan")
 
 
 async def _page(head: dict[str, JsonValue], keys: RunKeys, views: Pairs, counter: Counter) -> Page:
@@ -180,36 +165,3 @@ def _write_page(session: Session, path: Path, text: str, *, force: bool) -> None
 
 def _is_there(path: Path) -> CommandError:
     return CommandError(f"{path} is there already; --force writes over it", ExitCode.CONFLICT)
-
-
-def _say(session: Session, keys: RunKeys, drawn: list[Moment], steps: int, limit: int) -> None:
-    first, last = drawn[0].last_modified, drawn[-1].last_modified
-    count = f"{len(drawn):,} steps" if steps <= limit else f"last {limit:,} of {steps:,} steps"
-    session.say(f"run {keys.run_id}: {count}, {first.astimezone():%Y-%m-%d %H:%M:%S}, {span(last - first)} long")
-
-
-def _lines(drawn: list[Moment], forks: list[Fork]) -> Iterator[Entry | Aside]:
-    largest = max(1, *(moment.size for moment in drawn))
-    usual = median([moment.pause.total_seconds() for moment in drawn[1:]] or [0.0])
-    for moment in drawn:
-        if moment.origin is not None:
-            yield Aside("↳", f"fork of {moment.origin.run_id}, step {moment.origin.step}", "cyan")
-        if moment.missing:
-            one, other = moment.missing
-            yield Aside("⋮", f"steps {one}–{other} missing" if other > one else f"step {one} missing", "yellow")
-        yield Entry(
-            name=str(moment.step),
-            after=f"+{span(moment.pause)}",
-            after_style="yellow" if _is_long(moment.pause, usual) else "",
-            size=size(moment.size),
-            share=moment.size / largest,
-            counts=change_counts(moment.counts),
-            next=moment.next,
-        )
-        for fork in forks:
-            if fork.step == moment.step:
-                yield Aside("↳", f"forked as {fork.run_id}", "cyan")
-
-
-def _is_long(pause: timedelta, usual: float) -> bool:
-    return pause.total_seconds() > max(60, 10 * usual)

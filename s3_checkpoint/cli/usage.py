@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from pydantic import JsonValue
 
 from s3_checkpoint._format.memory_keys import memories_prefix
 from s3_checkpoint._format.thread_keys import threads_prefix
@@ -22,7 +21,7 @@ from s3_checkpoint.cli.session import Session, session_command
 PRICE = 0.023
 _NAMES = {"session": "sessions", "memories": "memories"}
 """How those kinds are counted in the total that not every bucket has."""
-Rows = AsyncGenerator[dict[str, JsonValue], None]
+Rows = AsyncGenerator[dict[str, Any], None]
 
 
 @session_command
@@ -51,32 +50,29 @@ async def command(
     async def counted(rows: Rows) -> Rows:
         async with aclosing(rows):
             async for row in rows:
-                kind, objects, stored = row["kind"], row["objects"], row["bytes"]
-                assert isinstance(kind, str)  # noqa: S101 - as the functions below make them
-                assert isinstance(objects, int)  # noqa: S101
-                assert isinstance(stored, int)  # noqa: S101
-                total[kind] += objects if kind == "memories" else 1
-                total["objects"] += objects
-                total["bytes"] += stored
-                yield {**row, "usd_per_month": stored / 1e9 * price}
+                total[row["kind"]] += row["objects"] if row["kind"] == "memories" else 1
+                total["objects"] += row["objects"]
+                total["bytes"] += row["bytes"]
+                yield {**row, "usd_per_month": row["bytes"] / 1e9 * price}
 
     async with opened(session.settings) as bucket:
-        runs, threads = counted(_runs(bucket)), counted(_threads(session, bucket))
-        sessions, memories = counted(_sessions(session, bucket)), counted(_memories(session, bucket))
+        kinds: dict[str, tuple[Rows, list[Column]]] = {
+            "runs": (_runs(bucket), [Column("run_id", "RUN", whole=True), Column("steps", "STEPS", justify="right")]),
+            "threads": (_threads(session, bucket), [Column("thread_id", "THREAD", whole=True)]),
+            "sessions": (
+                _sessions(session, bucket),
+                [Column("session_id", "SESSION", whole=True), Column("project_key", "PROJECT")],
+            ),
+            "memories": (_memories(bucket), [Column("kind", "KIND", whole=True)]),
+        }
         if chosen(session, output) == Format.TABLE:
-            columns = [Column("run_id", "RUN", whole=True), Column("steps", "STEPS", justify="right"), *costs]
-            if await write_rows(session, runs, columns, output, reading="listing runs"):
-                session.out.print()
-            columns = [Column("thread_id", "THREAD", whole=True), *costs]
-            if await write_rows(session, threads, columns, output, reading="listing threads"):
-                session.out.print()
-            columns = [Column("session_id", "SESSION", whole=True), Column("project_key", "PROJECT"), *costs]
-            if await write_rows(session, sessions, columns, output, reading="listing sessions"):
-                session.out.print()
-            columns = [Column("kind", "KIND", whole=True), *costs]
-            await write_rows(session, memories, columns, output, reading="listing memories")
+            for kind, (rows, columns) in kinds.items():
+                found = await write_rows(session, counted(rows), [*columns, *costs], output, reading=f"listing {kind}")
+                if found and kind != "memories":
+                    session.out.print()
         else:
-            await write_rows(session, _all(runs, threads, sessions, memories), [], output, reading="listing")
+            every = counted(_all(*(rows for rows, _ in kinds.values())))
+            await write_rows(session, every, [], output, reading="listing")
     others = "".join(f"{total[kind]:,} {name}, " for kind, name in _NAMES.items() if total[kind])
     session.note(
         f"{session.where}: {total['run']:,} runs, {total['thread']:,} threads, {others}{total['objects']:,} objects, "
@@ -112,15 +108,9 @@ async def _threads(session: Session, bucket: OpenBucket) -> Rows:
     try:
         admin = bucket.threads
     except CommandError:
-        found = [listed async for listed in objects_under(bucket.store, prefix)]
         session.note(f"threads are counted together; to tell them apart: pip install '{THREADS_EXTRA}'")
-        yield {
-            "kind": "thread",
-            "thread_id": None,
-            "objects": len(found),
-            "bytes": sum(listed.size for listed in found),
-            "last_modified": max(listed.last_modified for listed in found).isoformat(),
-        }
+        async for together in _together(bucket, prefix):
+            yield {"kind": "thread", "thread_id": None, **together}
         return
     async for one in admin.usage():
         yield {
@@ -144,12 +134,17 @@ async def _sessions(session: Session, bucket: OpenBucket) -> Rows:
         }
 
 
-async def _memories(session: Session, bucket: OpenBucket) -> Rows:
+async def _memories(bucket: OpenBucket) -> Rows:
     """One row for all items of long-term memory; none without any."""
-    found = [listed async for listed in objects_under(bucket.store, memories_prefix(session.settings.prefix))]
+    async for together in _together(bucket, memories_prefix(bucket.checkpointer.prefix)):
+        yield {"kind": "memories", **together}
+
+
+async def _together(bucket: OpenBucket, prefix: str) -> Rows:
+    """One row for all objects under `prefix`; none without any."""
+    found = [listed async for listed in objects_under(bucket.store, prefix)]
     if found:
         yield {
-            "kind": "memories",
             "objects": len(found),
             "bytes": sum(listed.size for listed in found),
             "last_modified": max(listed.last_modified for listed in found).isoformat(),

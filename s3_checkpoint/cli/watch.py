@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter as Tally
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import timedelta
@@ -222,7 +221,7 @@ async def _lines(
                 continue
             changes = changes_between(before, view) if before is not None else []
             if table:
-                yield line(view, change_counts(Tally(change.kind for root, change in changes if root == "$")))
+                yield line(view, change_counts(changes))
             else:
                 yield as_json({**row(view), "changes": [one.as_row(root) for root, one in changes]})
             before = view

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import JsonValue
 
 from s3_checkpoint.cli.agent_session.finding import ProjectOption, SessionArgument, find, sessions_in
-from s3_checkpoint.cli.arguments import DryRunOption, Format, OutputOption, YesOption
+from s3_checkpoint.cli.arguments import DryRunOption, OutputOption, YesOption
 from s3_checkpoint.cli.bucket import opened
 from s3_checkpoint.cli.exit_codes import ExitCode
-from s3_checkpoint.cli.output import chosen, size, write_document
+from s3_checkpoint.cli.output import report, size
 from s3_checkpoint.cli.session import Session, confirmed, session_command
 
 
@@ -32,16 +32,13 @@ async def command(
             return ExitCode.NO
         if not dry_run:
             await store.delete({"project_key": found.project_key, "session_id": found.session_id})
-    if chosen(session, output) == Format.TABLE:
-        session.say(f"{'would delete' if dry_run else 'deleted'} {what}: {counts}")
-    else:
-        row: dict[str, JsonValue] = {
-            "project_key": found.project_key,
-            "session_id": found.session_id,
-            "subagents": found.subagents,
-            "objects": found.objects,
-            "bytes": found.bytes,
-            "dry_run": dry_run,
-        }
-        write_document(session, row, output or Format.JSONL)
+    row: dict[str, JsonValue] = {
+        "project_key": found.project_key,
+        "session_id": found.session_id,
+        "subagents": found.subagents,
+        "objects": found.objects,
+        "bytes": found.bytes,
+        "dry_run": dry_run,
+    }
+    report(session, output, f"{'would delete' if dry_run else 'deleted'} {what}: {counts}", row)
     return None

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import JsonValue
 
+from s3_checkpoint._concurrency.gather import each
 from s3_checkpoint.cli.agent_session.finding import ProjectOption, SessionArgument, find, sessions_in
 from s3_checkpoint.cli.arguments import Format, OutputOption
 from s3_checkpoint.cli.bucket import opened
@@ -32,7 +33,7 @@ async def command(
         store = sessions_in(session, bucket)
         found = await find(store, session_id, project)
         key = {"project_key": found.project_key, "session_id": found.session_id}
-        entries = await store.load(key if subpath is None else {**key, "subpath": subpath})
+        entries: Sequence[Any] | None = await store.load(key if subpath is None else {**key, "subpath": subpath})
         subpaths = sorted(await store.list_subkeys(key)) if found.subagents else []
     if entries is None:
         known = f"; its subagents are {', '.join(subpaths)}" if subpaths else ""
@@ -44,14 +45,9 @@ async def command(
         Column("text", "TEXT"),
     ]
     table = chosen(session, output) == Format.TABLE
-    await write_rows(session, _lines(entries) if table else _as_stored(entries), columns, output)
+    await write_rows(session, _lines(entries) if table else each(entries), columns, output)
     if subpath is None and subpaths and table:
         session.note(f"subagents: {', '.join(subpaths)} (--subpath shows one)")
-
-
-async def _as_stored(entries: Sequence[Any]) -> AsyncGenerator[dict[str, JsonValue], None]:
-    for entry in entries:
-        yield entry
 
 
 async def _lines(entries: Sequence[Any]) -> AsyncGenerator[dict[str, JsonValue], None]:

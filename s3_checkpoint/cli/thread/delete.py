@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from s3_checkpoint.cli.arguments import DryRunOption, Format, OutputOption, ThreadArgument, YesOption
+from s3_checkpoint.cli.arguments import DryRunOption, OutputOption, ThreadArgument, YesOption
 from s3_checkpoint.cli.bucket import opened
 from s3_checkpoint.cli.exit_codes import ExitCode
-from s3_checkpoint.cli.output import chosen, size
+from s3_checkpoint.cli.output import report, size
 from s3_checkpoint.cli.session import Session, confirmed, session_command
-from s3_checkpoint.cli.thread.removed import report_removed
+from s3_checkpoint.cli.thread.removed import removed_counts
 
 
 @session_command
@@ -28,8 +28,6 @@ async def command(
             return ExitCode.NO
         with session.counter("deleting"):
             deleted = planned if dry_run else await bucket.threads.delete(thread_id)
-    if chosen(session, output) == Format.TABLE:
-        session.say(f"{'would delete' if dry_run else 'deleted'} thread {thread_id}: {counts}")
-    else:
-        report_removed(session, [deleted], output, "", {"thread_id": thread_id})
+    told = f"{'would delete' if dry_run else 'deleted'} thread {thread_id}: {counts}"
+    report(session, output, told, {"thread_id": thread_id, **removed_counts([deleted])})
     return None

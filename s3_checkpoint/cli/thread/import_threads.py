@@ -6,7 +6,8 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,17 +15,15 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
-from s3_checkpoint.cli.arguments import Format, OutputOption
+from s3_checkpoint.cli.arguments import OutputOption
 from s3_checkpoint.cli.bucket import opened
 from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
-from s3_checkpoint.cli.output import chosen, write_document
+from s3_checkpoint.cli.output import report
 from s3_checkpoint.cli.session import Session, session_command
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
-_SQLITE = "sqlite"
-_POSTGRES = ("postgresql", "postgres")
 _ENCRYPTED = "encrypted checkpoints need --encrypted, and the key in LANGGRAPH_AES_KEY"
 
 
@@ -71,23 +70,13 @@ async def command(
                 )
             except Exception as error:
                 raise _explained(error, source) from error
-    if chosen(session, output) == Format.TABLE:
-        verb = "would copy" if dry_run else "copied"
-        there = f"; {copied.there_before:,} checkpoints were there before" if copied.there_before else ""
-        session.say(
-            f"{verb} {copied.threads:,} threads: {copied.checkpoints:,} checkpoints in {copied.namespaces:,} "
-            f"namespaces, {copied.writes:,} pending writes{there}"
-        )
-        return
-    counts = {
-        "threads": copied.threads,
-        "namespaces": copied.namespaces,
-        "checkpoints": copied.checkpoints,
-        "writes": copied.writes,
-        "there_before": copied.there_before,
-        "dry_run": copied.dry_run,
-    }
-    write_document(session, {**counts}, output or Format.JSONL)
+    verb = "would copy" if dry_run else "copied"
+    there = f"; {copied.there_before:,} checkpoints were there before" if copied.there_before else ""
+    told = (
+        f"{verb} {copied.threads:,} threads: {copied.checkpoints:,} checkpoints in {copied.namespaces:,} "
+        f"namespaces, {copied.writes:,} pending writes{there}"
+    )
+    report(session, output, told, asdict(copied))
 
 
 def _serializer(*, encrypted: bool) -> SerializerProtocol:
@@ -105,20 +94,16 @@ def _serializer(*, encrypted: bool) -> SerializerProtocol:
         raise CommandError(str(error), ExitCode.CONFIGURATION) from error
 
 
-@contextmanager
-def _opened(url: str, serde: SerializerProtocol) -> Iterator[Any]:
+def _opened(url: str, serde: SerializerProtocol) -> AbstractContextManager[Any]:
     """The saver behind a URL, for reading."""
     scheme = url.partition(":")[0]
-    if scheme == _SQLITE:
+    if scheme == "sqlite":
         _must_have("langgraph.checkpoint.sqlite", "langgraph-checkpoint-sqlite")
-        with _sqlite(url, serde) as saver:
-            yield saver
-    elif scheme in _POSTGRES:
+        return _sqlite(url, serde)
+    if scheme in ("postgresql", "postgres"):
         _must_have("langgraph.checkpoint.postgres", "langgraph-checkpoint-postgres 'psycopg[binary]'")
-        with _postgres(url, serde) as saver:
-            yield saver
-    else:
-        raise CommandError(f"--from takes sqlite:///PATH or postgresql://…, not {scheme!r}", ExitCode.USAGE)
+        return _postgres(url, serde)
+    raise CommandError(f"--from takes sqlite:///PATH or postgresql://…, not {scheme!r}", ExitCode.USAGE)
 
 
 def _must_have(module: str, packages: str) -> None:
@@ -171,8 +156,7 @@ def _explained(error: Exception, source: str) -> Exception:
     if isinstance(error, CheckpointError):
         return error
     scheme = source.partition(":")[0]
-    kind = type(error)
-    if kind.__module__.partition(".")[0] in ("sqlite3", "psycopg"):
+    if type(error).__module__.partition(".")[0] in ("sqlite3", "psycopg"):
         return CommandError(
             f"this {scheme} database holds no threads of LangGraph that can be read: {error}", ExitCode.NO
         )

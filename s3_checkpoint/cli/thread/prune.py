@@ -11,7 +11,7 @@ from s3_checkpoint._runs.grace import GRACE
 from s3_checkpoint.cli.arguments import DryRunOption, OlderThanOption, OutputOption, check_prune, grace_option
 from s3_checkpoint.cli.bucket import opened
 from s3_checkpoint.cli.session import Session, session_command
-from s3_checkpoint.cli.thread.removed import report_removed
+from s3_checkpoint.cli.thread.removed import report_pruned
 
 
 @session_command
@@ -49,7 +49,7 @@ async def command(
             thread_id = await bucket.thread(thread)
             with session.counter("pruning"):
                 one = await admin.prune(thread_id, keep_last=keep_last, older_than=older_than, dry_run=dry_run)
-            report_removed(session, [one], output, f"thread {thread_id}", {"thread_id": thread_id})
+            report_pruned(session, [one], output, f"thread {thread_id}", {"thread_id": thread_id})
             return
         with session.counter("listing threads") as counter:
             total = len([None async for _ in admin.threads()])
@@ -57,4 +57,4 @@ async def command(
             removed = await admin.prune_all(
                 keep_last=keep_last, older_than=older_than, dry_run=dry_run, on_thread=lambda _: counter.add()
             )
-    report_removed(session, removed, output, f"{len(removed):,} threads in {session.where}", {"threads": len(removed)})
+    report_pruned(session, removed, output, f"{len(removed):,} threads in {session.where}", {"threads": len(removed)})

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter as Tally
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import timedelta
-from itertools import pairwise
-from statistics import median
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -16,13 +12,11 @@ from pydantic import JsonValue
 
 from s3_checkpoint.cli.arguments import Format, NamespaceOption, OutputOption, ThreadArgument
 from s3_checkpoint.cli.bucket import opened
-from s3_checkpoint.cli.drawing import Aside, Entry, change_counts, draw, span
-from s3_checkpoint.cli.output import as_json, chosen, cut, size, write_long_document
+from s3_checkpoint.cli.drawing import Aside, Entry, change_counts, draw
+from s3_checkpoint.cli.output import as_json, chosen, cut, write_long_document
 from s3_checkpoint.cli.session import Session, session_command
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from s3_checkpoint.langgraph import CheckpointView
 
 CHECKPOINTS_SHOWN = 200
@@ -36,13 +30,9 @@ class Moment:
     parent_id: str | None
     step: int | None
     source: str | None
-    saved_at: datetime
-    size: int
-    next: str
-    counts: Tally[str]
-    """How many values were added, changed and removed since the parent; empty where that is not shown."""
-    waits: tuple[str, ...]
-    failed: tuple[str, ...]
+    entry: Entry
+    notes: tuple[Aside, ...]
+    """What it waits for, and what failed."""
 
 
 @session_command
@@ -69,8 +59,8 @@ async def command(
                     moments.append(_moment(before, view))
                     counter.add()
             moments.reverse()
-            _say(session, thread_id, moments, len(ids))
-            draw(session, "STEP", list(_lines(moments)))
+            count = f"{len(ids):,}" if len(moments) == len(ids) else f"last {len(moments):,} of {len(ids):,}"
+            draw(session, f"thread {thread_id}: {count} checkpoints", list(_lines(moments)))
         else:
             head: dict[str, JsonValue] = {"thread_id": thread_id, "namespace": namespace, "bucket": session.where}
             await write_long_document(session, head, "checkpoints", _rows(views), _nothing_more, output)
@@ -110,60 +100,31 @@ def _moment(before: CheckpointView | None, view: CheckpointView) -> Moment:
 
     changes = changes_between(before, view) if before is not None else []
     nodes = "encrypted" if view.next is None else ", ".join(view.next) or "–"
-    return Moment(
-        id=view.id,
-        parent_id=view.parent_id,
-        step=view.step,
-        source=view.source,
-        saved_at=view.saved_at,
-        size=view.size,
-        next=cut(nodes, 400),
-        counts=Tally(change.kind for root, change in changes if root == "$"),
-        waits=tuple(
-            f"{write.node or 'a task'}: {cut(as_json(value), 120)}"
-            for write in view.interrupts
-            for value in asked(write.value)
-        ),
-        failed=tuple(
-            f"{write.node or 'a task'}: {cut(as_json(write.value), 120)}"
-            for write in view.writes
-            if write.channel == ERROR
-        ),
+    name = "–" if view.step is None else str(view.step)
+    waits = (
+        Aside("?", f"waits: {write.node or 'a task'}: {cut(as_json(value), 120)}", "yellow")
+        for write in view.interrupts
+        for value in asked(write.value)
     )
-
-
-def _say(session: Session, thread_id: str, moments: list[Moment], checkpoints: int) -> None:
-    first, last = moments[0].saved_at, moments[-1].saved_at
-    count = f"{len(moments):,}" if len(moments) == checkpoints else f"last {len(moments):,} of {checkpoints:,}"
-    session.say(
-        f"thread {thread_id}: {count} checkpoints, {first.astimezone():%Y-%m-%d %H:%M:%S}, {span(last - first)} long"
+    failed = (
+        Aside("✗", f"failed: {write.node or 'a task'}: {cut(as_json(write.value), 120)}", "red")
+        for write in view.writes
+        if write.channel == ERROR
     )
+    entry = Entry(name, view.saved_at, view.size, change_counts(changes), cut(nodes, 400))
+    return Moment(view.id, view.parent_id, view.step, view.source, entry, (*waits, *failed))
 
 
 def _lines(moments: list[Moment]) -> Iterator[Entry | Aside]:
-    largest = max(1, *(moment.size for moment in moments))
-    pauses = [later.saved_at - earlier.saved_at for earlier, later in pairwise(moments)]
-    usual = median([pause.total_seconds() for pause in pauses] or [0.0])
     steps = {moment.id: moment.step for moment in moments}
     before: Moment | None = None
-    for moment, pause in zip(moments, [timedelta(0), *pauses], strict=True):
+    for moment in moments:
         if moment.source in ("input", "update", "fork"):
             yield Aside("→", {"input": "a new turn"}.get(moment.source, moment.source), "cyan")
         if before is not None and moment.parent_id != before.id:
             step = steps.get(moment.parent_id or "")
             origin = f"step {step}" if step is not None else f"checkpoint {moment.parent_id}"
             yield Aside("↳", f"from {origin}" if moment.parent_id else "from nothing", "cyan")
-        yield Entry(
-            name="–" if moment.step is None else str(moment.step),
-            after=f"+{span(pause)}",
-            after_style="yellow" if pause.total_seconds() > max(60, 10 * usual) else "",
-            size=size(moment.size),
-            share=moment.size / largest,
-            counts=change_counts(moment.counts),
-            next=moment.next,
-        )
-        for text in moment.waits:
-            yield Aside("?", f"waits: {text}", "yellow")
-        for text in moment.failed:
-            yield Aside("✗", f"failed: {text}", "red")
+        yield moment.entry
+        yield from moment.notes
         before = moment
