@@ -10,17 +10,15 @@ import logging
 import sys
 import threading
 
-from s3_checkpoint.testing.local_s3 import OneS3RequestAtATime
+from s3_checkpoint.testing.local_s3 import OneS3RequestAtATime, moto_services
 
 
 def main() -> None:
     """Serves until standard input ends."""
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    application = OneS3RequestAtATime(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, application, threaded=True)
+    server = make_server("127.0.0.1", 0, OneS3RequestAtATime(moto_services()), threaded=True)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     sys.stdout.write(f"http://127.0.0.1:{server.server_port}\n")
     sys.stdout.flush()

@@ -13,10 +13,10 @@ from uuid import uuid4
 
 import boto3
 import pytest
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 from s3_checkpoint import S3Settings
+from s3_checkpoint.testing.local_s3 import moto_services
 from tests.infra.policy_gate import PolicyGate
 
 REGION = "us-east-1"
@@ -77,7 +77,7 @@ class Cloud:
 def served() -> Iterator[Cloud]:
     """The server: moto's application behind the gate, on a free loopback port."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    gate = PolicyGate(DomainDispatcherApplication(create_backend_app))
+    gate = PolicyGate(moto_services())
     server = make_server("127.0.0.1", 0, gate, threaded=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

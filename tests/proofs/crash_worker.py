@@ -196,11 +196,12 @@ def serve(ready: Connection) -> None:
     moto looks whether a key is there and stores it in two steps, and threads of its server can come in between: two
     conditional PUTs would both succeed. S3 does not do that.
     """
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
+    from s3_checkpoint.testing.local_s3 import moto_services
+
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    moto = DomainDispatcherApplication(create_backend_app)
+    moto = moto_services()
     one_at_a_time = threading.Lock()
 
     def app(environ: Any, start_response: Any) -> Any:
