@@ -39,8 +39,6 @@ R = TypeVar("R")
 _PUTS = 5
 """Times a put is made because values it reuses were deleted; each time fewer are left that can be."""
 
-Chunk = list[tuple[str, StoredCheckpoint]]
-
 
 class Operation(NamedTuple):
     """What happens in the store's loop."""
@@ -109,28 +107,7 @@ class Calls:
         keys = ThreadKeys.of(self.prefix, parent.thread_id).namespace(parent.namespace)
         metadata = get_checkpoint_metadata(config, metadata)
         known = self.known.of(parent)
-        latest = self.grace.now()
-
-        def encode(
-            lineage: Lineage, again: Mapping[str, Payload | None]
-        ) -> tuple[EncodedCheckpoint, dict[str, KnownValue]]:
-            nonlocal latest
-            # Of two puts within one second of the store's clock, this tells readers which one is the later.
-            latest = max(latest + timedelta(microseconds=1), self.grace.now())
-            write_id, now = self.new_id(), latest
-            return self.conversion.encode(
-                keys,
-                parent,
-                checkpoint,
-                metadata,
-                new_versions,
-                known,
-                write_id=write_id,
-                now=now,
-                lineage=lineage,
-                again=again,
-            )
-
+        encode = partial(self.conversion.encode, keys, parent, checkpoint, metadata, new_versions, known)
         counters: Any = metadata.get(DELTA_COUNTERS)
         steps = self._put(keys, parent, frozenset(counters or ()), encode)
         return Call(steps, lambda: estimated_bytes(checkpoint, LARGE_BYTES))
@@ -140,16 +117,19 @@ class Calls:
         keys: NamespaceKeys,
         parent: Place,
         delta_channels: frozenset[str],
-        encode: Callable[[Lineage, Mapping[str, Payload | None]], tuple[EncodedCheckpoint, dict[str, KnownValue]]],
+        encode: Callable[..., tuple[EncodedCheckpoint, dict[str, KnownValue]]],
     ) -> Steps[RunnableConfig]:
         """Puts the checkpoint; where values that it reuses are gone, again with them, from the checkpoint at hand."""
+        latest = self.grace.now()
         lineage = Lineage()
         if delta_channels and parent.checkpoint_id is not None:
             find = partial(Lineage.of, keys=keys, parent_id=parent.checkpoint_id, channels=delta_channels)
             lineage = yield Operation(find)
         again: dict[str, Payload | None] = {}
         for _ in range(_PUTS):
-            encoded, refs = encode(lineage, again)
+            # Of two puts within one second of the store's clock, this tells readers which one is the later.
+            latest = max(latest + timedelta(microseconds=1), self.grace.now())
+            encoded, refs = encode(write_id=self.new_id(), now=latest, lineage=lineage, again=again)
             outcome: PutOutcome = yield Operation(partial(ThreadStore.put, keys=keys, checkpoint=encoded))
             if not outcome.lost:
                 place = parent._replace(checkpoint_id=encoded.id)
@@ -194,12 +174,10 @@ class Calls:
         """See `S3Saver.get_tuple`."""
         place = Place.of(config)
         keys = ThreadKeys.of(self.prefix, place.thread_id).namespace(place.namespace)
-
-        def read(threads: ThreadStore) -> Coroutine[Any, Any, StoredCheckpoint | None]:
-            return threads.latest(keys) if place.checkpoint_id is None else threads.at(keys, place.checkpoint_id)
+        find = partial(ThreadStore.find, keys=keys, checkpoint_id=place.checkpoint_id)
 
         def steps() -> Steps[CheckpointTuple | None]:
-            stored: StoredCheckpoint | None = yield Operation(read, lambda found: found.size if found else 0)
+            stored: StoredCheckpoint | None = yield Operation(find, lambda found: found.size if found else 0)
             return None if stored is None else self._decode(place.thread_id, stored)
 
         return Call(steps())
@@ -221,33 +199,28 @@ class Calls:
             metadata: Mapping[str, Any] = self.conversion.decode_metadata(key, record)
             return all(metadata.get(name) == value for name, value in wanted.items())
 
-        started: list[History] = []
-
-        async def read(threads: ThreadStore) -> Chunk:
-            if not started:
-                history = History(
-                    threads,
-                    place.thread_id if place else None,
-                    namespace,
-                    checkpoint_id=place.checkpoint_id if place else None,
-                    before=str(before_id) if before_id else None,
-                    keep=keep if wanted else None,
-                    limit=limit,
-                )
-                started.append(history)
-            return await started[0].next_chunk()
+        history = History(
+            place.thread_id if place else None,
+            namespace,
+            checkpoint_id=place.checkpoint_id if place else None,
+            before=str(before_id) if before_id else None,
+            keep=keep if wanted else None,
+            limit=limit,
+        )
 
         def steps() -> Steps[list[CheckpointTuple]]:
             found: list[CheckpointTuple] = []
             while not found:  # all of a chunk may be left out
-                chunk: Chunk = yield Operation(read, lambda chunk: sum(stored.size for _, stored in chunk))
+                chunk: list[tuple[str, StoredCheckpoint]] = yield Operation(
+                    history.next_chunk, lambda chunk: sum(stored.size for _, stored in chunk)
+                )
                 if not chunk:
                     break
                 for thread_id, stored in chunk:
                     try:
                         found.append(self._decode(thread_id, stored))
                     except StateDecodingError as error:
-                        started[0].leave_out(error)
+                        history.leave_out(error)
             return found
 
         return lambda: Call(steps())

@@ -20,7 +20,6 @@ sandbox is frozen, and the other one can be set back.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -28,6 +27,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from s3_checkpoint._concurrency.gather import gather_bounded
+from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.object_store import ListedObject, ObjectHead, ObjectStore
 
 GRACE = timedelta(hours=1)
@@ -46,6 +46,13 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def check_grace(period: timedelta) -> timedelta:
+    """The period; `InvalidArgumentError` if it is none, or negative."""
+    if not isinstance(period, timedelta) or period < timedelta(0):
+        raise InvalidArgumentError("grace", repr(period)[:80], "must be a timedelta of zero or more")
+    return period
+
+
 class Seen(NamedTuple):
     """When a process had evidence of an object, by both clocks; `removals` tells how often it has removed objects."""
 
@@ -57,14 +64,8 @@ class Seen(NamedTuple):
 class Grace:
     """The grace period of one saver, and its clocks."""
 
-    def __init__(
-        self,
-        period: timedelta = GRACE,
-        *,
-        now: Callable[[], datetime] = utc_now,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.period = period
+    def __init__(self, period: timedelta, *, now: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
+        self.period = check_grace(period)
         self.now = now
         self._monotonic = monotonic
         self._removals = 0

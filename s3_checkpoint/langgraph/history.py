@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from s3_checkpoint._concurrency.gather import gather_bounded
-from s3_checkpoint._format.thread_keys import NamespaceKeys, ThreadKeys, threads_prefix
+from s3_checkpoint._format.thread_keys import ThreadKeys, threads_prefix
 from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.langgraph.records import CheckpointRecord
 from s3_checkpoint.langgraph.thread_listing import (
@@ -38,7 +39,6 @@ class History:
 
     def __init__(
         self,
-        threads: ThreadStore,
         thread_id: str | None,
         namespace: str | None,
         *,
@@ -47,31 +47,32 @@ class History:
         keep: Callable[[str, CheckpointRecord], bool] | None = None,
         limit: int | None = None,
     ) -> None:
-        self._threads = threads
-        self._thread = ThreadKeys.of(threads.prefix, thread_id) if thread_id is not None else None
+        self._asked_for = thread_id
         self._namespace = namespace
         self._checkpoint_id = checkpoint_id
         self._before = before
         self._keep = keep
-        self._left = limit
+        self._left: float = math.inf if limit is None else limit
         self._chunk = FIRST_CHUNK
-        self._found = self._listed()
+        self._found: AsyncGenerator[ListedCheckpoint] | None = None
         self._read_ahead: deque[StoredCheckpoint | None] = deque()
         """What of a chunk is beyond the limit, and takes the place of what turns out to be broken."""
-        self._thread_ids = {self._thread.segment: thread_id} if self._thread and thread_id is not None else {}
+        self._thread_ids: dict[str, str] = {}
 
-    async def next_chunk(self) -> list[tuple[str, StoredCheckpoint]]:
+    async def next_chunk(self, threads: ThreadStore) -> list[tuple[str, StoredCheckpoint]]:
         """The next ones, each with its thread id; empty when there are no more."""
-        while self._left is None or self._left > 0:
+        if self._found is None:
+            self._found = self._listed(threads)
+        while self._left > 0:
             if not self._read_ahead:
-                chunk = await self._next_listed()
+                chunk = await self._next_listed(self._found)
                 if not chunk:
                     break
-                self._read_ahead.extend(await gather_bounded(self._read_unless_broken(listed) for listed in chunk))
+                self._read_ahead.extend(await gather_bounded(self._read_unless_broken(threads, one) for one in chunk))
             found: list[tuple[str, StoredCheckpoint]] = []
-            while self._read_ahead and (self._left is None or self._left > 0):
+            while self._read_ahead and self._left > 0:
                 if (stored := self._read_ahead.popleft()) is not None:
-                    found += await self._with_thread_id(stored)
+                    found += await self._with_thread_id(threads, stored)
             if found:
                 return found
         await self._found.aclose()
@@ -79,67 +80,63 @@ class History:
 
     def leave_out(self, error: StateDecodingError) -> None:
         """To be called for one handed out that cannot be decoded. Raises `error` where its thread was asked for."""
-        if self._thread is not None:
+        self._pass_over(error)
+        self._left += 1
+
+    def _pass_over(self, error: StateDecodingError) -> None:
+        if self._asked_for is not None:
             raise error
-        if self._left is not None:
-            self._left += 1
         _logger.warning("left out of the listing of all threads, since it cannot be read: key=%s", ascii(error.key))
 
-    async def _read_unless_broken(self, listed: ListedCheckpoint) -> StoredCheckpoint | None:
+    async def _read_unless_broken(self, threads: ThreadStore, listed: ListedCheckpoint) -> StoredCheckpoint | None:
         try:
-            return await self._read(listed)
+            return await self._read(threads, listed)
         except StateDecodingError as error:
-            self._count(-1)
-            self.leave_out(error)
+            self._pass_over(error)
             return None
 
-    async def _with_thread_id(self, stored: StoredCheckpoint) -> list[tuple[str, StoredCheckpoint]]:
-        self._count(-1)
+    async def _with_thread_id(
+        self, threads: ThreadStore, stored: StoredCheckpoint
+    ) -> list[tuple[str, StoredCheckpoint]]:
+        segment = stored.keys.thread
         try:
-            return [(await self._thread_id(stored.keys), stored)]
+            thread_id = self._asked_for or self._thread_ids.get(segment) or await threads.thread_id(stored.keys)
         except StateDecodingError as error:
-            self.leave_out(error)
+            self._pass_over(error)
             return []
+        self._thread_ids[segment] = thread_id
+        self._left -= 1
+        return [(thread_id, stored)]
 
-    def _count(self, change: int) -> None:
-        if self._left is not None:
-            self._left += change
-
-    async def _thread_id(self, keys: NamespaceKeys) -> str:
-        if keys.thread not in self._thread_ids:
-            self._thread_ids[keys.thread] = await self._threads.thread_id(keys)
-        return self._thread_ids[keys.thread]
-
-    async def _next_listed(self) -> list[ListedCheckpoint]:
+    async def _next_listed(self, found: AsyncGenerator[ListedCheckpoint]) -> list[ListedCheckpoint]:
         size = self._chunk
-        if self._left is not None and self._keep is None:
-            size = min(self._left, LARGEST_CHUNK)
+        if self._left < math.inf and self._keep is None:
+            size = min(int(self._left), LARGEST_CHUNK)
         else:
             self._chunk = min(self._chunk * 2, UNASKED_CHUNK)
         chunk: list[ListedCheckpoint] = []
-        async for listed in self._found:
+        async for listed in found:
             chunk.append(listed)
             if len(chunk) == size:
                 break
         return chunk
 
-    async def _read(self, listed: ListedCheckpoint) -> StoredCheckpoint | None:
+    async def _read(self, threads: ThreadStore, listed: ListedCheckpoint) -> StoredCheckpoint | None:
         try:
             if self._keep is None:
-                return await self._threads.read(listed)
-            key, record = await self._threads.read_head(listed)
-            if not self._keep(key, record):
-                return None
-            return await self._threads.complete(listed, key, record)
+                return await threads.read(listed)
+            key, record = await threads.read_head(listed)
+            return await threads.complete(listed, key, record) if self._keep(key, record) else None
         except GoneError:
             # Deleted or put again since it was listed. Which of the two, a second look tells.
-            stored = await self._threads.at(listed.keys, listed.id)
+            stored = await threads.at(listed.keys, listed.id)
             return stored if stored and (self._keep is None or self._keep(stored.key, stored.record)) else None
 
-    async def _listed(self) -> AsyncGenerator[ListedCheckpoint]:
-        store, before = self._threads.objects, self._before
-        if self._thread is not None and self._namespace is not None:
-            keys = self._thread.namespace(self._namespace)
+    async def _listed(self, threads: ThreadStore) -> AsyncGenerator[ListedCheckpoint]:
+        store, before = threads.objects, self._before
+        thread = None if self._asked_for is None else ThreadKeys.of(threads.prefix, self._asked_for)
+        if thread is not None and self._namespace is not None:
+            keys = thread.namespace(self._namespace)
             if self._checkpoint_id is not None:
                 found = await one_checkpoint(store, keys, self._checkpoint_id)
                 if found is not None and found.heads and (before is None or found.id < before):
@@ -151,7 +148,7 @@ class History:
                     if listed.heads:
                         yield listed
             return
-        root = self._thread.root if self._thread else threads_prefix(self._threads.prefix)
-        for listed in await thread_checkpoints(store, self._threads.prefix, root):
+        root = thread.root if thread else threads_prefix(threads.prefix)
+        for listed in await thread_checkpoints(store, threads.prefix, root):
             if listed.heads and (before is None or listed.id < before) and self._checkpoint_id in (None, listed.id):
                 yield listed

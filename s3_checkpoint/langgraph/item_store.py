@@ -12,10 +12,12 @@ removes: items that ended `grace` ago, by the store's clock.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from langgraph.store.base import ListNamespacesOp, SearchOp
 
 from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._concurrency.offload import off_loop
@@ -28,7 +30,6 @@ from s3_checkpoint.langgraph.object_cache import ObjectCache
 from s3_checkpoint.object_store import (
     ListedObject,
     Match,
-    ObjectHead,
     ObjectStore,
     ObjectTooLargeError,
     PutMode,
@@ -57,25 +58,6 @@ class NewItem(NamedTuple):
     value: bytes
     """Its JSON."""
     ttl_minutes: float | None
-
-
-class Query(NamedTuple):
-    """A search, checked."""
-
-    namespace: tuple[str, ...]
-    filter: Mapping[str, Any]
-    limit: int
-    offset: int
-    refresh: bool
-
-
-class NamespaceQuery(NamedTuple):
-    """A listing of namespaces, checked."""
-
-    conditions: tuple[Any, ...]
-    max_depth: int | None
-    limit: int
-    offset: int
 
 
 class _Known(NamedTuple):
@@ -198,34 +180,36 @@ class ItemStore:
             self._known.pop(object_key, None)
         await self.objects.delete(object_keys)
 
-    async def search(self, query: Query) -> list[ItemRecord]:
+    async def search(self, query: SearchOp) -> list[ItemRecord]:
         """The items that match, those written last first. 1 LIST per 1,000 items, 1 GET for each that is read."""
         if query.limit == 0:
             return []
-        listed = await self._listed(namespace_prefix(self.prefix, query.namespace))
+        wanted_fields = query.filter or {}
+        listed = await self._listed(namespace_prefix(self.prefix, query.namespace_prefix))
         listed.sort(key=lambda entry: entry[0].key)
         listed.sort(key=lambda entry: entry[0].last_modified, reverse=True)
         wanted = query.offset + query.limit
         found: list[_Found] = []
         at = 0
         while at < len(listed) and len(found) < wanted:
-            chunk = listed[at : at + (READS_AT_ONCE if query.filter else wanted - len(found))]
+            chunk = listed[at : at + (READS_AT_ONCE if wanted_fields else wanted - len(found))]
             at += len(chunk)
             read = await gather_bounded((self._read_listed(entry) for entry, _ in chunk), limit=READS_AT_ONCE)
             now = self._now()
             found += [
                 item
                 for item in read
-                if item is not None and not item.record.is_expired(now) and matches(item.record.value, query.filter)
+                if item is not None and not item.record.is_expired(now) and matches(item.record.value, wanted_fields)
             ]
         page = found[query.offset : wanted]
-        if not query.refresh:
+        if not query.refresh_ttl:
             return [item.record for item in page]
         return await gather_bounded(map(self._refreshed, page), limit=READS_AT_ONCE)
 
-    async def namespaces(self, query: NamespaceQuery) -> list[tuple[str, ...]]:
+    async def namespaces(self, query: ListNamespacesOp) -> list[tuple[str, ...]]:
         """The namespaces that items are in, ascending. 1 LIST per 1,000 items, 1 GET for each that is hashed."""
-        listed = await self._listed(namespace_prefix(self.prefix, literal_prefix(query.conditions)))
+        conditions = query.match_conditions or ()
+        listed = await self._listed(namespace_prefix(self.prefix, literal_prefix(conditions)))
         by_labels: dict[tuple[str, ...], list[ListedObject]] = {}
         for entry, name in listed:
             by_labels.setdefault(name.labels, []).append(entry)
@@ -236,7 +220,7 @@ class ItemStore:
         kept = {
             namespace[: query.max_depth]
             for namespace in found
-            if namespace is not None and all(namespace_matches(namespace, condition) for condition in query.conditions)
+            if namespace is not None and all(namespace_matches(namespace, condition) for condition in conditions)
         }
         return sorted(kept)[query.offset : query.offset + query.limit]
 
@@ -269,14 +253,11 @@ class ItemStore:
         if head is None:
             return False
         text = ObjectMetadata.parse(head.attributes.metadata).expires_at
+        now = head.date or self._now()  # of this process where the store does not say when it gave this answer
         try:
-            return bool(text) and parse_time(text) + grace <= self._time_of(head)
+            return bool(text) and parse_time(text) + grace <= now
         except (ValueError, OverflowError):
             raise StateDecodingError(self.objects.bucket, object_key, "its expires-at is no time") from None
-
-    def _time_of(self, head: ObjectHead) -> datetime:
-        """When the store gave this answer; by this process's clock where it does not say."""
-        return head.date or self._now()
 
     async def _listed(self, prefix: str) -> list[tuple[ListedObject, ItemName]]:
         found: list[tuple[ListedObject, ItemName]] = []

@@ -25,6 +25,12 @@ class OnObjects(Protocol):
 T = TypeVar("T", bound=OnObjects)
 
 
+def settings_of(source: S3Settings | ObjectStore, **given: object) -> S3Settings:
+    """The settings to follow: what is `given`, not None; else those of `source`, which for a store are the defaults."""
+    settings = source if isinstance(source, S3Settings) else S3Settings.model_construct()
+    return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
 class Opened(Generic[T]):
     """What opens a client on entering or in `setup`, where it was made from settings."""
 

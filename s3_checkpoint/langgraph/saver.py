@@ -30,7 +30,7 @@ from s3_checkpoint.langgraph.conversion import Conversion
 from s3_checkpoint.langgraph.grace import GRACE, Grace, utc_now
 from s3_checkpoint.langgraph.known_values import KnownValues
 from s3_checkpoint.langgraph.object_cache import CACHE_BYTES
-from s3_checkpoint.langgraph.opening import Opened, opening
+from s3_checkpoint.langgraph.opening import Opened, opening, settings_of
 from s3_checkpoint.langgraph.thread_store import ThreadStore
 from s3_checkpoint.lease import TTL_S, EitherLease, check_conditional_writes, terms_of
 from s3_checkpoint.object_store import ObjectStore
@@ -111,31 +111,27 @@ class S3Saver(Opened[ThreadStore], BaseCheckpointSaver[str]):
         super().__init__(serde=serde)
         if isinstance(source, str):
             source = S3Settings.resolve(source)
-        sizes = {"inline_bytes": inline_bytes, "max_state_bytes": max_state_bytes, "cache_bytes": cache_bytes}
+        settings = settings_of(
+            source,
+            prefix=prefix,
+            compression=compression,
+            max_state_bytes=max_state_bytes,
+            conditional_writes=conditional_writes,
+        )
+        self._inline_bytes, self._max_bytes = inline_bytes, settings.max_state_bytes
+        sizes = {"inline_bytes": inline_bytes, "max_state_bytes": self._max_bytes, "cache_bytes": cache_bytes}
         for name, size in sizes.items():
-            if size is not None and size < 0:
+            if size < 0:
                 raise InvalidArgumentError(name, str(size), "must be 0 or more bytes")
-        if not isinstance(grace, timedelta) or grace < timedelta(0):
-            raise InvalidArgumentError("grace", repr(grace)[:80], "must be a timedelta of zero or more")
-        settings = source if isinstance(source, S3Settings) else None
-        if prefix is None:
-            prefix = settings.prefix if settings else ""
-        if compression is None:
-            compression = settings.compression if settings else None
-        if max_state_bytes is None:
-            max_state_bytes = settings.max_state_bytes if settings else 64 * 1024**2
-        if conditional_writes is None:
-            conditional_writes = settings.conditional_writes if settings else True
-        self._prefix, self._inline_bytes, self._max_bytes = check_prefix(prefix), inline_bytes, max_state_bytes
-        self._conditional_writes = conditional_writes
-        self._known = KnownValues()
         self._grace, self._new_id, self._chance = Grace(grace, now=now, monotonic=monotonic), new_id, jitter
+        self._prefix, self._conditional_writes = check_prefix(settings.prefix), settings.conditional_writes
+        self._known = KnownValues()
         make = partial(
             ThreadStore,
             prefix=self._prefix,
-            compression=compression,
-            max_bytes=max_state_bytes,
-            conditional_writes=conditional_writes,
+            compression=settings.compression,
+            max_bytes=self._max_bytes,
+            conditional_writes=self._conditional_writes,
             grace=self._grace,
             new_id=new_id,
             cache_bytes=cache_bytes,

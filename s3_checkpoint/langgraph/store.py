@@ -32,12 +32,12 @@ from s3_checkpoint._format.memory_keys import item_key, memories_prefix, namespa
 from s3_checkpoint._format.size_estimate import LARGE_BYTES, estimated_bytes
 from s3_checkpoint._format.thread_keys import check_prefix
 from s3_checkpoint.errors import InvalidArgumentError
-from s3_checkpoint.langgraph.grace import GRACE, utc_now
+from s3_checkpoint.langgraph.grace import GRACE, check_grace, utc_now
 from s3_checkpoint.langgraph.item_filter import check_condition, check_filter, literal_prefix
 from s3_checkpoint.langgraph.item_record import ItemCodec, ItemRecord
-from s3_checkpoint.langgraph.item_store import READS_AT_ONCE, ItemStore, NamespaceQuery, NewItem, Query
+from s3_checkpoint.langgraph.item_store import READS_AT_ONCE, ItemStore, NewItem
 from s3_checkpoint.langgraph.object_cache import CACHE_BYTES
-from s3_checkpoint.langgraph.opening import Opened, opening
+from s3_checkpoint.langgraph.opening import Opened, opening, settings_of
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import Compression, S3Options, S3Settings
@@ -128,29 +128,27 @@ class S3Store(Opened[ItemStore], BaseStore):
         """
         if isinstance(source, str):
             source = S3Settings.resolve(source)
-        settings = source if isinstance(source, S3Settings) else None
-        if prefix is None:
-            prefix = settings.prefix if settings else ""
-        if compression is None:
-            compression = settings.compression if settings else None
-        if max_state_bytes is None:
-            max_state_bytes = settings.max_state_bytes if settings else 64 * 1024**2
-        if conditional_writes is None:
-            conditional_writes = settings.conditional_writes if settings else True
+        settings = settings_of(
+            source,
+            prefix=prefix,
+            compression=compression,
+            max_state_bytes=max_state_bytes,
+            conditional_writes=conditional_writes,
+        )
         for name, size, least in (
-            ("max_state_bytes", max_state_bytes, 0),
+            ("max_state_bytes", settings.max_state_bytes, 0),
             ("cache_bytes", cache_bytes, 0),
             ("max_search_items", max_search_items, 1),
         ):
             _check_count(name, size, least)
         self.ttl_config = _checked_ttl_config(ttl)
-        self._prefix = check_prefix(prefix)
-        self._codec = ItemCodec(compression=compression, max_bytes=max_state_bytes)
+        self._prefix = check_prefix(settings.prefix)
+        self._codec = ItemCodec(compression=settings.compression, max_bytes=settings.max_state_bytes)
         make = partial(
             ItemStore,
             prefix=self._prefix,
             codec=self._codec,
-            conditional_writes=conditional_writes,
+            conditional_writes=settings.conditional_writes,
             max_search_items=max_search_items,
             cache_bytes=cache_bytes,
             now=now,
@@ -232,15 +230,11 @@ class S3Store(Opened[ItemStore], BaseStore):
         Returns:
             How many items were removed.
         """
-        if not isinstance(grace, timedelta) or grace < timedelta(0):
-            raise InvalidArgumentError("grace", repr(grace)[:80], "must be a timedelta of zero or more")
-        return self._opening.call(lambda items: items.sweep(grace))
+        return self._opening.call(partial(ItemStore.sweep, grace=check_grace(grace)))
 
     async def asweep_ttl(self, *, grace: timedelta = GRACE) -> int:
         """See `sweep_ttl`."""
-        if not isinstance(grace, timedelta) or grace < timedelta(0):
-            raise InvalidArgumentError("grace", repr(grace)[:80], "must be a timedelta of zero or more")
-        return await self._opening.acall(lambda items: items.sweep(grace))
+        return await self._opening.acall(partial(ItemStore.sweep, grace=check_grace(grace)))
 
     def _prepared(self, ops: Iterable[Op]) -> _Batch:
         """The operations, checked and encoded."""
@@ -252,9 +246,11 @@ class S3Store(Opened[ItemStore], BaseStore):
                 read = partial(_get, object_key=self._key(op.namespace, op.key), refresh=op.refresh_ttl)
                 batch.reads[index] = read
             elif isinstance(op, SearchOp):
-                batch.reads[index] = partial(_search, query=self._query(op))
+                self._check_search(op)
+                batch.reads[index] = partial(_search, query=op)
             elif isinstance(op, ListNamespacesOp):
-                batch.reads[index] = partial(ItemStore.namespaces, query=self._namespace_query(op))
+                self._check_listing(op)
+                batch.reads[index] = partial(ItemStore.namespaces, query=op)
             elif isinstance(op, PutOp):
                 _check_namespace(op.namespace)
                 object_key = self._key(op.namespace, op.key)
@@ -275,7 +271,7 @@ class S3Store(Opened[ItemStore], BaseStore):
         value = self._codec.encode_value(op.value)
         return NewItem(object_key, tuple(op.namespace), op.key, value, op.ttl)
 
-    def _query(self, op: SearchOp) -> Query:
+    def _check_search(self, op: SearchOp) -> None:
         if op.query:
             raise NotImplementedError(
                 "S3Store has no vector index, so it cannot rank items by `query`; search by namespace and `filter`, "
@@ -284,13 +280,11 @@ class S3Store(Opened[ItemStore], BaseStore):
         _check_namespace(op.namespace_prefix)
         _check_count("limit", op.limit, 0)
         _check_count("offset", op.offset, 0)
-        wanted = op.filter or {}
-        check_filter(wanted)
+        check_filter(op.filter or {})
         namespace_prefix(self._prefix, op.namespace_prefix)
-        return Query(tuple(op.namespace_prefix), wanted, op.limit, op.offset, op.refresh_ttl)
 
-    def _namespace_query(self, op: ListNamespacesOp) -> NamespaceQuery:
-        conditions = tuple(op.match_conditions or ())
+    def _check_listing(self, op: ListNamespacesOp) -> None:
+        conditions = op.match_conditions or ()
         for condition in conditions:
             check_condition(condition)
             _check_namespace(condition.path)
@@ -299,7 +293,6 @@ class S3Store(Opened[ItemStore], BaseStore):
         if op.max_depth is not None:
             _check_count("max_depth", op.max_depth, 0)
         namespace_prefix(self._prefix, literal_prefix(conditions))
-        return NamespaceQuery(conditions, op.max_depth, op.limit, op.offset)
 
 
 @dataclass(slots=True)
@@ -331,7 +324,7 @@ async def _get(items: ItemStore, *, object_key: str, refresh: bool) -> Item | No
     return None if found is None else Item(**_fields(found))
 
 
-async def _search(items: ItemStore, *, query: Query) -> list[SearchItem]:
+async def _search(items: ItemStore, *, query: SearchOp) -> list[SearchItem]:
     return [SearchItem(**_fields(found)) for found in await items.search(query)]
 
 

@@ -5,6 +5,7 @@ Read without the application: values as JSON (`json_view`), no type of theirs im
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
@@ -33,7 +34,7 @@ from s3_checkpoint.langgraph.conversion import Conversion
 from s3_checkpoint.langgraph.grace import utc_now
 from s3_checkpoint.langgraph.history import History
 from s3_checkpoint.langgraph.json_view import TYPE, JsonViews, decryption_of
-from s3_checkpoint.langgraph.records import CheckpointRecord, WritesRecord
+from s3_checkpoint.langgraph.records import CheckpointRecord
 from s3_checkpoint.langgraph.retention import prune_thread
 from s3_checkpoint.langgraph.saver import S3Saver
 from s3_checkpoint.langgraph.thread_listing import (
@@ -213,11 +214,7 @@ class ThreadAdmin:
             None if it is not there.
         """
         keys = ThreadKeys.of(self._prefix, thread_id).namespace(namespace)
-
-        def read(threads: ThreadStore) -> Coroutine[Any, Any, StoredCheckpoint | None]:
-            return threads.latest(keys) if checkpoint_id is None else threads.at(keys, checkpoint_id)
-
-        stored = await self._run(read)
+        stored = await self._run(lambda threads: threads.find(keys, checkpoint_id))
         return None if stored is None else self._view(thread_id, stored)
 
     async def checkpoint_ids(self, thread_id: str, *, namespace: str = "") -> list[str]:
@@ -292,14 +289,8 @@ class ThreadAdmin:
         """
         if limit is not None and limit < 0:
             raise InvalidArgumentError("limit", str(limit), "must be 0 or more")
-        started: list[History] = []
-
-        async def following(threads: ThreadStore) -> list[tuple[str, StoredCheckpoint]]:
-            if not started:
-                started.append(History(threads, thread_id, namespace, before=before, limit=limit))
-            return await started[0].next_chunk()
-
-        while chunk := await self._run(following):
+        history = History(thread_id, namespace, before=before, limit=limit)
+        while chunk := await self._run(history.next_chunk):
             for _, stored in chunk:
                 yield self._view(thread_id, stored)
 
@@ -524,9 +515,7 @@ class ThreadAdmin:
         return Conversion(self._views, self._bucket, 0, 0).unseeded(key, record)
 
     def _view(self, thread_id: str, stored: StoredCheckpoint) -> CheckpointView:
-        return checkpoint_view(
-            thread_id, stored.keys, self._bucket, stored.key, stored.record, stored.writes, stored.values, self._views
-        )
+        return checkpoint_view(thread_id, stored, self._bucket, self._views)
 
     async def _must(self, thread_id: str, checkpoint_id: str | None, namespace: str) -> CheckpointView:
         found = await self.checkpoint(thread_id, checkpoint_id, namespace=namespace)
@@ -545,23 +534,19 @@ class ThreadAdmin:
     async def _activity(self, thread_id: str) -> ThreadActivity:
         keys = ThreadKeys.of(self._prefix, thread_id).namespace("")
 
-        async def read(threads: ThreadStore) -> _Newest | None:
+        async def read(threads: ThreadStore) -> StoredCheckpoint | None:
             for _ in range(_LOOKS):
                 listed = await newest_checkpoint(threads.objects, keys)
                 if listed is None:
                     return None
-                try:
-                    return await _Newest.read(threads, listed)
-                except GoneError:  # put again, or deleted, since it was listed
-                    continue
+                with contextlib.suppress(GoneError):  # put again, or deleted, since it was listed
+                    return await _without_large_values(threads, listed)
             return None
 
         newest = await self._run(read)
         if newest is None:
             return ThreadActivity(thread_id)
-        view = checkpoint_view(
-            thread_id, keys, self._bucket, newest.key, newest.record, newest.writes, newest.values, self._views
-        )
+        view = self._view(thread_id, newest)
         waits = tuple(value for write in view.interrupts for value in asked(write.value))
         return ThreadActivity(thread_id, view.id, view.saved_at, view.step, view.status, view.remaining, waits)
 
@@ -641,21 +626,12 @@ class _Sum:
         self.last_modified = max(self.last_modified, last_modified)
 
 
-@dataclass(frozen=True, slots=True)
-class _Newest:
-    """A checkpoint as far as an activity shows it: without its large values."""
-
-    key: str
-    record: CheckpointRecord
-    writes: tuple[WritesRecord, ...]
-    values: dict[str, bytes]
-
-    @classmethod
-    async def read(cls, threads: ThreadStore, listed: ListedCheckpoint) -> _Newest:
-        (key, record), writes = await both(threads.read_head(listed), threads.read_writes(listed))
-        tasks = record.values.get(TASKS)
-        values = await threads.read_values(listed, [tasks.name]) if tasks is not None else {}
-        return cls(key, record, writes, values)
+async def _without_large_values(threads: ThreadStore, listed: ListedCheckpoint) -> StoredCheckpoint:
+    """A checkpoint as far as an activity shows it: of its large values the tasks alone."""
+    (key, record), writes = await both(threads.read_head(listed), threads.read_writes(listed))
+    tasks = record.values.get(TASKS)
+    values = await threads.read_values(listed, [tasks.name]) if tasks is not None else {}
+    return StoredCheckpoint(listed.keys, key, record, writes, values, seen={})
 
 
 async def _name(threads: ThreadStore, keys: NamespaceKeys) -> str | None:

@@ -265,9 +265,9 @@ class ThreadStore:
             known = True
             listed = await one_checkpoint(self.objects, keys, checkpoint_id)
             last = listed.writes.get((name.task, name.kind)) if listed else None
-            if last is None:
+            if listed is None or last is None:
                 continue  # refused for another write in flight, or what was there has been deleted: the same slot again
-            there = await self._writes(listed, str(last)) if listed else None
+            there = await self._record(listed, str(last), WritesRecord)
             if there is None:
                 continue
             record = there.merged(rows)
@@ -290,10 +290,13 @@ class ThreadStore:
                 raise StateDecodingError(self.objects.bucket, key, f"it is no thread id ({error.reason})") from None
         return text
 
+    async def find(self, keys: NamespaceKeys, checkpoint_id: str | None) -> StoredCheckpoint | None:
+        """The checkpoint with this id; None: the newest of the namespace. 1 LIST, then everything else at once."""
+        return await (self.latest(keys) if checkpoint_id is None else self.at(keys, checkpoint_id))
+
     async def latest(self, keys: NamespaceKeys) -> StoredCheckpoint | None:
         """The newest checkpoint of a namespace. 1 LIST, then everything else at once."""
         remnants: set[str] = set()
-
         while True:
             stored = await self._read(lambda: newest_checkpoint(self.objects, keys, without=remnants))
             if not isinstance(stored, ListedCheckpoint):
@@ -349,7 +352,7 @@ class ThreadStore:
     async def read_writes(self, listed: ListedCheckpoint) -> tuple[WritesRecord, ...]:
         """The pending writes of a listed checkpoint. 1 GET per task and kind, at once. Raises `GoneError`."""
         directory = listed.directory
-        found = await gather_bounded(self._writes(listed, str(name)) for name in listed.writes.values())
+        found = await gather_bounded(self._record(listed, str(name), WritesRecord) for name in listed.writes.values())
         return tuple(_there(record, directory) for record in found)
 
     async def read_values(self, listed: ListedCheckpoint, names: Sequence[str]) -> dict[str, bytes]:
@@ -387,9 +390,6 @@ class ThreadStore:
             record = replace(record, values=as_named(record.values, head.values))
         return record.saved_at_ns, key, record
 
-    async def _writes(self, listed: ListedCheckpoint, name: str) -> WritesRecord | None:
-        return await self._record(listed, name, WritesRecord)
-
     async def _record(self, listed: ListedCheckpoint, name: str, kind: type[RecordT]) -> RecordT | None:
         """A checkpoint or writes, from the cache if the listing shows the ETag known there; else 1 GET."""
         known = self.cache.get(listed.directory, name, listed.etags.get(name, ""))
@@ -400,17 +400,14 @@ class ThreadStore:
         if found is None:
             return None
         stored, body = found
-        record = self._decode(key, stored, body, kind)
-        self.cache.put(listed.directory, name, stored.head.etag.strip('"'), record, len(body))
-        return record
-
-    def _decode(self, key: str, stored: StoredObject, body: bytes | bytearray, kind: type[RecordT]) -> RecordT:
         if hashlib.sha256(body).hexdigest() != stored.head.attributes.metadata.get("digest"):
             raise StateDecodingError(self.objects.bucket, key, "its body does not match its digest")
         try:
-            return kind.decode(body)
+            record = kind.decode(body)
         except ValueError as error:
             raise StateDecodingError(self.objects.bucket, key, str(error)) from error
+        self.cache.put(listed.directory, name, stored.head.etag.strip('"'), record, len(body))
+        return record
 
     async def _open(self, key: str) -> tuple[StoredObject, bytes | bytearray] | None:
         try:

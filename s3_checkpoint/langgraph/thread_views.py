@@ -7,7 +7,7 @@ task path, as LangGraph 1 makes them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -17,12 +17,12 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP
 from pydantic import JsonValue
 
 from s3_checkpoint._format.json_diff import Change, differences
-from s3_checkpoint._format.thread_keys import NamespaceKeys
 from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.langgraph.chunked_payloads import load_payload
 from s3_checkpoint.langgraph.conversion import DELTA_COUNTERS
 from s3_checkpoint.langgraph.json_view import TYPE, JsonViews, is_encrypted
-from s3_checkpoint.langgraph.records import CheckpointRecord, ValueRef, WritesRecord, applied
+from s3_checkpoint.langgraph.records import applied
+from s3_checkpoint.langgraph.thread_store import StoredCheckpoint
 
 TASKS = "__pregel_tasks"
 ERROR, INTERRUPT = "__error__", "__interrupt__"
@@ -234,20 +234,12 @@ def _written(view: CheckpointView) -> list[JsonValue]:
     return [{"node": write.node, "channel": write.channel, "value": write.value} for write in view.writes]
 
 
-def checkpoint_view(
-    thread_id: str,
-    keys: NamespaceKeys,
-    bucket: str,
-    key: str,
-    record: CheckpointRecord,
-    writes: Sequence[WritesRecord],
-    values: Mapping[str, bytes],
-    views: JsonViews,
-) -> CheckpointView:
-    """The view of a stored checkpoint. Large values that are not in `values` are shown as not read.
+def checkpoint_view(thread_id: str, checkpoint: StoredCheckpoint, bucket: str, views: JsonViews) -> CheckpointView:
+    """The view of a stored checkpoint. Large values that were not read are shown as such.
 
     Raises `StateDecodingError` for a large value whose content is not the one that was stored under its name.
     """
+    record, values = checkpoint.record, checkpoint.values
     fields: Any = views.loads_typed(record.checkpoint)
     metadata = views.loads_typed(record.metadata)
     stored: dict[str, JsonValue] = {}
@@ -255,17 +247,23 @@ def checkpoint_view(
         stored[channel] = load_payload(views, payload)
     for channel, ref in record.values.items():
         body = values.get(ref.name)
-        stored[channel] = {TYPE: "not read"} if body is None else _large(views, keys, bucket, channel, ref, body)
+        if body is not None and not ref.is_of(channel, body):
+            reason = "its content does not match its name"
+            raise StateDecodingError(bucket, checkpoint.keys.value(ref.name), reason)
+        stored[channel] = {TYPE: "not read"} if body is None else load_payload(views, (ref.tag, body))
     versions = _dict(_dict(fields).get("channel_versions"))
     order = [*versions, *stored]
     shown = {name: stored[name] for name in dict.fromkeys(order) if name in stored and not _is_trigger(name)}
-    written = _writes(views, writes, stored.get(TASKS))
+    tasks = stored.get(TASKS)
+    written = [
+        WriteView(task_id, _node(row.task_path, tasks), row.channel, load_payload(views, row.payload))
+        for task_id, row in applied(checkpoint.writes)
+    ]
     following = None if is_encrypted(fields) else _next(fields, stored)
     counted = _dict(_dict(metadata).get(DELTA_COUNTERS))
     delta = tuple(name for name in counted if name in versions and name not in stored)
-    size = sum(len(payload[1]) for payload in record.inline.values()) + sum(map(len, values.values()))
-    size += len(record.checkpoint[1]) + len(record.metadata[1])
-    size += sum(len(row.payload[1]) for one in writes for row in one.rows)
+    size = checkpoint.size + len(record.checkpoint[1]) + len(record.metadata[1])
+    size += sum(len(row.payload[1]) for one in checkpoint.writes for row in one.rows)
     return CheckpointView(
         thread_id=thread_id,
         namespace=record.namespace,
@@ -281,23 +279,9 @@ def checkpoint_view(
     )
 
 
-def _large(views: JsonViews, keys: NamespaceKeys, bucket: str, channel: str, ref: ValueRef, body: bytes) -> JsonValue:
-    if not ref.is_of(channel, body):
-        raise StateDecodingError(bucket, keys.value(ref.name), "its content does not match its name")
-    found: JsonValue = load_payload(views, (ref.tag, body))
-    return found
-
-
 def _is_trigger(channel: str) -> bool:
     """Whether a channel is LangGraph's own, by which nodes are triggered."""
     return channel.startswith(_MARKS) or channel in (TASKS, _START)
-
-
-def _writes(views: JsonViews, records: Sequence[WritesRecord], tasks: JsonValue) -> list[WriteView]:
-    return [
-        WriteView(task_id, _node(row.task_path, tasks), row.channel, load_payload(views, row.payload))
-        for task_id, row in applied(records)
-    ]
 
 
 def _node(path: str, tasks: JsonValue) -> str | None:
