@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic_core import from_json
@@ -34,6 +34,9 @@ from s3_checkpoint.object_store import ObjectAttributes, StoredObject
 
 if TYPE_CHECKING:
     from s3_checkpoint._format.chunked_json import ChunkedType
+
+
+T = TypeVar("T")
 
 
 def compact_digest(data: bytes | bytearray) -> str:
@@ -155,10 +158,18 @@ class JsonCodec(Generic[StateT]):
 
     def _written_whole(self, value: StateT) -> bytes:
         """The JSON of `value`, read back and compared."""
-        data = self._written(value)
+        data = self._told(
+            lambda: self._dump(value),
+            lambda error: unwritable(value, self._root, error, self._dump),
+            "it cannot be written",
+        )
         if len(data) > self._max_bytes:
             raise self._too_large(len(data))
-        back = self._read_back(value, data)
+        back = self._told(
+            lambda: self._validate_whole(data),
+            lambda error: self._unfit(value, data, error),
+            "reading it back fails",
+        )
         if (difference := self._difference(value, back)) is not None:
             raise StateEncodingError(*difference)
         return data
@@ -237,32 +248,19 @@ class JsonCodec(Generic[StateT]):
             reason = f"reading it fails with {raised(failure)}"
         raise StateDecodingError(bucket, key, reason) from without_values(failure)
 
-    def _written(self, value: StateT) -> bytes:
+    def _told(self, work: Callable[[], T], where: Callable[[Exception], Difference], what: str) -> T:
+        """What `work()` returns; `StateEncodingError` if it fails, for the place that `where` finds."""
         failure: Exception
         try:
-            return self._dump(value)
+            return work()
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001 - serializers are the application's
+        except Exception as error:  # noqa: BLE001 - serializers and validators are the application's
             failure = error
         try:
-            difference = unwritable(value, self._root, failure, self._dump)
-        except Exception:  # noqa: BLE001 - then it is not known where; that it cannot be written, is
-            difference = Difference(self._root, f"it cannot be written ({raised(failure)})")
-        raise StateEncodingError(*difference) from without_values(failure)
-
-    def _read_back(self, value: StateT, data: bytes) -> StateT:
-        failure: Exception
-        try:
-            return self._validate_whole(data)
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001 - validators are the application's, too
-            failure = error
-        try:
-            difference = self._unfit(value, data, failure)
-        except Exception:  # noqa: BLE001 - as above
-            difference = Difference(self._root, f"reading it back fails ({raised(failure)})")
+            difference = where(failure)
+        except Exception:  # noqa: BLE001 - then it is not known where; what fails, is
+            difference = Difference(self._root, f"{what} ({raised(failure)})")
         raise StateEncodingError(*difference) from without_values(failure)
 
     def _difference(self, value: StateT, back: StateT) -> Difference | None:

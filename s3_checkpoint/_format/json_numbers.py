@@ -20,7 +20,6 @@ _SHAPE = bytes.maketrans(b"123456789.E[, \t\r\n", b"0000000000e::::::")
 """All digits are 0, and all that a number can follow is a colon."""
 _EXPONENTS = (b"0e000", b"0e+000")
 """What a number out of range looks like, or else a long row of digits does."""
-_LONGEST = _LONG
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _CANDIDATE = re.compile(rb"NaN|Infinity|[0-9.]+[eE]\+?[0-9]+|[0-9]{%d,}(?:\.[0-9]+)?" % _LONG)
 
@@ -59,7 +58,7 @@ def _odd_number(lines: bytes | bytearray) -> OddNumber | None:
 
 def _looks_out_of_range(data: bytes | bytearray) -> bool:
     for start in range(0, len(data), _CHUNK_BYTES):
-        shape = data[start : start + _CHUNK_BYTES + _LONGEST].translate(_SHAPE)
+        shape = data[start : start + _CHUNK_BYTES + _LONG].translate(_SHAPE)
         if b"0" * _LONG in shape or any(_is_a_value(shape, exponent) for exponent in _EXPONENTS):
             return True
     return False

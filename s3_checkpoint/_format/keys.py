@@ -191,9 +191,7 @@ class RunKeys:
 
     def parse_state(self, key: str) -> int | None:
         """The step whose state is at `key`; None if `key` is not a state of this namespace."""
-        if not key.startswith(self.steps):
-            return None
-        return parse_step_name(key[len(self.steps) :])
+        return parse_step_name(key[len(self.steps) :]) if key.startswith(self.steps) else None
 
     def parse_active(self, key: str) -> tuple[int, str | None] | None:
         """Step and write id (None: by `save_active`) of the snapshot at `key`; None if it is none of ours."""
@@ -212,7 +210,4 @@ run_keys = lru_cache(maxsize=1024)(RunKeys)
 def parse_step_name(name: str) -> int | None:
     """The step of a name such as `00000000000000000007.json`; None if it is not one."""
     match = _STEP_KEY.fullmatch(name)
-    if match is None:
-        return None
-    step = int(match[1])
-    return step if step <= MAX_STEP else None
+    return int(match[1]) if match and int(match[1]) <= MAX_STEP else None

@@ -83,11 +83,9 @@ class ObjectMetadata:
 
         The same JSON under another schema version is another state: it would be migrated when read.
         """
-        return bool(self.active and other.active) and self._content == other._content
-
-    @property
-    def _content(self) -> tuple[str, str, str]:
-        return self.digest, self.active_digest, self.schema_version
+        ours = self.digest, self.active_digest, self.schema_version
+        theirs = other.digest, other.active_digest, other.schema_version
+        return bool(self.active and other.active) and ours == theirs
 
 
 _NAMES = {field.name: field.name.replace("_", "-") for field in fields(ObjectMetadata)}

@@ -152,7 +152,7 @@ class _Comparison:
 
     def _container(self, before: Any, after: Any, path: str) -> Difference | None:
         if isinstance(before, Mapping):
-            if isinstance(before, defaultdict) and not _same_factory(before.default_factory, after.default_factory):
+            if isinstance(before, defaultdict) and not _equal(before.default_factory, after.default_factory):
                 return Difference(
                     path, "its default_factory is another one when read back; use the one its annotation makes"
                 )
@@ -329,7 +329,7 @@ def _same_zone(before: tzinfo | None, after: tzinfo | None, year: int) -> bool:
     """Whether two zones do the same: both have one and the same fixed offset, or they are one zone."""
     if before is None or after is None:
         return before is after
-    if type(before) is type(after) and (before is after or _equal(before, after)):
+    if type(before) is type(after) and _equal(before, after):
         return True
     if isinstance(before, ZoneInfo) and isinstance(after, ZoneInfo) and before.key == after.key is not None:
         return True
@@ -357,10 +357,6 @@ def _same_float(before: float, after: float) -> bool:
     return math.isnan(before) and math.isnan(after)
 
 
-def _same_factory(before: object, after: object) -> bool:
-    return before is after or _equal(before, after)
-
-
 def _same_array(before: Any, after: Any) -> bool | None:
     """Whether both are arrays of the same numbers, type and all; None if they are no arrays.
 
@@ -375,7 +371,7 @@ def _same_array(before: Any, after: Any) -> bool | None:
 
 def _equal(before: object, after: object) -> bool:
     try:
-        return bool(before == after)
+        return before is after or bool(before == after)
     except Exception:  # noqa: BLE001 - an `__eq__` that fails or answers with an array has not said "equal"
         return False
 

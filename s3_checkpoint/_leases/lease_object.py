@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, NamedTuple
 
+from s3_checkpoint._concurrency.gather import both
 from s3_checkpoint._format.keys import new_write_id
 from s3_checkpoint._leases.record import MAX_RECORD_BYTES, LeaseRecord
 from s3_checkpoint.errors import ConfigurationError, LeaseHeldError, StateDecodingError, StoreUnavailableError
@@ -169,20 +170,8 @@ class LeaseObject:
     async def _first_look(self) -> _Found | None:
         if self._store in _honours_if_match:
             return await self._read()
-        probe = asyncio.ensure_future(
-            self._store.put(
-                self._key,
-                LeaseRecord("probe", "probe", 1, "", "", 1, released=True).build(),
-                _ATTRIBUTES,
-                mode=NO_ETAG,
-            )
-        )
-        try:
-            found = await self._read()
-            answer = await probe
-        finally:
-            probe.cancel()
-            await asyncio.gather(probe, return_exceptions=True)
+        probe = LeaseRecord("probe", "probe", 1, "", "", 1, released=True).build()
+        found, answer = await both(self._read(), self._store.put(self._key, probe, _ATTRIBUTES, mode=NO_ETAG))
         if isinstance(answer, Written):
             raise ConfigurationError(
                 "leases need a store that honours If-Match, and this one ignores it (`s3-checkpoint doctor` tells "

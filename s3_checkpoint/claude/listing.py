@@ -138,16 +138,15 @@ async def sessions_of(
         return
     own, theirs = (_by_session(store, prefix, project_key, under) for under in roots)
     async with aclosing(own), aclosing(theirs):
-        one, other = await anext(own, None), await anext(theirs, None)
-        while one is not None or other is not None:
-            segment = min(head[0] for head in (one, other) if head is not None)
+        heads = [await anext(own, None), await anext(theirs, None)]
+        while any(heads):
+            segment = min(head[0] for head in heads if head is not None)
             listings: dict[Transcript, TranscriptListing] = {}
-            if one is not None and one[0] == segment:
-                listings |= one[1]
-                one = await anext(own, None)
-            if other is not None and other[0] == segment:
-                listings |= other[1]
-                other = await anext(theirs, None)
+            for index, sessions in enumerate((own, theirs)):
+                head = heads[index]
+                if head is not None and head[0] == segment:
+                    listings |= head[1]
+                    heads[index] = await anext(sessions, None)
             yield next(iter(listings)).session_id, listings
 
 

@@ -233,7 +233,7 @@ class Calls:
         def steps() -> Steps[Mapping[str, DeltaChannelHistory]]:
             read = partial(DeltaChain.read, place=place, channels=names)
             chain: DeltaChain = yield Operation(read, lambda chain: chain.size)
-            return self.conversion.decode_chain(chain, names)
+            return {channel: self.conversion.decode_history(chain, channel) for channel in names}
 
         return Call(steps())
 

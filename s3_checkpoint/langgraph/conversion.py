@@ -195,11 +195,8 @@ class Conversion:
             _unseeded(self.decode_metadata(key, record), fields, record.inline.keys() | record.values.keys())
         )
 
-    def decode_chain(self, chain: DeltaChain, channels: Sequence[str]) -> dict[str, DeltaChannelHistory]:
-        """What each delta channel is rebuilt from: its writes, oldest first, and its seed where there is one."""
-        return {channel: self._history(chain, channel) for channel in channels}
-
-    def _history(self, chain: DeltaChain, channel: str) -> DeltaChannelHistory:
+    def decode_history(self, chain: DeltaChain, channel: str) -> DeltaChannelHistory:
+        """What a delta channel is rebuilt from: its writes, oldest first, and its seed where there is one."""
         newest_first: list[list[PendingWrite]] = []
         seed: list[Any] = []
         for ancestor in chain.ancestors:

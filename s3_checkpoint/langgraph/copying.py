@@ -72,8 +72,7 @@ async def copy_thread(threads: ThreadStore, source_id: str, target_id: str) -> N
                     if await is_remnant(threads.objects, threads.read_head, one, gone, threads.grace.period):
                         left_out.add((one.keys, one.id))
                     else:
-                        reason = "a checkpoint refers to it, and it is not there"
-                        broken = one.id, StateDecodingError(threads.objects.bucket, gone, reason)
+                        broken = one.id, threads.incomplete(gone)
                         break
         else:
             if broken is not None:
@@ -86,13 +85,10 @@ async def _put_finders(
     threads: ThreadStore, listed: Sequence[ListedCheckpoint], target: ThreadKeys, target_id: str
 ) -> None:
     """Writes what leads to the target's checkpoints, before them."""
-    namespaces = {checkpoint.keys.segment: checkpoint.runs for checkpoint in listed}
-    for checkpoint in listed:
-        namespaces[checkpoint.keys.segment] = namespaces[checkpoint.keys.segment] | checkpoint.runs
     finders = {
-        NamespaceKeys(threads.prefix, target.segment, segment).run(run): b""
-        for segment, runs in namespaces.items()
-        for run in runs - {NO_RUN}
+        NamespaceKeys(threads.prefix, target.segment, checkpoint.keys.segment).run(run): b""
+        for checkpoint in listed
+        for run in checkpoint.runs - {NO_RUN}
     }
     if is_hashed(target.segment):
         finders[target.id] = target_id.encode()

@@ -77,8 +77,7 @@ class DeltaChain:
                 try:
                     values |= await threads.read_values(ancestor.listed, [name for name in names if name not in values])
                 except GoneError as error:
-                    reason = "a checkpoint refers to it, and it is not there"
-                    raise StateDecodingError(threads.objects.bucket, str(error), reason) from None
+                    raise threads.incomplete(str(error)) from None
                 missing -= record.inline.keys() | record.values.keys()
         return cls(chain, values)
 
@@ -159,10 +158,10 @@ class Ancestors:
                 if ancestor is None:
                     return
                 yield ancestor
-                self._missing -= {channel_segment(channel) for channel in ancestor.record.inline}
-                self._missing -= {channel_segment(channel) for channel in ancestor.record.values}
+                found = ancestor.record
+                self._missing -= {channel_segment(channel) for channel in (*found.inline, *found.values)}
                 seen.add(parent)
-                at, parent = listed, ancestor.record.parent
+                at, parent = listed, found.parent
 
     def _copied(self, listed: ListedCheckpoint, copy: AncestorCopy | None) -> Ancestor | None:
         """The copy of a listed checkpoint; None if it does not say enough, or is not what is there now."""
@@ -213,8 +212,7 @@ class Ancestors:
         async def snapshot(one: ListedCheckpoint, name: str) -> None:
             self.values |= await self._threads.read_values(one, [name])
 
-        heads_and_writes = [*map(head, heads), *map(of_head, writes)]
-        reads = [*heads_and_writes, *(snapshot(one, name) for one, name in snapshots)]
+        reads = [*map(head, heads), *map(of_head, writes), *(snapshot(one, name) for one, name in snapshots)]
         await gather_bounded(_unless_it_fails(read) for read in reads)
 
     async def _needed(

@@ -73,12 +73,8 @@ class _Found(NamedTuple):
 
     object_key: str
     record: ItemRecord
-    etag: str
-
-    @property
-    def known(self) -> _Known:
-        """What a put over it has to know."""
-        return _Known(self.etag, self.record.created_at, self.record.expires_at)
+    known: _Known
+    """What a put over it has to know."""
 
 
 class ItemStore:
@@ -306,10 +302,10 @@ class ItemStore:
         record = await off_loop(large, self._codec.decode, self.objects.bucket, object_key, stored)
         if not self._is_at(record, object_key):
             raise StateDecodingError(self.objects.bucket, object_key, "it holds another item than its key says")
-        found = _Found(object_key, record, stored.head.etag)
-        self._remember(object_key, found.known)
+        known = _Known(stored.head.etag, record.created_at, record.expires_at)
+        self._remember(object_key, known)
         self._cache.put(object_key, "", stored.head.etag.strip('"'), stored, len(stored.body))
-        return found
+        return _Found(object_key, record, known)
 
     def _is_at(self, record: ItemRecord, object_key: str) -> bool:
         try:

@@ -77,10 +77,9 @@ def json_view(payload: Payload, decrypt: Decrypt | None = None) -> JsonValue:
             case "msgpack":
                 return _plain(_unpacked(body))
             case _ if inner == LIST_IN_CHUNKS:
-                return [item for chunk in ormsgpack.unpackb(body) for item in _list(_plain(_unpacked(chunk)))]
+                return [item for chunk in ormsgpack.unpackb(body) for item in _chunk(list, chunk)]
             case _ if inner == DICT_IN_CHUNKS:
-                chunks = [_dict(_plain(_unpacked(chunk))) for chunk in ormsgpack.unpackb(body)]
-                return {key: value for chunk in chunks for key, value in chunk.items()}
+                return dict(item for chunk in ormsgpack.unpackb(body) for item in _chunk(dict, chunk).items())
             case "json":
                 return _plain(json.loads(body))
             case "bytes" | "bytearray":
@@ -103,15 +102,10 @@ def _sized(kind: str, body: bytes) -> JsonValue:
     return {TYPE: kind, "size": len(body)}
 
 
-def _list(value: JsonValue) -> list[JsonValue]:
-    if not isinstance(value, list):
-        raise TypeError("a chunk of a list is none")
-    return value
-
-
-def _dict(value: JsonValue) -> dict[str, JsonValue]:
-    if not isinstance(value, dict):
-        raise TypeError("a chunk of a dict is none")
+def _chunk(kind: type, body: bytes) -> Any:
+    value = _plain(_unpacked(body))
+    if not isinstance(value, kind):
+        raise TypeError(f"a chunk of a {kind.__name__} is none")
     return value
 
 

@@ -44,13 +44,6 @@ class CopiedThreads:
 
 
 @dataclass(slots=True)
-class _Tally:
-    checkpoints: int = 0
-    writes: int = 0
-    there_before: int = 0
-
-
-@dataclass(slots=True)
 class _Thread:
     """The checkpoints of a thread, by namespace and id."""
 
@@ -103,16 +96,16 @@ def copy_threads(
     total = sum(len(thread.found) for thread in found)
     namespaces = sum(len({namespace for _, namespace in thread.found}) for thread in found)
     if dry_run:
-        writes = sum(thread.writes for thread in found)
-        return CopiedThreads(len(found), namespaces, total, writes, 0, dry_run=True)
-    tally = _Tally()
+        return CopiedThreads(len(found), namespaces, total, sum(thread.writes for thread in found), 0, dry_run=True)
+    checkpoints = writes = there_before = 0
 
-    def done(writes: int, *, there_before: bool) -> None:
-        tally.checkpoints += 1
-        tally.writes += writes
-        tally.there_before += there_before
+    def done(its_writes: int, *, was_there: bool) -> None:
+        nonlocal checkpoints, writes, there_before
+        checkpoints += 1
+        writes += its_writes
+        there_before += was_there
         if on_progress is not None:
-            on_progress(tally.checkpoints, total)
+            on_progress(checkpoints, total)
 
     with ThreadPoolExecutor(threads_at_once, thread_name_prefix="s3-checkpoint-copy") as pool:
         copies = [pool.submit(_copy, source, target, thread, done) for thread in found]
@@ -123,7 +116,7 @@ def copy_threads(
         finally:
             for copy in copies:
                 copy.cancel()
-    return CopiedThreads(len(found), namespaces, tally.checkpoints, tally.writes, tally.there_before, dry_run=False)
+    return CopiedThreads(len(found), namespaces, checkpoints, writes, there_before, dry_run=False)
 
 
 def _threads_of(source: BaseCheckpointSaver[Any], wanted: Collection[str] | None) -> list[_Thread]:
@@ -174,7 +167,7 @@ def _copy(
                 reason = f"{differs} reads back from the target as something else than it is in the source"
                 raise StateDecodingError(type(target).__name__, f"{thread.id}/{namespace}/{checkpoint_id}", reason)
         versions[namespace, checkpoint_id] = original.checkpoint["channel_versions"]
-        done(len(original.pending_writes or ()), there_before=there_before)
+        done(len(original.pending_writes or ()), was_there=there_before)
 
 
 def _put(
@@ -252,36 +245,20 @@ def _same(one: Any, other: Any, serde: SerializerProtocol) -> bool:
         return False
 
 
+@dataclass(frozen=True, slots=True, repr=False)
 class OpaqueValue:
     """A value of a type that is not looked into: a msgpack extension by its code."""
 
-    __slots__ = ("body", "code")
-
-    def __init__(self, code: int, body: bytes) -> None:
-        self.code: int = code
-        self.body: bytes = body
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, OpaqueValue) and (self.code, self.body) == (other.code, other.body)
-
-    def __hash__(self) -> int:
-        return hash((self.code, self.body))
+    code: int
+    body: bytes
 
 
+@dataclass(frozen=True, slots=True, repr=False)
 class OpaquePayload:
     """A payload that is not looked into, by its tag."""
 
-    __slots__ = ("body", "tag")
-
-    def __init__(self, tag: str, body: bytes) -> None:
-        self.tag: str = tag
-        self.body: bytes = body
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, OpaquePayload) and (self.tag, self.body) == (other.tag, other.body)
-
-    def __hash__(self) -> int:
-        return hash((self.tag, self.body))
+    tag: str
+    body: bytes
 
 
 class OpaqueSerializer(SerializerProtocol):
@@ -317,7 +294,8 @@ class OpaqueSerializer(SerializerProtocol):
 
 
 def _packed(value: Any) -> bytes:
-    return ormsgpack.packb(value, default=_extension, option=ormsgpack.OPT_NON_STR_KEYS)
+    option = ormsgpack.OPT_NON_STR_KEYS | ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    return ormsgpack.packb(value, default=_extension, option=option)
 
 
 def _unpacked(body: bytes) -> Any:

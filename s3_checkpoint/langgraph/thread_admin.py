@@ -158,12 +158,12 @@ class ThreadAdmin:
         keys = ThreadKeys.of(self._prefix, thread_id)
 
         async def look(threads: ThreadStore) -> list[str]:
-            found: list[NamespaceKeys] = []
-            async with aclosing(pages(threads.objects, keys.root, delimiter="/")) as listing:
-                async for page in listing:
-                    found += [
-                        ns for one in page.prefixes if (ns := parse_namespace(self._prefix, one + "/")) is not None
-                    ]
+            found = [
+                namespace
+                async for page in pages(threads.objects, keys.root, delimiter="/")
+                for group in page.prefixes
+                if (namespace := parse_namespace(self._prefix, group + "/")) is not None
+            ]
             names = await gather_bounded(_name(threads, one) for one in found)
             return [name for name in names if name is not None]
 
@@ -495,10 +495,6 @@ class ThreadAdmin:
         return self._saver._prefix
 
     @property
-    def _bucket(self) -> str:
-        return self._saver._bucket
-
-    @property
     def _views(self) -> JsonViews:
         return JsonViews(decryption_of(self._saver.serde))
 
@@ -511,11 +507,11 @@ class ThreadAdmin:
         fields = self._views.loads_typed(record.metadata)
         if not isinstance(fields, dict) or TYPE in fields:
             reason = "it is encrypted, so its delta channels are not known; prune with a saver that has the key"
-            raise StateDecodingError(self._bucket, key, reason)
-        return Conversion(self._views, self._bucket, 0, 0).unseeded(key, record)
+            raise StateDecodingError(self._saver._bucket, key, reason)
+        return Conversion(self._views, self._saver._bucket, 0, 0).unseeded(key, record)
 
     def _view(self, thread_id: str, stored: StoredCheckpoint) -> CheckpointView:
-        return checkpoint_view(thread_id, stored, self._bucket, self._views)
+        return checkpoint_view(thread_id, stored, self._saver._bucket, self._views)
 
     async def _must(self, thread_id: str, checkpoint_id: str | None, namespace: str) -> CheckpointView:
         found = await self.checkpoint(thread_id, checkpoint_id, namespace=namespace)
@@ -579,10 +575,9 @@ class ThreadAdmin:
                 _logger.warning("left out, since the id of the thread cannot be read: key=%s", ascii(error.key))
                 return None
 
-        plain = [parse_segment(segment) for segment in segments]
-        if None not in plain:
-            return [text for text in plain if text is not None]
-        found = await self._run(lambda threads: gather_bounded(one(threads, segment) for segment in segments))
+        found = [parse_segment(segment) for segment in segments]
+        if None in found:
+            found = await self._run(lambda threads: gather_bounded(one(threads, segment) for segment in segments))
         return [text for text in found if text is not None]
 
     async def _long_ids(self) -> list[str]:
@@ -597,18 +592,16 @@ class ThreadAdmin:
         return await self._ids(segments[:LONG_IDS_READ])
 
     async def _usages(self, sums: dict[str, _Sum]) -> list[ThreadUsage]:
-        usages: list[ThreadUsage] = []
-        for segment, total in sums.items():
-            usages += [
-                ThreadUsage(thread_id, total.objects, total.bytes, total.last_modified)
-                for thread_id in await self._ids([segment])
-            ]
-        return usages
+        return [
+            ThreadUsage(thread_id, total.objects, total.bytes, total.last_modified)
+            for segment, total in sums.items()
+            for thread_id in await self._ids([segment])
+        ]
 
     @staticmethod
     def _logged(message: str, removed: PrunedThread) -> PrunedThread:
-        counts = {"checkpoints": removed.checkpoints, "removed_bytes": removed.bytes}
-        _logger.info(message, extra={"thread_id": removed.thread_id, **counts})
+        extra = {"thread_id": removed.thread_id, "checkpoints": removed.checkpoints, "removed_bytes": removed.bytes}
+        _logger.info(message, extra=extra)
         return removed
 
 

@@ -283,7 +283,7 @@ class ThreadStore:
             key = ThreadKeys(self.prefix, keys.thread).id
             found = await self._open(key)
             if found is None:
-                raise self._incomplete(key)
+                raise self.incomplete(key)
             try:
                 text = found[1].decode()
             except UnicodeDecodeError as error:
@@ -324,7 +324,7 @@ class ThreadStore:
         assert listed is not None  # noqa: S101 - or nothing would be gone
         if await is_remnant(self.objects, self.read_head, listed, gone, self.grace.period):
             return listed
-        raise self._incomplete(gone)
+        raise self.incomplete(gone)
 
     async def read(self, listed: ListedCheckpoint) -> StoredCheckpoint:
         """A listed checkpoint, with its writes and large values. 1 GET each, all at once. Raises `GoneError`."""
@@ -440,7 +440,8 @@ class ThreadStore:
             body = compress(body, self._compression)
         return await self.objects.put(key, body, attributes, mode=mode)
 
-    def _incomplete(self, key: str) -> StateDecodingError:
+    def incomplete(self, key: str) -> StateDecodingError:
+        """The error of a checkpoint whose value is gone."""
         return StateDecodingError(self.objects.bucket, key, "a checkpoint refers to it, and it is not there")
 
 
