@@ -7,7 +7,7 @@ import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from s3_checkpoint.object_store import (
     PAGE_KEYS,
@@ -20,17 +20,14 @@ from s3_checkpoint.object_store import (
     Refused,
     StoredObject,
     Written,
+    utc_now,
 )
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class MemoryStore:
     """Keeps objects for as long as it lives; each call takes effect at once, after yielding to other tasks once."""
 
-    def __init__(self, *, bucket: str = "memory", ordered: bool = True, now: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, *, bucket: str = "memory", ordered: bool = True, now: Callable[[], datetime] = utc_now) -> None:
         self._bucket = bucket
         self._ordered = ordered
         self._now = now

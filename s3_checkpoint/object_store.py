@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias, overload
 
 from s3_checkpoint.errors import StoreError, StoreUnavailableError
@@ -300,6 +300,11 @@ class ObjectStore(Protocol):
             False if `source` is not there; then nothing was written.
         """
         ...
+
+
+def utc_now() -> datetime:
+    """The time of day, in UTC: `now` where nothing else is given."""
+    return datetime.now(UTC)
 
 
 def lists_whole_pages(store: ObjectStore) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic
 from uuid import UUID, uuid4
 
@@ -35,7 +35,7 @@ from s3_checkpoint.errors import (
 )
 from s3_checkpoint.graph import END
 from s3_checkpoint.models import StateT
-from s3_checkpoint.object_store import ListedObject, Page, pages
+from s3_checkpoint.object_store import ListedObject, Page, pages, utc_now
 from s3_checkpoint.run_models import HistoryEntry, Origin, Pruned, PrunedRuns, RunActivity, RunStatus, RunUsage
 
 _logger = logging.getLogger("s3_checkpoint.run_admin")
@@ -53,10 +53,6 @@ HISTORY_BYTES = 32 * 1024**2
 
 def _json_bytes(entry: HistoryEntry[Any] | None) -> int:
     return estimated_bytes((entry.state, entry.active), HISTORY_BYTES) if entry else 0
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _logged(message: str, removed: Pruned) -> Pruned:
@@ -133,7 +129,7 @@ class RunAdmin(Generic[StateT]):
         self,
         checkpointer: S3Checkpointer[StateT],
         *,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
         new_run_id: Callable[[], UUID] = uuid4,
     ) -> None:
         self._checkpointer = checkpointer

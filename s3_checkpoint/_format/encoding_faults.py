@@ -24,6 +24,8 @@ _DEEPEST: Final = 200
 """More levels than this no reader of JSON in pydantic takes."""
 _LONGEST_SEARCH: Final = 4 * 1024**2
 """Bytes of JSON that are read again and again to find the place that fails."""
+_KEY_OF_NOTHING: Final = object()
+"""A key that nothing has."""
 _GARBAGE: Final = ({"\x00": "in the place of what may be at fault"}, 0.5)
 """In the place of a leaf, and of a container: of another kind, so that its type refuses it before other code has it."""
 
@@ -65,7 +67,7 @@ def _without_others(value: Any, keys: list[Any], node: Any, dump: Dump) -> Calla
             return _fails(dump, value, _include([*keys, set(some)]))
 
     # What fails with nothing in it fails by itself: its own serializer does.
-    return (lambda _: False) if fails([] if type(node) is list else [_Nothing]) else fails
+    return (lambda _: False) if fails([] if type(node) is list else [_KEY_OF_NOTHING]) else fails
 
 
 def _with(value: Any, keys: list[Any], part: Any) -> Any:
@@ -171,10 +173,6 @@ def lost_on_the_way(value: object, keys: Iterable[int | str], data: bytes, path:
 
 def _odd_keys(value: object) -> bool:
     return isinstance(value, Mapping) and not all(isinstance(key, str) for key in value)
-
-
-class _Nothing:
-    """A key that nothing has."""
 
 
 def _failing(keys: list[Any], fails: Callable[[list[Any]], bool]) -> Any | None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from s3_checkpoint._concurrency.gather import gather_bounded
@@ -39,11 +39,6 @@ UNUSED_SINCE = "unused-since"
 def is_unused(head: ObjectHead) -> bool:
     """Whether a value is marked as one that nothing refers to."""
     return UNUSED_SINCE in head.attributes.metadata
-
-
-def utc_now() -> datetime:
-    """The time of day, in UTC."""
-    return datetime.now(UTC)
 
 
 def check_grace(period: timedelta) -> timedelta:

@@ -129,7 +129,7 @@ class History:
             return await threads.complete(listed, key, record) if self._keep(key, record) else None
         except GoneError:
             # Deleted or put again since it was listed. Which of the two, a second look tells.
-            stored = await threads.at(listed.keys, listed.id)
+            stored = await threads.find(listed.keys, listed.id)
             return stored if stored and (self._keep is None or self._keep(stored.key, stored.record)) else None
 
     async def _listed(self, threads: ThreadStore) -> AsyncGenerator[ListedCheckpoint]:

@@ -26,21 +26,21 @@ class KnownValues:
 
     def __init__(self, *, most: int = 1000) -> None:
         self._most = most
-        self._known: OrderedDict[tuple[str, str, str], Mapping[str, KnownValue]] = OrderedDict()
+        self._known: OrderedDict[Place, Mapping[str, KnownValue]] = OrderedDict()
         self._lock = threading.Lock()
 
     def note(self, place: Place, values: Mapping[str, KnownValue]) -> None:
         """Remembers what the checkpoint at `place` refers to."""
         if values and place.checkpoint_id is not None:
             with self._lock:
-                self._known[place.thread_id, place.namespace, place.checkpoint_id] = values
+                self._known[place] = values
                 if len(self._known) > self._most:
                     self._known.popitem(last=False)
 
     def of(self, place: Place) -> Mapping[str, KnownValue]:
         """What the checkpoint there refers to; empty if not known."""
         with self._lock:
-            return self._known.get((place.thread_id, place.namespace, place.checkpoint_id or ""), {})
+            return self._known.get(place, {})
 
     def clear(self) -> None:
         """Forgets all: objects have been deleted."""

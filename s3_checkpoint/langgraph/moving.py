@@ -22,6 +22,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError
 from s3_checkpoint.langgraph.langgraph_internals import SNAPSHOT_CODE, is_snapshot, new_snapshot
+from s3_checkpoint.langgraph.place import Place
 
 THREADS_AT_ONCE = 8
 OnProgress = Callable[[int, int], None]
@@ -144,9 +145,7 @@ def _copy(
     begun: dict[str, bool] = {}
     """Whether the target has something of a namespace."""
     for checkpoint_id, namespace in thread.found:
-        config: RunnableConfig = {
-            "configurable": {"thread_id": thread.id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint_id}
-        }
+        config = Place(thread.id, namespace, checkpoint_id).config
         original = source.get_tuple(config)
         if original is None:
             continue  # deleted since it was listed

@@ -27,13 +27,13 @@ from s3_checkpoint._leases.lease_object import LeaseObject
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.langgraph.calls import Calls
 from s3_checkpoint.langgraph.conversion import Conversion
-from s3_checkpoint.langgraph.grace import GRACE, Grace, utc_now
+from s3_checkpoint.langgraph.grace import GRACE, Grace
 from s3_checkpoint.langgraph.known_values import KnownValues
 from s3_checkpoint.langgraph.object_cache import CACHE_BYTES
 from s3_checkpoint.langgraph.opening import Opened, opening, settings_of
 from s3_checkpoint.langgraph.thread_store import ThreadStore
 from s3_checkpoint.lease import TTL_S, EitherLease, check_conditional_writes, terms_of
-from s3_checkpoint.object_store import ObjectStore
+from s3_checkpoint.object_store import ObjectStore, utc_now
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import Compression, S3Options, S3Settings
 

@@ -31,9 +31,9 @@ from s3_checkpoint._format.thread_keys import (
 from s3_checkpoint._runs.retention import Retention
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError
 from s3_checkpoint.langgraph.conversion import Conversion
-from s3_checkpoint.langgraph.grace import utc_now
 from s3_checkpoint.langgraph.history import History
 from s3_checkpoint.langgraph.json_view import TYPE, JsonViews, decryption_of
+from s3_checkpoint.langgraph.place import Place
 from s3_checkpoint.langgraph.records import CheckpointRecord
 from s3_checkpoint.langgraph.retention import prune_thread
 from s3_checkpoint.langgraph.saver import S3Saver
@@ -58,7 +58,7 @@ from s3_checkpoint.langgraph.thread_views import (
     changes_between,
     checkpoint_view,
 )
-from s3_checkpoint.object_store import Page, pages
+from s3_checkpoint.object_store import Page, pages, utc_now
 
 _logger = logging.getLogger("s3_checkpoint.langgraph")
 T = TypeVar("T")
@@ -312,8 +312,8 @@ class ThreadAdmin:
             return {}
         reader = copy.copy(self._saver)
         reader.serde = self._views
-        place = {"thread_id": view.thread_id, "checkpoint_ns": view.namespace, "checkpoint_id": view.id}
-        found = await reader.aget_delta_channel_history(config={"configurable": place}, channels=view.delta_channels)
+        config = Place(view.thread_id, view.namespace, view.id).config
+        found = await reader.aget_delta_channel_history(config=config, channels=view.delta_channels)
         return {
             channel: {
                 **({"seed": history["seed"]} if "seed" in history else {}),

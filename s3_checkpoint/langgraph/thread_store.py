@@ -151,6 +151,7 @@ class ThreadStore:
         if outcome.lost:
             return outcome
         began = self.grace.look()
+        directory = keys.directory(checkpoint.id)
         await self._put_before(keys, checkpoint, began)
         seen: Mapping[str, Seen] = {**outcome.seen, **dict.fromkeys(checkpoint.values, began)}
         for _ in range(_LOOKS):
@@ -161,10 +162,10 @@ class ThreadStore:
             if all(map(self.grace.still_holds, seen.values())):
                 break
         else:
-            key = keys.directory(checkpoint.id) + checkpoint.name
             slow = "each of its requests took longer than the grace period allows; nothing was committed"
-            raise StoreUnavailableError("PutObject", self.objects.bucket, key, outcome_unknown=False, detail=slow)
-        directory = keys.directory(checkpoint.id)
+            raise StoreUnavailableError(
+                "PutObject", self.objects.bucket, directory + checkpoint.name, outcome_unknown=False, detail=slow
+            )
         written = await self._write_record(directory + checkpoint.name, checkpoint.body)
         self._keep(directory, checkpoint.name, written, checkpoint.record, len(checkpoint.body))
         for name, payload in checkpoint.values.items():
@@ -292,21 +293,15 @@ class ThreadStore:
 
     async def find(self, keys: NamespaceKeys, checkpoint_id: str | None) -> StoredCheckpoint | None:
         """The checkpoint with this id; None: the newest of the namespace. 1 LIST, then everything else at once."""
-        return await (self.latest(keys) if checkpoint_id is None else self.at(keys, checkpoint_id))
-
-    async def latest(self, keys: NamespaceKeys) -> StoredCheckpoint | None:
-        """The newest checkpoint of a namespace. 1 LIST, then everything else at once."""
+        if checkpoint_id is not None:
+            stored = await self._read(lambda: one_checkpoint(self.objects, keys, checkpoint_id))
+            return None if isinstance(stored, ListedCheckpoint) else stored
         remnants: set[str] = set()
         while True:
             stored = await self._read(lambda: newest_checkpoint(self.objects, keys, without=remnants))
             if not isinstance(stored, ListedCheckpoint):
                 return stored
             remnants.add(stored.id)
-
-    async def at(self, keys: NamespaceKeys, checkpoint_id: str) -> StoredCheckpoint | None:
-        """The checkpoint with this id. 1 LIST, then everything else at once."""
-        stored = await self._read(lambda: one_checkpoint(self.objects, keys, checkpoint_id))
-        return None if isinstance(stored, ListedCheckpoint) else stored
 
     async def _read(
         self, look: Callable[[], Coroutine[Any, Any, ListedCheckpoint | None]]
