@@ -69,9 +69,9 @@ class ItemCodec:
         compress(b"", compression)  # an unknown name or missing package is found now
         self.max_stored_bytes: int = self._json.max_stored_bytes
 
-    def encode_value(self, value: Mapping[str, Any], size: int | None = None) -> bytes:
+    def encode_value(self, value: Mapping[str, Any]) -> bytes:
         """The JSON of a value; `StateEncodingError`, with the path, for one that does not round-trip."""
-        return self._json.encode(dict(value), size).data
+        return self._json.encode(dict(value)).data
 
     def encode(self, record: ItemRecord, value: bytes) -> tuple[bytes, ObjectAttributes]:
         """The object of an item whose value's JSON is `value`. `StateEncodingError` if it is too large."""

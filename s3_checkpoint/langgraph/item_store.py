@@ -1,4 +1,4 @@
-"""Items of long-term memory as objects: read, put, deleted, found, swept. Knows the object store and the keys.
+"""Items of long-term memory as objects: read, put, deleted, found, swept, as LangGraph's operations ask for them.
 
 **The last put counts, and none is lost unseen.** A put replaces exactly the write that this process knows of
 (`If-Match`), or creates (`If-None-Match`). Refused, what is there is read. Our own write id: it had landed. Another's:

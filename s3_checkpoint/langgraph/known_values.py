@@ -11,6 +11,9 @@ from s3_checkpoint.langgraph.grace import Seen
 from s3_checkpoint.langgraph.place import Place
 from s3_checkpoint.langgraph.records import ValueRef
 
+REMEMBERED = 1000
+"""Checkpoints."""
+
 
 class KnownValue(NamedTuple):
     """A large value that a checkpoint refers to."""
@@ -24,8 +27,7 @@ class KnownValue(NamedTuple):
 class KnownValues:
     """What checkpoints seen lately refer to. Called from any thread."""
 
-    def __init__(self, *, most: int = 1000) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._known: OrderedDict[Place, Mapping[str, KnownValue]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -34,7 +36,7 @@ class KnownValues:
         if values and place.checkpoint_id is not None:
             with self._lock:
                 self._known[place] = values
-                if len(self._known) > self._most:
+                if len(self._known) > REMEMBERED:
                     self._known.popitem(last=False)
 
     def of(self, place: Place) -> Mapping[str, KnownValue]:
