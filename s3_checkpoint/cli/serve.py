@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import webbrowser
 from importlib.util import find_spec
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 
 from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
-from s3_checkpoint.cli.session import Session, session_command
+from s3_checkpoint.cli.session import Session, ended_by_ctrl_c, session_command
 
 PORT = 8765
 REFRESH_S = 10.0
@@ -48,9 +47,6 @@ async def command(
         if open_page:
             webbrowser.open(address)
 
-    try:
+    with ended_by_ctrl_c():
         await serve(session.settings, listen(port), refresh_s=refresh, started=started, waiting_on=waiting_on or ())
-    except asyncio.CancelledError:  # Ctrl-C is how it ends, and no failure
-        if (task := asyncio.current_task()) is None or task.uncancel():
-            raise
     session.note("stopped")

@@ -15,7 +15,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, cast, get_type_hints
 
@@ -98,6 +99,16 @@ def _run(
     out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     session = Session(options.settings(), out, Console(stderr=True))
     return asyncio.run(function(session, **arguments)) or ExitCode.OK
+
+
+@contextmanager
+def ended_by_ctrl_c() -> Iterator[None]:
+    """Ctrl-C leaves the block, and is no failure: it is how what runs inside ends."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if (task := asyncio.current_task()) is None or task.uncancel():
+            raise
 
 
 def confirmed(session: Session, question: str) -> bool:

@@ -22,7 +22,7 @@ from s3_checkpoint.cli.bucket import OpenBucket, opened
 from s3_checkpoint.cli.drawing import change_counts
 from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
 from s3_checkpoint.cli.output import as_json, chosen, cut, size, when, write_line
-from s3_checkpoint.cli.session import Session, session_command
+from s3_checkpoint.cli.session import Session, ended_by_ctrl_c, session_command
 from s3_checkpoint.errors import StateDecodingError, StoreUnavailableError
 from s3_checkpoint.object_store import pages
 
@@ -83,7 +83,7 @@ async def command(
             f"watching {name} every {seconds:g} s until Ctrl-C: {an_hour:,.0f} LISTs an hour, "
             f"about ${an_hour * LIST_PRICE:.3f} on S3 Standard"
         )
-        try:
+        with ended_by_ctrl_c():
             async with aclosing(found):
                 async for line in found:
                     if isinstance(line, Text):
@@ -94,9 +94,6 @@ async def command(
                     lines += 1
                     if lines == limit:
                         return
-        except asyncio.CancelledError:  # Ctrl-C is how it ends, and no failure
-            if (task := asyncio.current_task()) is None or task.uncancel():
-                raise
     session.note(f"stopped after {lines:,} lines")
 
 

@@ -32,7 +32,6 @@ class Performance:
     local: bool
     """Whether the bucket was one of the demonstration's own, and is gone."""
     seed: int
-    supersteps: int
     tally: Tally
     steps: list[HistoryEntry[Census]]
     """As stored, ascending."""
@@ -83,7 +82,6 @@ async def perform(
         settings.bucket,
         local,
         seed,
-        plan.last,
         stage.tally,
         steps,
         list(page.objects),

@@ -6,24 +6,17 @@ the process that started it, however that one ends.
 
 from __future__ import annotations
 
-import logging
 import sys
-import threading
 
-from s3_checkpoint.testing.local_s3 import OneS3RequestAtATime, moto_services
+from s3_checkpoint.testing.local_s3 import local_s3
 
 
 def main() -> None:
     """Serves until standard input ends."""
-    from werkzeug.serving import make_server
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, OneS3RequestAtATime(moto_services()), threaded=True)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    sys.stdout.write(f"http://127.0.0.1:{server.server_port}\n")
-    sys.stdout.flush()
-    sys.stdin.read()
-    server.shutdown()
+    with local_s3() as s3:
+        sys.stdout.write(f"{s3.endpoint_url}\n")
+        sys.stdout.flush()
+        sys.stdin.read()
 
 
 if __name__ == "__main__":

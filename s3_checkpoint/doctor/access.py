@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from s3_checkpoint.doctor.bucket import answer_of
+from s3_checkpoint.doctor.bucket import NOT_OFFERED, answer_of
 from s3_checkpoint.doctor.findings import (
     Patient,
     Status,
@@ -20,7 +20,6 @@ from s3_checkpoint.doctor.findings import (
 from s3_checkpoint.errors import ConfigurationError, StoreError, StoreUnavailableError
 from s3_checkpoint.object_store import ObjectAttributes
 
-MAX_BYTES = 1 << 20
 _NOT_S3 = "not S3's"
 """What the store's errors say of an answer that means success elsewhere, an empty one for instance."""
 
@@ -84,7 +83,7 @@ async def reading(patient: Patient) -> Verdict:
     """Whether an object reads back as it was written."""
     body = b'{"written": "a moment ago"}'
     await patient.put("permission", body)
-    found = await patient.store.get(patient.key("permission"), max_bytes=MAX_BYTES)
+    found = await patient.get("permission")
     if found is None or found.body != body:
         return failed("an object just written does not read back as it was")
     return passed("an object just written reads back")
@@ -97,8 +96,8 @@ async def reading(patient: Patient) -> Verdict:
 )
 async def absence(patient: Patient) -> Verdict:
     """Whether a key that is not there is answered with 404 and not with 403."""
-    missing = patient.key("nothing-is-here")
-    found = (await patient.store.get(missing, max_bytes=MAX_BYTES), await patient.store.head(missing))
+    missing = "nothing-is-here"
+    found = (await patient.get(missing), await patient.store.head(patient.key(missing)))
     return passed("404 for a key that is not there") if found == (None, None) else failed("something is there")
 
 
@@ -135,7 +134,7 @@ async def deleting(patient: Patient) -> Verdict:
 
 async def _left(patient: Patient, names: list[str]) -> list[str]:
     """The objects that are still there, asked one by one: a listing could be old, and has a probe of its own."""
-    return [name for name in names if await patient.store.get(patient.key(name), max_bytes=MAX_BYTES) is not None]
+    return [name for name in names if await patient.get(name) is not None]
 
 
 def _why_not_deleted(detail: str) -> tuple[str, str] | None:
@@ -147,7 +146,7 @@ def _why_not_deleted(detail: str) -> tuple[str, str] | None:
             "upgrade the store; no policy helps. Until then remove runs with a tool that deletes key by key "
             "(aws s3 rm --recursive). Workers do not need it",
         )
-    if code in ("NotImplemented", "MethodNotAllowed", "XNotImplemented", "UnsupportedOperation", "501", "405"):
+    if code in NOT_OFFERED:
         return (
             "the store does not implement DeleteObjects",
             "remove runs with a tool that deletes key by key (aws s3 rm --recursive); no policy helps. Workers do not "
@@ -167,9 +166,8 @@ async def deleting_by_etag(patient: Patient) -> Verdict:
     if patient.client is None:
         return skipped("not an S3 client")
     await patient.put("deleted-by-etag")
-    key = patient.key("deleted-by-etag")
     owner = patient.settings.expected_bucket_owner
-    stale = {"Key": key, "ETag": f'"{"0" * 32}"'}
+    stale = {"Key": patient.key("deleted-by-etag"), "ETag": f'"{"0" * 32}"'}
     try:
         await patient.client.delete_objects(
             Bucket=patient.settings.bucket,
@@ -180,7 +178,7 @@ async def deleting_by_etag(patient: Patient) -> Verdict:
         code, status = answer_of(error)
         refused = 400 <= status < 500 or status == 501
         return skipped(f"refused ({code})") if refused else unclear(f"no answer ({code or type(error).__name__})")
-    kept = await patient.store.get(key, max_bytes=MAX_BYTES) is not None
+    kept = await patient.get("deleted-by-etag") is not None
     return passed(
         "an ETag per object is honoured in DeleteObjects"
         if kept
@@ -198,7 +196,7 @@ async def copying(patient: Patient) -> Verdict:
     await patient.put("copied-from", b'{"copied": true}')
     attributes = ObjectAttributes(metadata={"origin": "somewhere/7"})
     await patient.store.copy(patient.key("copied-from"), patient.key("copied-to"), attributes=attributes)
-    found = await patient.store.get(patient.key("copied-to"), max_bytes=MAX_BYTES)
+    found = await patient.get("copied-to")
     if (
         found is None
         or found.body != b'{"copied": true}'

@@ -23,19 +23,18 @@ from s3_checkpoint.doctor.findings import (
 
 _FROZEN = {"GLACIER", "DEEP_ARCHIVE"}
 _NOT_THERE = {
-    "NoSuchLifecycleConfiguration": "no lifecycle rules",
-    "NoSuchPublicAccessBlockConfiguration": "not configured",
-    "ServerSideEncryptionConfigurationNotFoundError": "no default encryption",
+    "NoSuchLifecycleConfiguration",
+    "NoSuchPublicAccessBlockConfiguration",
+    "ServerSideEncryptionConfigurationNotFoundError",
 }
-_NOT_OFFERED = {"NotImplemented", "MethodNotAllowed", "501", "405", "XNotImplemented", "UnsupportedOperation"}
+NOT_OFFERED = {"NotImplemented", "MethodNotAllowed", "501", "405", "XNotImplemented", "UnsupportedOperation"}
 
 
 def answer_of(error: Exception) -> tuple[str, int]:
     """S3's own code and status in an SDK error; nothing for an error that is no answer, or a malformed one."""
     response = getattr(error, "response", None)
-    return str(_part(_part(response, "Error"), "Code") or ""), _number(
-        _part(_part(response, "ResponseMetadata"), "HTTPStatusCode")
-    )
+    status = _part(_part(response, "ResponseMetadata"), "HTTPStatusCode")
+    return str(_part(_part(response, "Error"), "Code") or ""), status if isinstance(status, int) else 0
 
 
 def _part(value: object, name: str) -> Any:
@@ -48,14 +47,10 @@ def _parts(value: object, name: str) -> list[Any]:
     return [part for part in found if isinstance(part, Mapping)] if isinstance(found, list | tuple) else []
 
 
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0
-
-
-async def _ask(patient: Patient, operation: str) -> tuple[Mapping[str, Any] | None, Verdict | None]:
+async def _ask(patient: Patient, operation: str) -> Mapping[str, Any] | Verdict:
     """An answer about the bucket, or the verdict that there is none to be had."""
     if patient.client is None:
-        return None, skipped("not an S3 client")
+        return skipped("not an S3 client")
     arguments = {"Bucket": patient.settings.bucket}
     if patient.settings.expected_bucket_owner:
         arguments["ExpectedBucketOwner"] = patient.settings.expected_bucket_owner
@@ -64,18 +59,18 @@ async def _ask(patient: Patient, operation: str) -> tuple[Mapping[str, Any] | No
     except Exception as error:  # noqa: BLE001 - any answer but the one asked for means: it cannot be seen
         code, status = answer_of(error)
         if code in _NOT_THERE:
-            return {}, None
-        if code in _NOT_OFFERED or status in (405, 501):
-            return None, skipped("the store does not offer this")
+            return {}
+        if code in NOT_OFFERED or status in (405, 501):
+            return skipped("the store does not offer this")
         if status == 403:
-            return None, skipped("these credentials may not look")
-        return None, unclear(f"no answer ({code or type(error).__name__})")
+            return skipped("these credentials may not look")
+        return unclear(f"no answer ({code or type(error).__name__})")
     if not isinstance(answer, Mapping):
-        return None, unclear(f"no answer that makes sense ({type(answer).__name__})")
+        return unclear(f"no answer that makes sense ({type(answer).__name__})")
     told = [value for name, value in answer.items() if name != "ResponseMetadata" and value]
     if not told and not _is_empty_xml(operation, answer):
-        return None, unclear("an answer that is not S3's; is a proxy or a portal answering?")
-    return answer, None
+        return unclear("an answer that is not S3's; is a proxy or a portal answering?")
+    return answer
 
 
 def _is_empty_xml(operation: str, answer: Mapping[str, Any]) -> bool:
@@ -89,8 +84,7 @@ def _is_empty_xml(operation: str, answer: Mapping[str, Any]) -> bool:
 
 async def is_versioned(patient: Patient) -> bool:
     """Whether the bucket is known to keep versions."""
-    answer, _ = await _ask(patient, "get_bucket_versioning")
-    return bool(_part(answer, "Status") == "Enabled")
+    return bool(_part(await _ask(patient, "get_bucket_versioning"), "Status") == "Enabled")
 
 
 @probe(
@@ -120,10 +114,10 @@ async def credentials(patient: Patient) -> Verdict:
     shown = f"access key …{key[-4:]}, from {source}"
     if settings.endpoint_url is not None:
         return passed(shown)
-    return passed(f"{shown}{await _caller(settings.profile_name, patient)}")
+    return passed(f"{shown}{await _caller(patient)}")
 
 
-async def _caller(profile: str | None, patient: Patient) -> str:
+async def _caller(patient: Patient) -> str:
     """The ARN the credentials belong to, as AWS STS tells it; empty if it does not."""
     from aiobotocore.session import AioSession
     from botocore.exceptions import BotoCoreError, ClientError
@@ -137,7 +131,7 @@ async def _caller(profile: str | None, patient: Patient) -> str:
         "aws_session_token": token.get_secret_value() if token else None,
     }
     try:
-        async with AioSession(profile=profile).create_client("sts", **options) as sts:
+        async with AioSession(profile=settings.profile_name).create_client("sts", **options) as sts:
             return f", {(await sts.get_caller_identity())['Arn']}"
     except (BotoCoreError, ClientError) as error:
         return f", identity unknown ({type(error).__name__})"
@@ -173,15 +167,15 @@ async def checksums(patient: Patient) -> Verdict:
 )
 async def versioning(patient: Patient) -> Verdict:
     """Whether what is overwritten or deleted can be recovered, and whether that is cleaned up."""
-    answer, unseen = await _ask(patient, "get_bucket_versioning")
-    if unseen or answer is None:
-        return unseen or skipped("no answer")
+    answer = await _ask(patient, "get_bucket_versioning")
+    if isinstance(answer, Verdict):
+        return answer
     if answer.get("Status") != "Enabled":
         off = "off: what is overwritten or deleted is gone"
         return passed(off if patient.settings.endpoint_url is None else f"{off}. Ask again once it is on")
-    rules, unseen = await _ask(patient, "get_bucket_lifecycle_configuration")
-    if unseen and unseen.status == Status.INCONCLUSIVE:
-        return unseen
+    rules = await _ask(patient, "get_bucket_lifecycle_configuration")
+    if isinstance(rules, Verdict) and rules.status == Status.INCONCLUSIVE:
+        return rules
     if any("NoncurrentVersionExpiration" in rule for rule in _active_rules(rules)):
         return passed("on, and old versions expire")
     return warned("on, and old versions never expire: what prune removes is still paid for")
@@ -194,9 +188,9 @@ async def versioning(patient: Patient) -> Verdict:
 )
 async def lifecycle(patient: Patient) -> Verdict:
     """Whether a lifecycle rule removes steps, or puts them where they cannot be read."""
-    answer, unseen = await _ask(patient, "get_bucket_lifecycle_configuration")
-    if unseen or answer is None:
-        return unseen or skipped("no answer")
+    answer = await _ask(patient, "get_bucket_lifecycle_configuration")
+    if isinstance(answer, Verdict):
+        return answer
     head = join_prefix(patient.settings.prefix)
     touched = [
         (rule, [name for name in KEY_FAMILIES if _touches(rule, f"{head}{name}/")]) for rule in _active_rules(answer)
@@ -223,7 +217,7 @@ def _removed_or_frozen(rule: Mapping[str, Any]) -> str | None:
     return "freezes" if any(t.get("StorageClass") in _FROZEN for t in _parts(rule, "Transitions")) else None
 
 
-def _active_rules(answer: Mapping[str, Any] | None) -> Iterable[Mapping[str, Any]]:
+def _active_rules(answer: object) -> Iterable[Mapping[str, Any]]:
     return [rule for rule in _parts(answer, "Rules") if rule.get("Status") == "Enabled"]
 
 
@@ -241,9 +235,9 @@ def _touches(rule: Mapping[str, Any], ours: str) -> bool:
 )
 async def encryption(patient: Patient) -> Verdict:
     """Whether the bucket encrypts with KMS by default, which leaves out what is in metadata."""
-    answer, unseen = await _ask(patient, "get_bucket_encryption")
-    if unseen or answer is None:
-        return unseen or skipped("no answer")
+    answer = await _ask(patient, "get_bucket_encryption")
+    if isinstance(answer, Verdict):
+        return answer
     rules = _parts(_part(answer, "ServerSideEncryptionConfiguration"), "Rules")
     kms = [
         name
@@ -266,9 +260,9 @@ async def encryption(patient: Patient) -> Verdict:
 )
 async def public_access(patient: Patient) -> Verdict:
     """Whether nobody can make the bucket public."""
-    answer, unseen = await _ask(patient, "get_public_access_block")
-    if unseen or answer is None:
-        return unseen or skipped("no answer")
+    answer = await _ask(patient, "get_public_access_block")
+    if isinstance(answer, Verdict):
+        return answer
     block = _part(answer, "PublicAccessBlockConfiguration")
     names = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
     off = [name for name in names if not _part(block, name)]

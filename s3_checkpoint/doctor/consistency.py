@@ -14,7 +14,6 @@ from s3_checkpoint.doctor.findings import Patient, Status, Verdict, failed, pass
 from s3_checkpoint.object_store import ObjectAttributes
 
 LATENCY_REQUESTS = 20
-MAX_BYTES = 1 << 20
 
 
 @probe(
@@ -121,7 +120,7 @@ async def metadata(patient: Patient) -> Verdict:
     written = ObjectAttributes(content_encoding="gzip", metadata=entries)
     await patient.store.put(patient.key("metadata"), body, written, mode="overwrite")
     head = await patient.store.head(patient.key("metadata"))
-    stored = await patient.store.get(patient.key("metadata"), max_bytes=MAX_BYTES)
+    stored = await patient.get("metadata")
     if head is None or stored is None:
         return failed("an object just written is not there")
     for found in (head.attributes, stored.head.attributes):
@@ -166,7 +165,7 @@ async def latency(patient: Patient) -> Verdict:
     for number in range(LATENCY_REQUESTS):
         begin = time.perf_counter()
         if number % 2:
-            await patient.store.get(patient.key("latency"), max_bytes=MAX_BYTES)
+            await patient.get("latency")
         else:
             await patient.put("latency", body)
         took.append((time.perf_counter() - begin) * 1000)

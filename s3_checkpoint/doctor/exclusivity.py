@@ -11,7 +11,7 @@ import asyncio
 from typing import NamedTuple
 
 from s3_checkpoint.doctor.bucket import is_versioned
-from s3_checkpoint.doctor.findings import Patient, Status, Verdict, failed, passed, probe, unclear, warned
+from s3_checkpoint.doctor.findings import MAX_BYTES, Patient, Status, Verdict, failed, passed, probe, unclear, warned
 from s3_checkpoint.errors import (
     AccessDeniedError,
     CheckpointError,
@@ -26,7 +26,6 @@ RACERS = 16
 ROUNDS = 3
 SPARE_ROUNDS = 3
 """More rounds than `ROUNDS`, for those in which an answer was lost."""
-MAX_BYTES = 1 << 20
 LATE = b'{"late": true}'
 _UNSAFE = (
     "UNSAFE FOR COMMIT. Set conditional_writes=False (S3_CHECKPOINT_CONDITIONAL_WRITES=false) to use save, load, list, "

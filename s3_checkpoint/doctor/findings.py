@@ -8,8 +8,10 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from s3_checkpoint._format.keys import RunKeys
-from s3_checkpoint.object_store import ObjectAttributes, ObjectStore
+from s3_checkpoint.object_store import ObjectAttributes, ObjectStore, StoredObject
 from s3_checkpoint.settings import S3Settings
+
+MAX_BYTES = 1 << 20
 
 
 class Status(StrEnum):
@@ -76,6 +78,10 @@ class Patient:
     async def put(self, name: str, body: bytes = b"{}") -> None:
         """Writes an object under the throw-away run."""
         await self.store.put(self.key(name), body, ObjectAttributes(), mode="overwrite")
+
+    async def get(self, name: str) -> StoredObject | None:
+        """Reads an object under the throw-away run."""
+        return await self.store.get(self.key(name), max_bytes=MAX_BYTES)
 
 
 Check = Callable[[Patient], Awaitable[Verdict]]

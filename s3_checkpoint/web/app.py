@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
@@ -64,7 +65,7 @@ _HEADERS = (
     (b"cache-control", b"no-store"),
 )
 
-Answer = Callable[[Request], Awaitable[dict[str, Any]]]
+Answer = Callable[[QueryParams], Awaitable[dict[str, Any]]]
 
 
 class _ReadOnly:
@@ -109,72 +110,25 @@ def create_app(settings: S3Settings, *, refresh_s: float = 10.0, waiting_on: Col
     """
     pages: list[RunPages] = []
     of_threads: list[ThreadPages] = []
-    stores: list[ObjectStore] = []
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with connect(Any, settings) as checkpointer:
             pages.append(RunPages(checkpointer, settings.max_state_bytes, waiting_on=waiting_on))
-            stores.append(checkpointer.objects.store)
-            if _has_langgraph():
+            if all(find_spec(name) is not None for name in ("langgraph", "ormsgpack")):
                 of_threads.append(_thread_pages(checkpointer.objects.store, settings))
             yield
             pages.clear()
-            stores.clear()
             of_threads.clear()
 
-    async def place(_: Request) -> dict[str, Any]:
+    async def place(_: QueryParams) -> dict[str, Any]:
         where = f"s3://{settings.bucket}/{settings.prefix}".rstrip("/")
         return {"place": where, "version": __version__, "refresh_s": refresh_s, "threads": bool(of_threads)}
-
-    async def runs(request: Request) -> dict[str, Any]:
-        query = request.query_params
-        return await pages[0].runs(query.get("search", ""), query.get("after", ""))
-
-    async def activity(request: Request) -> dict[str, Any]:
-        return await pages[0].activity(request.query_params.getlist("id"))
-
-    async def run(request: Request) -> dict[str, Any]:
-        query = request.query_params
-        return await pages[0].timeline(
-            query.get("id", ""),
-            query.get("namespace", ""),
-            after=query.get("after"),
-            before=query.get("before"),
-            around=query.get("around"),
-        )
-
-    async def state(request: Request) -> dict[str, Any]:
-        query = request.query_params
-        return await pages[0].state(query.get("id", ""), query.get("namespace", ""), query.get("step", ""))
-
-    async def forks(request: Request) -> dict[str, Any]:
-        return await pages[0].forks(request.query_params.get("id", ""))
 
     def threads() -> ThreadPages:
         if not of_threads:
             raise ConfigurationError("threads need a package: pip install 's3-checkpoint[langgraph]'")
         return of_threads[0]
-
-    async def thread_list(request: Request) -> dict[str, Any]:
-        query = request.query_params
-        return await threads().threads(query.get("search", ""), query.get("after", ""))
-
-    async def thread_activity(request: Request) -> dict[str, Any]:
-        return await threads().activity(request.query_params.getlist("id"))
-
-    async def thread(request: Request) -> dict[str, Any]:
-        query = request.query_params
-        return await threads().timeline(
-            query.get("id", ""), query.get("namespace", ""), after=query.get("after"), before=query.get("before")
-        )
-
-    async def thread_state(request: Request) -> dict[str, Any]:
-        query = request.query_params
-        return await threads().state(query.get("id", ""), query.get("namespace", ""), query.get("step", ""))
-
-    async def sessions(_: Request) -> dict[str, Any]:
-        return await session_counts(stores[0], settings.prefix)
 
     async def download(request: Request) -> Response:
         query = request.query_params
@@ -187,20 +141,32 @@ def create_app(settings: S3Settings, *, refresh_s: float = 10.0, waiting_on: Col
 
     answers: dict[str, Answer] = {
         "place": place,
-        "runs": runs,
-        "runs/activity": activity,
-        "run": run,
-        "run/state": state,
-        "run/forks": forks,
-        "threads": thread_list,
-        "threads/activity": thread_activity,
-        "thread": thread,
-        "thread/state": thread_state,
-        "sessions": sessions,
+        "runs": lambda query: pages[0].runs(query.get("search", ""), query.get("after", "")),
+        "runs/activity": lambda query: pages[0].activity(query.getlist("id")),
+        "run": lambda query: pages[0].timeline(
+            query.get("id", ""),
+            query.get("namespace", ""),
+            after=query.get("after"),
+            before=query.get("before"),
+            around=query.get("around"),
+        ),
+        "run/state": lambda query: pages[0].state(
+            query.get("id", ""), query.get("namespace", ""), query.get("step", "")
+        ),
+        "run/forks": lambda query: pages[0].forks(query.get("id", "")),
+        "threads": lambda query: threads().threads(query.get("search", ""), query.get("after", "")),
+        "threads/activity": lambda query: threads().activity(query.getlist("id")),
+        "thread": lambda query: threads().timeline(
+            query.get("id", ""), query.get("namespace", ""), after=query.get("after"), before=query.get("before")
+        ),
+        "thread/state": lambda query: threads().state(
+            query.get("id", ""), query.get("namespace", ""), query.get("step", "")
+        ),
+        "sessions": lambda _: session_counts(pages[0].store, settings.prefix),
     }
     return Starlette(
         routes=[
-            *(Route(path, _page) for path in VIEWS),
+            *(Route(path, _file("index.html", "text/html")) for path in VIEWS),
             *(Route(f"/static/{name}", _file(name, kind)) for name, kind in _STATIC.items()),
             *(Route(f"/api/{path}", _json(answer)) for path, answer in answers.items()),
             Route("/api/run/download", download),
@@ -210,20 +176,12 @@ def create_app(settings: S3Settings, *, refresh_s: float = 10.0, waiting_on: Col
     )
 
 
-def _has_langgraph() -> bool:
-    return all(find_spec(name) is not None for name in ("langgraph", "ormsgpack"))
-
-
 def _thread_pages(store: ObjectStore, settings: S3Settings) -> ThreadPages:
     from s3_checkpoint.langgraph import S3Saver, ThreadAdmin
     from s3_checkpoint.web.thread_pages import ThreadPages
 
     saver = S3Saver(store, prefix=settings.prefix, max_state_bytes=settings.max_state_bytes)
     return ThreadPages(ThreadAdmin(saver))
-
-
-async def _page(_: Request) -> Response:
-    return Response(static_text("index.html"), media_type="text/html; charset=utf-8")
 
 
 def _file(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
@@ -236,7 +194,7 @@ def _file(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
 def _json(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
     async def answered(request: Request) -> Response:
         try:
-            return _json_response(await answer(request), 200)
+            return _json_response(await answer(request.query_params), 200)
         except CheckpointError as error:
             return _error(error)
 

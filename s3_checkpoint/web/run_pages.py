@@ -31,7 +31,7 @@ class RunPages:
     ) -> None:
         self._checkpointer = checkpointer
         self._waiting_on = waiting_on
-        self._store = checkpointer.objects.store
+        self.store = checkpointer.objects.store
         self._admin: RunAdmin[Any] = RunAdmin(checkpointer)
         self._views = RunViews(checkpointer, max_state_bytes)
 
@@ -48,7 +48,7 @@ class RunPages:
             return {"runs": [], "next": None}
         # "0" follows "/": behind everything under the last run shown.
         start_after = f"{head}{check_run_id(after)}0" if after else ""
-        page = await self._store.list(head + begins, start_after=start_after, delimiter="/", limit=RUNS_SHOWN)
+        page = await self.store.list(head + begins, start_after=start_after, delimiter="/", limit=RUNS_SHOWN)
         found = [str(run_id) for group in page.prefixes if (run_id := parse_run_prefix(prefix, group)) is not None]
         return {"runs": [{"run_id": run_id} for run_id in found], "next": found[-1] if page.next_token else None}
 
@@ -101,7 +101,7 @@ class RunPages:
         }
         if after is None and before is None:
             answer["pruned_up_to"] = exact(await self._checkpointer.index.floor(run))
-            answer["namespaces"] = await namespaces_of(self._store, self._keys(run_id, ""))
+            answer["namespaces"] = await namespaces_of(self.store, self._keys(run_id, ""))
         return answer
 
     async def state(self, run_id: str, namespace: str, step: str) -> dict[str, Any]:
@@ -134,13 +134,13 @@ class RunPages:
     async def _numbers(self, run: RunKeys, *, after: str | None, before: str | None, around: str | None) -> list[int]:
         """The steps to be read, ascending: those to be shown, and the one before them if there is one."""
         most = STEPS_SHOWN + 1
-        if not self._store.ordered:
+        if not self.store.ordered:
             return _part(await self._checkpointer.index.steps(run), most, after=after, before=before, around=around)
         if after is not None:
-            return (await page_from(self._store, run, _step(after), limit=most)).steps[:most]
+            return (await page_from(self.store, run, _step(after), limit=most)).steps[:most]
         if around is not None and around.isascii() and around.isdigit():
             first = max(0, min(int(around), MAX_STEP) - STEPS_SHOWN // 2)
-            found = (await page_from(self._store, run, first, limit=most)).steps[:most]
+            found = (await page_from(self.store, run, first, limit=most)).steps[:most]
             if len(found) == most:
                 return found
         end = None if before is None else _step(before)

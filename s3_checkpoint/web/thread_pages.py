@@ -32,16 +32,16 @@ class ThreadPages:
         Requests:
             Those of `ThreadAdmin.threads` for one page, or of `ThreadAdmin.find`.
         """
-        if search:
-            found = await self._admin.find(search, limit=THREADS_SHOWN)
-            return {"threads": [{"thread_id": thread_id} for thread_id in found], "next": None}
-        found = []
-        async with aclosing(cast("AsyncGenerator[str, None]", self._admin.threads(after=after or None))) as threads:
-            async for thread_id in threads:
-                if len(found) == THREADS_SHOWN:
-                    return {"threads": [{"thread_id": one} for one in found], "next": found[-1]}
-                found.append(thread_id)
-        return {"threads": [{"thread_id": thread_id} for thread_id in found], "next": None}
+        found = await self._admin.find(search, limit=THREADS_SHOWN) if search else []
+        last = None
+        if not search:
+            async with aclosing(cast("AsyncGenerator[str, None]", self._admin.threads(after=after or None))) as threads:
+                async for thread_id in threads:
+                    if len(found) == THREADS_SHOWN:
+                        last = found[-1]
+                        break
+                    found.append(thread_id)
+        return {"threads": [{"thread_id": thread_id} for thread_id in found], "next": last}
 
     async def activity(self, ids: Sequence[str]) -> dict[str, Any]:
         """Newest checkpoint, time, next nodes and status of up to `THREADS_SHOWN` threads.
@@ -101,29 +101,23 @@ class ThreadPages:
 
     async def state(self, thread_id: str, namespace: str, checkpoint_id: str) -> dict[str, Any]:
         """What a checkpoint holds: values, pending writes, metadata; and what its delta channels are rebuilt from."""
-        view = await self._view(thread_id, namespace, checkpoint_id)
+        if not checkpoint_id:
+            raise InvalidArgumentError("step", "", "must be the id of a checkpoint")
+        view = await self._admin.checkpoint(thread_id, checkpoint_id, namespace=namespace)
         if view is None:
             return {"left_out": True, "hint": "This checkpoint is no longer stored."}
         deltas = await self._admin.delta_writes(view)
-        state = exact(_state(view) | ({"delta_channels": deltas} if deltas else {}))
+        held: dict[str, JsonValue] = {
+            "values": {**view.values},
+            "writes": [write.as_row() for write in view.writes],
+            "metadata": view.metadata,
+        }
+        state = exact(held | ({"delta_channels": deltas} if deltas else {}))
         size = len(page_json(state))
         if size > LIVE_STATE_BYTES:
             hint = f"{size:,} bytes of JSON are too many to be shown; s3-checkpoint thread show writes them"
             return {"left_out": True, "hint": hint}
         return {"state": state}
-
-    async def _view(self, thread_id: str, namespace: str, checkpoint_id: str) -> CheckpointView | None:
-        if not checkpoint_id:
-            raise InvalidArgumentError("step", "", "must be the id of a checkpoint")
-        return await self._admin.checkpoint(thread_id, checkpoint_id, namespace=namespace)
-
-
-def _state(view: CheckpointView) -> dict[str, JsonValue]:
-    return {
-        "values": cast("JsonValue", view.values),
-        "writes": [write.as_row() for write in view.writes],
-        "metadata": view.metadata,
-    }
 
 
 def _row(earlier: CheckpointView | None, view: CheckpointView) -> dict[str, Any]:

@@ -74,14 +74,6 @@ class Page:
         return template.replace(_MARK, data.replace("<", "\\u003c"))
 
 
-def page(document: Any) -> str:
-    """The page for a whole timeline, as `timeline --output json` writes it."""
-    made = Page({name: value for name, value in document.items() if name not in ("steps", "forks")})
-    for step in document["steps"]:
-        made.add(step)
-    return made.text({"forks": document["forks"]})
-
-
 def static_text(name: str) -> str:
     """One of the files that both pages are made of."""
     return files("s3_checkpoint.web").joinpath("static", name).read_text(encoding="utf-8")

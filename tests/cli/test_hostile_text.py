@@ -23,7 +23,7 @@ from s3_checkpoint import ActiveSnapshot, connect
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.web.page_json import exact
-from s3_checkpoint.web.timeline_page import page
+from tests.cli.pages import page
 from tests.cli.terminal import Seen, run_on_terminal
 from tests.command_line import Cli
 

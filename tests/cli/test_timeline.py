@@ -15,8 +15,8 @@ from selenium.webdriver.common.keys import Keys
 from s3_checkpoint.cli.exit_codes import ExitCode
 from s3_checkpoint.cli.output import as_json
 from s3_checkpoint.web.page_json import CHANGES_SHOWN, STATE_BYTES
-from s3_checkpoint.web.timeline_page import page
 from tests.browser import found, log_of, open_at, text_of
+from tests.cli.pages import page
 from tests.command_line import FIRST, FORK, Cli
 
 HOSTILE = "</script><img src=x onerror=\"document.title='taken over'\"><!--"
