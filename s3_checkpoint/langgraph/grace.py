@@ -60,7 +60,7 @@ class Grace:
     """The grace period of one saver, and its clocks."""
 
     def __init__(self, period: timedelta, *, now: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
-        self.period = check_grace(period)
+        self.period: timedelta = check_grace(period)
         self.now = now
         self._monotonic = monotonic
         self._removals = 0
