@@ -62,6 +62,7 @@ from s3_checkpoint.superstep import (
     Blocked,
     Interrupted,
     attempt_superstep,
+    check_max_steps,
     held_for_superstep,
     is_end,
     waits_for_human,
@@ -139,8 +140,7 @@ def sqs_handler(
     graph.check(interrupt_before, "interrupt_before names")
     if not 1 <= resend_delay_s <= MAX_DELAY_S:
         raise InvalidArgumentError("resend_delay_s", str(resend_delay_s), "must be of 1 … 900 seconds")
-    if type(max_steps) is not int or max_steps < 1:
-        raise InvalidArgumentError("max_steps", repr(max_steps)[:80], "must be an int of 1 or more")
+    check_max_steps(max_steps)
     return SqsHandler(
         graph,
         _adapter(state_type),
@@ -288,18 +288,17 @@ class SqsHandler(Generic[StateT]):
                 await self._handle(record, fields, left_s)
         except LeaseHeldError as held:
             # Not an error: the message stays in the queue until the worker that has the lease is done, or is gone.
-            fields |= {"outcome": "held", "holder": held.holder, "duration_ms": _ms_since(started)}
-            fields["request_count"] = self._request_count - counted
-            run = fields.get("run_id")
-            self._logger.info("run %s: left to the worker that holds its lease: %s", run, held, extra=fields)
-            return False
+            error = held
+            fields |= {"outcome": "held", "holder": held.holder}
         except Exception as raised:  # noqa: BLE001 - every failure of a record is that record's, and is logged below
             error = for_log(raised)
             fields["outcome"] = "timed-out" if deadline.expired() else "failed"
             fields["error_code"] = error.code if isinstance(error, CheckpointError) else type(error).__name__
         fields |= {"duration_ms": _ms_since(started), "request_count": self._request_count - counted}
         run = fields.get("run_id", "of an unreadable message")
-        if error is not None:
+        if isinstance(error, LeaseHeldError):
+            self._logger.info("run %s: left to the worker that holds its lease: %s", run, error, extra=fields)
+        elif error is not None:
             why = f"no time left after {left_s:.1f} s" if deadline.expired() else _in_words(error)
             self._logger.error(
                 "run %s: superstep %s at delivery %s, to be delivered again: %s",

@@ -294,9 +294,14 @@ async def attempt_superstep(
     )
 
 
-def _check_bounds(expected_step: int | None, resume_from: int | None, update: Any, max_steps: int) -> None:
+def check_max_steps(max_steps: int) -> None:
+    """Raises `InvalidArgumentError` unless it is an int of 1 or more."""
     if type(max_steps) is not int or max_steps < 1:
         raise InvalidArgumentError("max_steps", repr(max_steps)[:80], "must be an int of 1 or more")
+
+
+def _check_bounds(expected_step: int | None, resume_from: int | None, update: Any, max_steps: int) -> None:
+    check_max_steps(max_steps)
     if resume_from is not None:
         if type(resume_from) is not int or resume_from < 0:
             kind = repr(resume_from)[:80] if type(resume_from) in (int, bool) else type(resume_from).__name__
@@ -366,14 +371,8 @@ async def _run_tasks(graph: Graph[StateT], newest: Checkpoint[StateT], state: St
     return await gather_bounded((run(task) for task in tasks), limit=len(newest.active))
 
 
-async def _newest(
-    checkpointer: Checkpointer[StateT], graph: Graph[StateT], run_id: UUID, *, known: int | None = None
-) -> Checkpoint[StateT] | None:
+async def _newest(checkpointer: Checkpointer[StateT], graph: Graph[StateT], run_id: UUID) -> Checkpoint[StateT] | None:
     """The newest step, with the start node active where none is stored; None for a run without steps."""
-    if known is not None:
-        found = await checkpointer.resume_at(run_id, known)
-        if not isinstance(found, Overtaken):
-            return _with_start(graph, found)
     return _with_start(graph, await checkpointer.resume(run_id))
 
 
@@ -392,7 +391,10 @@ async def _commit(
     try:
         wrote = await checkpointer.commit_or_confirm(reached.run_id, reached.step, reached.state, reached.active)
     except StepConflictError:
-        newest = await _newest(checkpointer, graph, reached.run_id, known=reached.step)
+        found = await checkpointer.resume_at(reached.run_id, reached.step)
+        if isinstance(found, Overtaken):
+            found = await checkpointer.resume(reached.run_id)
+        newest = _with_start(graph, found)
         if newest is None:  # the whole run has just been deleted
             raise
         return _reached(newest, interrupt_before, superseded=True)

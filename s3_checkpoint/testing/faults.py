@@ -14,14 +14,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TypeVar, cast
+from typing import cast
 
 from s3_checkpoint._error_codes import ACTIONS
 from s3_checkpoint.errors import AccessDeniedError
 from s3_checkpoint.object_store import ListedObject, ObjectStore, Page, Refused, StoredObject
-from s3_checkpoint.testing.wrappers import EVERY, Aim, Request, Send, StoreWrapper
-
-T = TypeVar("T")
+from s3_checkpoint.testing.wrappers import EVERY, Aim, Request, Send, StoreWrapper, T
 
 
 def state_put(*, first: int = 1, times: int = 1) -> Aim:
