@@ -12,6 +12,7 @@ from s3_checkpoint.object_store import ObjectAttributes, ObjectStore, StoredObje
 from s3_checkpoint.settings import S3Settings
 
 MAX_BYTES = 1 << 20
+"""Of any object that is read."""
 
 
 class Status(StrEnum):

@@ -14,6 +14,7 @@ from s3_checkpoint._runs.step_listing import page_from
 from s3_checkpoint._views.run_views import Damaged, RunViews, fork_rows, timeline_row
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.errors import InvalidArgumentError
+from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.run_admin import RunAdmin
 from s3_checkpoint.web.page_json import LIVE_STATE_BYTES, exact, fitting_fields, page_json
 
@@ -31,7 +32,7 @@ class RunPages:
     ) -> None:
         self._checkpointer = checkpointer
         self._waiting_on = waiting_on
-        self.store = checkpointer.objects.store
+        self.store: ObjectStore = checkpointer.objects.store
         self._admin: RunAdmin[Any] = RunAdmin(checkpointer)
         self._views = RunViews(checkpointer, max_state_bytes)
 
