@@ -42,7 +42,7 @@ async def service(store: MemoryStore) -> AsyncIterator[AsyncClient]:
 
 async def until(client: AsyncClient, run_id: object, node: str) -> dict[str, Any]:
     """What the service tells of the run once `node` is next."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while True:
             answer = await client.get(f"/runs/{run_id}")
             if answer.status_code == 200 and answer.json()["next"] == [node]:

@@ -375,7 +375,7 @@ async def test_exactly_one_of_two_concurrent_answers_counts_and_the_other_is_sup
     together = asyncio.Barrier(2)
 
     async def review(state: Log, task: Task) -> Next:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await together.wait()
         return Next("review", "b")
 

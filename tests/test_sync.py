@@ -323,7 +323,7 @@ def test_a_module_global_is_closed_by_the_end_of_the_process_without_a_word(sett
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 

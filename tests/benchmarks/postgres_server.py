@@ -36,7 +36,7 @@ def postgres_url(scratch: Path) -> Iterator[str]:
 
     def run(*command: str) -> None:
         subprocess.run(
-            command, check=True, user=user, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60, cwd=data
+            command, check=True, user=user, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=180, cwd=data
         )
 
     run("initdb", "-D", str(data), "-U", "bench", "-A", "trust")

@@ -14,7 +14,7 @@ WITHOUT_EXTRA = "import sys; sys.modules['typer'] = None; from s3_checkpoint.cli
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=180, check=False)
 
 
 def test_a_missing_extra_is_said_in_one_line_with_what_to_install() -> None:

@@ -38,7 +38,7 @@ def on_terminal(cli: Cli, *arguments: str, **env: str) -> pexpect.spawn[str]:
         env=environment(cli, **env),
         encoding="utf-8",
         dimensions=(40, 120),
-        timeout=60,
+        timeout=180,
     )
 
 
@@ -204,7 +204,7 @@ def test_a_reader_that_goes_away_is_no_error(three_runs: Cli) -> None:
     assert child.stderr
     child.stdout.close()
     err = child.stderr.read().decode()
-    code = child.wait(timeout=60)
+    code = child.wait(timeout=180)
     child.stderr.close()
 
     assert code == ExitCode.PIPE_CLOSED
@@ -220,7 +220,7 @@ def test_a_short_command_writes_nothing_but_its_report(own_runs: Cli) -> None:
         env=environment(own_runs),
         encoding="utf-8",
         dimensions=(40, 120),
-        timeout=60,
+        timeout=180,
     )
     text, code = shown(child)
 
@@ -247,7 +247,7 @@ def test_the_shell_completes_commands(cli: Cli) -> None:
         env=environment(cli, _S3_CHECKPOINT_COMPLETE="complete_bash", COMP_WORDS="s3-checkpoint pr", COMP_CWORD="1"),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 

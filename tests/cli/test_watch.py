@@ -157,7 +157,7 @@ def test_watch_on_a_terminal_shows_steps_as_they_come_and_ends_on_ctrl_c(own_run
         env={**os.environ, **own_runs.env, "TERM": "dumb", "NO_COLOR": "1"},
         encoding="utf-8",
         dimensions=(24, 200),
-        timeout=60,
+        timeout=180,
     )
     child.expect(r"every 200 s until Ctrl-C: 18 LISTs an hour, about \$0.000 on S3 Standard")
     child.expect(r"step 15  211 B  next: plan")

@@ -103,7 +103,7 @@ async def test_a_cancelled_save_leaves_the_checkpointer_usable() -> None:
     assert await checkpointer.list(RUN) == []
     await checkpointer.save(RUN, 0, state)
     assert await checkpointer.load(RUN, 0) == state
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not gc.isenabled():  # noqa: ASYNC110 - the thread of the cancelled save may be the last to end
             await asyncio.sleep(0)
 

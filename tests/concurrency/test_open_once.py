@@ -297,7 +297,7 @@ opening.open()
 
 def test_the_end_of_the_process_closes_what_is_open() -> None:
     ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", LEFT_OPEN], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "error", "-c", LEFT_OPEN], capture_output=True, text=True, timeout=180, check=False
     )
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "closed\n", "")

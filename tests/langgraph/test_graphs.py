@@ -273,7 +273,7 @@ def test_strict_msgpack_mode_loads_the_types_of_the_graph_and_no_others() -> Non
     environment = {**os.environ, "LANGGRAPH_STRICT_MSGPACK": "true"}
 
     ended = subprocess.run(
-        [sys.executable, "-c", STRICT], env=environment, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", STRICT], env=environment, capture_output=True, text=True, timeout=180, check=True
     )
 
     assert ended.stdout.strip() == "{'mine': Mine(n=2)} {'mine': {'n': 2}}"

@@ -51,7 +51,7 @@ def test_completed_tasks_do_not_run_again_after_a_kill(shared_settings: S3Settin
         killed.communicate()
 
         resumed = worker(shared_settings, log, None)
-        output, errors = resumed.communicate(timeout=60)
+        output, errors = resumed.communicate(timeout=180)
 
         assert (killed.returncode, resumed.returncode, errors) == (-signal.SIGKILL, 0, "")
         assert int(output) == sum(n**2 for n in range(TASKS))

@@ -203,7 +203,7 @@ def test_a_saver_left_open_at_exit_says_nothing(shared_settings: S3Settings) -> 
     arguments = [f"s3://{shared_settings.bucket}", str(shared_settings.endpoint_url)]
 
     ended = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, timeout=180, check=False
     )
 
     assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (0, "None", "")
@@ -215,7 +215,7 @@ def test_constructing_one_does_not_import_the_sdk() -> None:
         "S3Saver.from_conn_string('s3://bucket'); print('aiobotocore' in sys.modules)"
     )
 
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=True)
 
     assert ended.stdout.strip() == "False"
 
@@ -249,6 +249,6 @@ async def test_a_call_waits_in_no_loop_but_the_savers_own() -> None:
 def test_the_import_says_what_to_install_without_the_extra() -> None:
     code = "import sys; sys.modules['langgraph'] = None; import s3_checkpoint.langgraph"
 
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False)
 
     assert "pip install 's3-checkpoint[langgraph]'" in ended.stderr

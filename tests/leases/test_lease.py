@@ -86,7 +86,7 @@ async def record(store: ObjectStore) -> LeaseRecord:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not condition():  # noqa: ASYNC110 - what is waited for is of another thread or a store
             await asyncio.sleep(0.01)
 

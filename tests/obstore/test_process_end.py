@@ -101,7 +101,7 @@ asyncio.run(main())"""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", program, url, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             await connected.wait()
             told, _ = await process.communicate(b"\n")
         server.close()

@@ -136,7 +136,7 @@ def test_no_process_is_left_behind(end: signal.Signals, tmp_path: Path) -> None:
     children = children_of(running.pid)
 
     running.send_signal(end)
-    out, rest = running.communicate(timeout=60)
+    out, rest = running.communicate(timeout=180)
 
     assert seen
     assert len(children) >= 3  # the server, and workers
@@ -162,7 +162,7 @@ def _ends(descriptor: int) -> bool:
 
 
 def test_a_file_that_is_not_there_is_wrong_usage() -> None:
-    ended = subprocess.run([*COMMAND, "no-such-file.py"], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run([*COMMAND, "no-such-file.py"], capture_output=True, text=True, timeout=180, check=False)
 
     assert ended.returncode == 2
     assert "no-such-file.py" in ended.stderr
@@ -177,7 +177,7 @@ def test_a_bucket_that_is_not_there_is_told_at_once(settings: S3Settings) -> Non
     }
 
     ended = subprocess.run(
-        [*COMMAND, "--bucket", "not-there"], capture_output=True, text=True, timeout=60, check=False, env=environment
+        [*COMMAND, "--bucket", "not-there"], capture_output=True, text=True, timeout=180, check=False, env=environment
     )
 
     assert ended.returncode == 5

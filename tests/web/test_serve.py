@@ -44,7 +44,7 @@ def test_serve_says_where_it_serves_and_ctrl_c_ends_it(three_runs: Cli) -> None:
         assert len(client.get(f"{address}api/runs").json()["runs"]) == 3
 
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=180)
 
     assert process.returncode == 0
     assert out == ""

@@ -43,7 +43,7 @@ def threads(cli: Cli) -> Cli:
 
 @pytest.fixture
 def page(threads: Cli) -> Iterator[httpx.Client]:
-    with serving(threads.settings()) as address, httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
+    with serving(threads.settings()) as address, httpx.Client(base_url=address, trust_env=False, timeout=180) as client:
         yield client
 
 
