@@ -30,6 +30,8 @@ class Cli:
             "S3_CHECKPOINT_ENDPOINT_URL": endpoint_url,
             "S3_CHECKPOINT_REGION_NAME": "us-east-1",
             "S3_CHECKPOINT_MAX_ATTEMPTS": "1",
+            "S3_CHECKPOINT_CONNECT_TIMEOUT_S": "120",  # a busy machine connects and answers late
+            "S3_CHECKPOINT_READ_TIMEOUT_S": "120",
             "AWS_ACCESS_KEY_ID": "testing",
             "AWS_SECRET_ACCESS_KEY": "testing",
             "AWS_EC2_METADATA_DISABLED": "true",
