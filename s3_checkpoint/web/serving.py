@@ -65,6 +65,7 @@ async def serve(
         access_log=False,
         server_header=False,
         lifespan="on",
+        ws="none",
         timeout_graceful_shutdown=1,
         proxy_headers=False,
     )

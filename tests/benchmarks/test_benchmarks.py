@@ -47,7 +47,7 @@ async def test_a_long_history_takes_few_requests_on_the_wire(stub: StubProcess, 
         await library.save("t", 0, "x")
         run = library.run("t")
         stub.copy("bench", run.state(0), 10_000)
-        stub.set(latency_ms=200)
+        stub.set(latency_ms=600)  # requests that are sent together are within that time on a busy machine too
 
         assert await library.latest("t") == 1
 
