@@ -45,7 +45,7 @@ class OneS3RequestAtATime:
 def moto_services() -> Application:
     """Moto's server as an application: S3, SQS, IAM and others, told apart by what a request is signed for.
 
-    moto looks through its own folders twice for each request, to tell a service from a host name; a fifth of its time.
+    moto looks through its own folders twice for each request, to tell a service from a host name.
     """
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
