@@ -46,7 +46,7 @@ def taken(cli: Cli, *arguments: str) -> int:
     """Bytes that the command takes at its peak, on top of the loaded program; its output is dropped."""
     ended = subprocess.run(
         [sys.executable, "-c", MEASURED, *arguments],
-        env={**os.environ, **cli.env},
+        env={**os.environ, **cli.env, "S3_CHECKPOINT_MAX_ATTEMPTS": "5"},  # a busy machine connects late
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -63,15 +63,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak 
 
 @pytest.mark.parametrize("output", ["table", "html"])
 def test_a_timeline_holds_two_states_and_not_the_run(cli: Cli, output: str, tmp_path: object) -> None:
-    """Two dozen states of 1 MB, some 13 MiB each as Python values, were all kept until the picture was drawn.
-
-    How many of those read ahead are there at a time depends on how busy the machine is.
-    """
+    """Twenty states of 1 MB, some 13 MiB each as Python values, were all kept until the picture was drawn."""
     rows = [{"id": n, "name": f"row {n}", "tags": ["a", "b"]} for n in range(19_000)]
-    put_states(cli, [json.dumps({"step": step, "rows": rows}).encode() for step in range(24)])
+    put_states(cli, [json.dumps({"step": step, "rows": rows}).encode() for step in range(20)])
     wanted = ["--html", f"{tmp_path}/page.html"] if output == "html" else ["--output", output]
 
-    assert taken(cli, "timeline", str(RUN), "--no-forks", *wanted) < 240 * MIB
+    assert taken(cli, "timeline", str(RUN), "--no-forks", *wanted) < 160 * MIB
 
 
 @pytest.mark.parametrize("output", ["table", "jsonl"])

@@ -557,7 +557,6 @@ WIDE = (
     "a put that reuses, and a delete",
     "two puts that reuse, and a delete",
     "a put that stores, and a delete",
-    "a copy, and the delete of its run",
 )
 """Seconds each: some orders by chance, the same in every run. All of them with `-m long`."""
 
