@@ -92,6 +92,14 @@ _UNAVAILABLE_CODES = frozenset({
 
 _NAMED_ACTION = re.compile(r"(?:^|[\s:(])((?:s3|kms):[A-Z][A-Za-z]+)\b")
 
+UNTRUSTED = (
+    "the server's certificate is not one to believe: set a CA bundle that knows its issuer (AWS_CA_BUNDLE), or "
+    "correct `endpoint_url`; something between may be answering in its name"
+)
+NO_TLS = "the server does not speak TLS as this machine does; correct `endpoint_url` (http or https, and the port)"
+PROXY_REFUSES = "the proxy refuses to connect to the store; correct the proxy or its credentials"
+_ANOTHER_SERVER = "is a proxy, a portal or another server answering?"
+
 KNOWN_CODES = frozenset(_CONFIGURATION) | _DENIED_CODES | _UNAVAILABLE_CODES | ABSENT_CODES
 
 
@@ -131,10 +139,18 @@ def error_for(
         if region:
             return ConfigurationError(_CONFIGURATION["PermanentRedirect"], bucket, f"{detail} ({region})")
         to = f" to {location}" if location else ""
-        detail = f"{detail}: a redirect{to}, which is not followed; is a proxy, a portal or another server answering?"
+        detail = f"{detail}: a redirect{to}, which is not followed; {_ANOTHER_SERVER}"
     elif status == 407:
         return ConfigurationError("the proxy asks for credentials; give them in its URL", bucket, detail)
     elif status == 404:
-        detail = f"{detail}: a 404 without S3's NoSuchKey; is a proxy, a portal or another server answering?"
+        detail = f"{detail}: a 404 without S3's NoSuchKey; {_ANOTHER_SERVER}"
     # A server that answers a write with a redirect may have taken it all the same (303 says so).
     return StoreError(operation, bucket, key, detail, outcome_unknown=operation in WRITES and status < 400)
+
+
+def odd_answer(operation: str, bucket: str, key: str, problem: str) -> CheckpointError:
+    """Our error for an answer that says success as S3 does not: whether a write has landed is unknown."""
+    detail = f"its answer is not S3's: {problem}; {_ANOTHER_SERVER}"[:300]
+    if operation in WRITES:
+        return StoreUnavailableError(operation, bucket, key, outcome_unknown=True, detail=detail)
+    return StoreError(operation, bucket, key, detail)

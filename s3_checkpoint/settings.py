@@ -29,6 +29,20 @@ _TagKey = Annotated[str, Field(min_length=1, max_length=128)]
 _TagValue = Annotated[str, Field(max_length=256)]
 
 
+COMPATIBLE_REGION = "us-east-1"
+"""Where a compatible store's is not set: it ignores the region, but a signature needs one."""
+
+
+def check_endpoint(url: str | None, bucket: str) -> None:
+    """Raises `ConfigurationError` for an endpoint whose URL holds a user or a password."""
+    if url is not None and "@" in urlsplit(url).netloc:
+        raise ConfigurationError(
+            "the endpoint's URL holds a user or a password, and S3 has none: requests are signed with keys; "
+            "take them out of `endpoint_url`, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL",
+            bucket,
+        )
+
+
 def _without_userinfo(url: str | None) -> str | None:
     parts = urlsplit(url) if url is not None else None
     if parts is None or "@" not in parts.netloc:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import unescape
 from typing import Final
 
-from s3_checkpoint._error_codes import WRITES, error_for
+from s3_checkpoint._error_codes import NO_TLS, PROXY_REFUSES, UNTRUSTED, WRITES, error_for, odd_answer
 from s3_checkpoint.errors import CheckpointError, ConfigurationError, StoreError, StoreUnavailableError
 
 _TOLD_BYTES = 256 * 1024
@@ -97,48 +97,27 @@ def error_of(error: BaseException, told: Told | None, operation: str, bucket: st
         )
     if not isinstance(error, Exception):
         return StoreError(operation, bucket, key, f"internal: obstore failed inside: {detail}", outcome_unknown=write)
-    if "kind: Builder" in text:
-        return ConfigurationError("the address is not a URL; correct `endpoint_url` or the proxy's", bucket, detail)
-    if _PROXY_REFUSED.search(text):
-        return ConfigurationError(
-            "the proxy refuses to connect to the store; correct the proxy or its credentials", bucket, detail
-        )
-    if _CREDENTIALS.search(sentence):
-        return ConfigurationError(
-            "no usable credentials; obstore takes them from the environment, a web identity, the container or the "
-            "instance, not from profiles or SSO: set AWS_ACCESS_KEY_ID, or use transport='aiobotocore'",
-            bucket,
-            detail,
-        )
-    if _TLS.search(text):
-        return ConfigurationError(
-            "the server's certificate is not one to believe: set a CA bundle that knows its issuer (AWS_CA_BUNDLE), or "
-            "correct `endpoint_url`; something between may be answering in its name",
-            bucket,
-            detail,
-        )
-    if "kind: Connect" in text and _NOT_TLS.search(text):
-        return ConfigurationError(
-            "the server does not speak TLS as this machine does; correct `endpoint_url` (http or https, and the port)",
-            bucket,
-            detail,
-        )
+    if problem := _problem(text, sentence):
+        return ConfigurationError(problem, bucket, detail)
     if _ODD.search(text):
-        detail = f"its answer is not S3's: {detail}; is a proxy, a portal or another server answering?"[:300]
-        if write:
-            return StoreUnavailableError(operation, bucket, key, outcome_unknown=True, detail=detail)
-        return StoreError(operation, bucket, key, detail)
+        return odd_answer(operation, bucket, key, detail)
     return StoreUnavailableError(operation, bucket, key, outcome_unknown=write, detail=detail)
 
 
-def odd_answer(operation: str, bucket: str, key: str, problem: str) -> CheckpointError:
-    """The error for an answer that says success as S3 does not."""
-    return StoreError(
-        operation,
-        bucket,
-        key,
-        f"its answer is not S3's: {problem}; is a proxy, a portal or another server answering?",
-    )
+def _problem(text: str, sentence: str) -> str | None:
+    """What is wrong with the settings, the credentials, the proxy or certificates; None if nothing of that is told."""
+    if "kind: Builder" in text:
+        return "the address is not a URL; correct `endpoint_url` or the proxy's"
+    if _PROXY_REFUSED.search(text):
+        return PROXY_REFUSES
+    if _CREDENTIALS.search(sentence):
+        return (
+            "no usable credentials; obstore takes them from the environment, a web identity, the container or the "
+            "instance, not from profiles or SSO: set AWS_ACCESS_KEY_ID, or use transport='aiobotocore'"
+        )
+    if _TLS.search(text):
+        return UNTRUSTED
+    return NO_TLS if "kind: Connect" in text and _NOT_TLS.search(text) else None
 
 
 _KIND = re.compile(r"kind: ([A-Z][A-Za-z]+)")

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from obstore.store import S3Store
 
 from s3_checkpoint.errors import ConfigurationError
-from s3_checkpoint.settings import DRIP, SLOWEST, S3Settings
+from s3_checkpoint.settings import COMPATIBLE_REGION, DRIP, SLOWEST, S3Settings, check_endpoint
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 OTHER = "or use transport='aiobotocore'"
 LARGE_BYTES = 256 * 1024
 """A larger body may take longer to send than `read_timeout_s`, which counts from the first byte sent."""
-_COMPATIBLE_REGION = "us-east-1"
 _IDLE_S = 12
 """Seconds that a connection is kept without a request; S3 closes one that has had none for about twenty."""
 
@@ -64,12 +63,7 @@ def client_for(settings: S3Settings, *, large: bool = False) -> S3Store:
     """
     _refuse_what_it_cannot(settings)
     endpoint = settings.endpoint_url or _aws_endpoint_url()
-    if endpoint is not None and "@" in urlsplit(endpoint).netloc:
-        raise ConfigurationError(
-            "the endpoint's URL holds a user or a password, and S3 has none: requests are signed with keys; "
-            "take them out of `endpoint_url`, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL",
-            settings.bucket,
-        )
+    check_endpoint(endpoint, settings.bucket)
     config: Any = {"region": _region(settings, compatible=endpoint is not None)}
     style = settings.addressing_style or ("path" if endpoint else "auto")
     virtual = style == "virtual" or (style == "auto" and "." not in settings.bucket)
@@ -151,7 +145,7 @@ def _region(settings: S3Settings, *, compatible: bool) -> str:
     if region:
         return region
     if compatible:
-        return _COMPATIBLE_REGION  # it is not looked at there, but a signature needs one
+        return COMPATIBLE_REGION
     raise ConfigurationError(
         f"no region is configured, and obstore reads no profile; set `region_name` or AWS_REGION, {OTHER}",
         settings.bucket,

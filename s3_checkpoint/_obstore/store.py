@@ -27,15 +27,10 @@ import obstore
 
 from s3_checkpoint._concurrency.blocking_calls import BlockingCalls
 from s3_checkpoint._concurrency.one_loop import check_usable, closed_in_progress
-from s3_checkpoint._error_codes import ABSENT_CODES, WRITES, is_absent, is_refusal
-from s3_checkpoint._obstore.answers import Told, error_of, odd_answer, told_by
+from s3_checkpoint._error_codes import ABSENT_CODES, WRITES, is_absent, is_refusal, odd_answer
+from s3_checkpoint._obstore.answers import Told, error_of, told_by
 from s3_checkpoint._obstore.client import LARGE_BYTES, check_key, client_for, longest_s
-from s3_checkpoint.errors import (
-    AccessDeniedError,
-    CheckpointError,
-    StoreError,
-    StoreUnavailableError,
-)
+from s3_checkpoint.errors import AccessDeniedError, CheckpointError, StoreError, StoreUnavailableError
 from s3_checkpoint.object_store import (
     PAGE_KEYS,
     ListedObject,
@@ -186,9 +181,7 @@ class ObstoreObjectStore:
             except _RefusedAnswer as refused:
                 return Refused(refused.told.code, refused.told.status)
             if not etag:
-                raise StoreUnavailableError(
-                    "PutObject", self.bucket, key, outcome_unknown=True, detail="its answer is not S3's: it has no ETag"
-                )
+                raise odd_answer("PutObject", self.bucket, key, "it has no ETag")
             return Written(etag, repeated=exchange.attempts > 1)
 
     async def list(
@@ -225,7 +218,7 @@ class ObstoreObjectStore:
             while batch:
                 with self._request("DeleteObjects", batch[0]) as exchange:
                     try:
-                        await self._ask("DeleteObjects", batch[0], exchange, _delete, self._client, batch)
+                        await self._ask("DeleteObjects", batch[0], exchange, obstore.delete, self._client, batch)
                         break
                     except _Absent as absent:
                         # A store that minds a key that is not there: ask for the others, of which it then tells.
@@ -362,7 +355,9 @@ class ObstoreObjectStore:
             raise StoreError("ListObjectsV2", self.bucket, prefix, f"obstore groups by / alone, not by {delimiter!r}")
         if prefix and not prefix.endswith("/"):
             return await self._groups_inside(exchange, prefix, after, limit)
-        answer = await self._ask("ListObjectsV2", prefix, exchange, _list_groups, self._client, prefix)
+        answer = await self._ask(
+            "ListObjectsV2", prefix, exchange, obstore.list_with_delimiter, self._client, prefix or None
+        )
         entries: dict[str, ListedObject | None] = {f"{group}/": None for group in answer["common_prefixes"]}
         for o in answer["objects"]:
             if o["path"] != prefix[:-1]:
@@ -479,11 +474,3 @@ def _put(client: S3Store, key: str, body: bytes, attributes: Any, tags: Any, mod
 
 def _list(client: S3Store, parent: str, offset: str, count: int) -> Sequence[Any]:
     return next(obstore.list(client, parent or None, offset=offset or None, chunk_size=count), ())
-
-
-def _list_groups(client: S3Store, parent: str) -> Any:
-    return obstore.list_with_delimiter(client, parent or None)
-
-
-def _delete(client: S3Store, keys: Sequence[str]) -> None:
-    obstore.delete(client, keys)

@@ -12,7 +12,6 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
@@ -23,15 +22,12 @@ from s3_checkpoint._s3.http_session import OneHostSession
 from s3_checkpoint._s3.sdk_internals import needs_shared_endpoints, read_faster, sdk_session
 from s3_checkpoint._s3.tuning import tune
 from s3_checkpoint.errors import ConfigurationError
-from s3_checkpoint.settings import S3Settings
+from s3_checkpoint.settings import COMPATIBLE_REGION, S3Settings, check_endpoint
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 _logger = logging.getLogger("s3_checkpoint.requests")
-
-_COMPATIBLE_REGION = "us-east-1"
-"""A compatible store ignores the region, but a signature needs one."""
 
 
 @asynccontextmanager
@@ -134,14 +130,10 @@ def _is_compatible(session: AioSession, settings: S3Settings) -> bool:
 
 def _options(session: AioSession, settings: S3Settings) -> dict[str, str | None]:
     for url in (settings.endpoint_url, _aws_endpoint_url(session)):
-        if url is not None and "@" in urlsplit(url).netloc:
-            raise ConfigurationError(
-                "the endpoint's URL holds a user or a password, and S3 has none: requests are signed with keys; "
-                "take them out of `endpoint_url`, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL"
-            )
+        check_endpoint(url, settings.bucket)
     region = settings.region_name or session.get_config_variable("region")
     if not region and _is_compatible(session, settings):
-        region = _COMPATIBLE_REGION
+        region = COMPATIBLE_REGION
     return {"region_name": region, "endpoint_url": settings.endpoint_url}
 
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 import errno
 import re
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -21,7 +20,7 @@ from botocore import exceptions as sdk
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from s3_checkpoint._error_codes import WRITES, error_for
+from s3_checkpoint._error_codes import NO_TLS, PROXY_REFUSES, UNTRUSTED, WRITES, error_for
 from s3_checkpoint.errors import (
     AccessDeniedError,
     CheckpointError,
@@ -155,15 +154,12 @@ def _problem(error: BaseException) -> str | None:
         if problem := _CLASSES.get(cls):
             return problem
     if isinstance(error, (ssl.SSLCertVerificationError, aiohttp.ClientConnectorCertificateError)):
-        return (
-            "the server's certificate is not one to believe: set a CA bundle that knows its issuer (AWS_CA_BUNDLE), or "
-            "correct `endpoint_url`; something between may be answering in its name"
-        )
+        return UNTRUSTED
     if isinstance(error, ssl.SSLError):
         return _problem_of_tls(error)
     if isinstance(error, aiohttp.ClientHttpProxyError):
         refuses = 400 <= error.status < 500 and error.status not in (408, 429)
-        return "the proxy refuses to connect to the store; correct the proxy or its credentials" if refuses else None
+        return PROXY_REFUSES if refuses else None
     if isinstance(error, aiohttp.InvalidURL):
         return "an address is not a URL; correct `endpoint_url` or the proxy's (HTTPS_PROXY, HTTP_PROXY)"
     if isinstance(error, ImportError):
@@ -182,111 +178,56 @@ def _problem_of_tls(error: ssl.SSLError) -> str | None:
     """What is wrong with certificates and keys of this machine; None for a handshake that broke off."""
     reason = error.reason or ""
     if reason in _NOT_TLS:
-        return (
-            "the server does not speak TLS as this machine does; correct `endpoint_url` (http or https, and the port)"
-        )
+        return NO_TLS
     if (error.library or "SSL") != "SSL" or ("ALERT" in reason and "CERTIFICATE" in reason):
         return "a CA bundle, client certificate or key cannot be used; correct the file, or the setting that names it"
     return None
 
 
-class _Failed(NamedTuple):
-    """A request that ended in an exception."""
-
-    error: Exception
-    operation: str
-    bucket: str
-    key: str
-
-    @property
-    def is_write(self) -> bool:
-        return self.operation in WRITES
-
-    def store_error(self, detail: str) -> StoreError:
-        return StoreError(self.operation, self.bucket, self.key, detail[:300], outcome_unknown=self.is_write)
-
-    def unavailable(self, detail: str) -> StoreUnavailableError:
-        return StoreUnavailableError(
-            self.operation, self.bucket, self.key, outcome_unknown=self.is_write, detail=detail
-        )
-
-
 def error_of(error: Exception, operation: str, bucket: str, key: str) -> CheckpointError:
-    """Our error for an exception that a request of the SDK's raised."""
-    failed = _Failed(error, operation, bucket, key)
-    return next(ours for row in _TABLE if (ours := row(failed)) is not None)
+    """Our error for an exception that a request of the SDK's raised. The first case that knows it decides."""
+    write = operation in WRITES
 
+    def store_error(detail: str) -> StoreError:
+        return StoreError(operation, bucket, key, detail[:300], outcome_unknown=write)
 
-def _answered(failed: _Failed) -> CheckpointError | None:
-    """An answer: S3's, or that of the service which the SDK had asked for credentials before."""
-    if not isinstance(failed.error, ClientError):
-        return None
-    return _error_of_answer(failed.error, failed.operation, failed.bucket, failed.key)
+    def unavailable(detail: str) -> StoreUnavailableError:
+        return StoreUnavailableError(operation, bucket, key, outcome_unknown=write, detail=detail)
 
-
-def _of_the_machine(failed: _Failed) -> CheckpointError | None:
-    fault = machine_fault(failed.error)
-    return ConfigurationError(fault.problem, failed.bucket, fault.detail) if fault else None
-
-
-def _of_the_loop(failed: _Failed) -> CheckpointError | None:
-    """What asyncio says of futures of another loop, or of a closed one, wrapped or not."""
-    error = failed.error
-    inner = error.__cause__ or error.__context__ if type(error) is sdk.HTTPClientError else error
-    if type(inner) is not RuntimeError or not _LOOP_WORDS.search(str(inner)):
-        return None
-    return LifecycleError(
-        "the client cannot be used here: it was opened in another event loop, or is closed; "
-        "open it, and the checkpointer with it, inside this loop"
-    )
-
-
-def _not_s3(failed: _Failed) -> CheckpointError | None:
-    if not isinstance(failed.error, NotS3Error):
-        return None
-    detail = f"its answer is not S3's: {failed.error}"
-    return failed.unavailable(detail) if failed.is_write else failed.store_error(detail)
-
-
-def _no_answer(failed: _Failed) -> CheckpointError | None:
-    return failed.unavailable(described(failed.error)) if isinstance(failed.error, EXCHANGE_ERRORS) else None
-
-
-def _not_understood(failed: _Failed) -> CheckpointError | None:
-    """What the SDK's parsers stumble over and let through: a date that is none is a bare ValueError."""
-    if not isinstance(failed.error, (ValueError, ResponseParserError)):
-        return None
-    return failed.store_error(f"its answer cannot be understood: {described(failed.error)}")
-
-
-def _patched(failed: _Failed) -> CheckpointError | None:
-    """Moto's `mock_aws` answers in the place of the HTTP library, with bytes where the async SDK awaits them."""
-    if not isinstance(failed.error, TypeError) or not _NOT_AWAITABLE.search(str(failed.error)):
-        return None
-    return failed.store_error(
-        "internal: the SDK was answered by something that is not async; moto's mock_aws is for boto3 alone: use "
-        f"moto.server.ThreadedMotoServer and `endpoint_url`, or MemoryStore ({described(failed.error)})"
-    )
-
-
-def _inside_the_sdk(failed: _Failed) -> CheckpointError:
-    return failed.store_error(f"internal: the SDK failed inside: {described(failed.error)}")
+    if isinstance(error, ClientError):
+        return _error_of_answer(error, operation, bucket, key)
+    if fault := machine_fault(error):
+        return ConfigurationError(fault.problem, bucket, fault.detail)
+    if _is_of_the_loop(error):
+        return LifecycleError(
+            "the client cannot be used here: it was opened in another event loop, or is closed; "
+            "open it, and the checkpointer with it, inside this loop"
+        )
+    if isinstance(error, NotS3Error):
+        detail = f"its answer is not S3's: {error}"
+        return unavailable(detail) if write else store_error(detail)
+    if isinstance(error, EXCHANGE_ERRORS):
+        return unavailable(described(error))
+    if isinstance(error, (ValueError, ResponseParserError)):
+        # What the SDK's parsers stumble over and let through: a date that is none is a bare ValueError.
+        return store_error(f"its answer cannot be understood: {described(error)}")
+    if isinstance(error, TypeError) and _NOT_AWAITABLE.search(str(error)):
+        # Moto's `mock_aws` answers in the place of the HTTP library, with bytes where the async SDK awaits them.
+        return store_error(
+            "internal: the SDK was answered by something that is not async; moto's mock_aws is for boto3 alone: use "
+            f"moto.server.ThreadedMotoServer and `endpoint_url`, or MemoryStore ({described(error)})"
+        )
+    return store_error(f"internal: the SDK failed inside: {described(error)}")
 
 
 _LOOP_WORDS = re.compile(r"\bloop\b|\bclosed\b|inside a task", re.IGNORECASE)
 _NOT_AWAITABLE = re.compile(r"bytes.*\bawait")
 
-_TABLE: tuple[Callable[[_Failed], CheckpointError | None], ...] = (
-    _answered,
-    _of_the_machine,
-    _of_the_loop,
-    _not_s3,
-    _no_answer,
-    _not_understood,
-    _patched,
-    _inside_the_sdk,
-)
-"""The first that knows the exception decides; the last knows all."""
+
+def _is_of_the_loop(error: Exception) -> bool:
+    """Whether it is what asyncio says of futures of another loop, or of a closed one, wrapped or not."""
+    inner = error.__cause__ or error.__context__ if type(error) is sdk.HTTPClientError else error
+    return type(inner) is RuntimeError and _LOOP_WORDS.search(str(inner)) is not None
 
 
 def _error_of_answer(error: ClientError, operation: str, bucket: str, key: str) -> CheckpointError:

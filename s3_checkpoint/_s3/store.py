@@ -16,14 +16,14 @@ from urllib.parse import quote, urlencode
 from botocore.exceptions import ClientError
 
 from s3_checkpoint._concurrency.offload import off_loop
-from s3_checkpoint._error_codes import ABSENT_CODES, WRITES, error_for, is_absent, is_refusal
+from s3_checkpoint._error_codes import ABSENT_CODES, error_for, is_absent, is_refusal, odd_answer
 from s3_checkpoint._s3.error_mapping import EXCHANGE_ERRORS, code_of, status_of
 from s3_checkpoint._s3.list_parser import COLUMNS
 from s3_checkpoint._s3.prepared_requests import S3Requests
 from s3_checkpoint._s3.request_scope import RequestScopes
 from s3_checkpoint._s3.sdk_internals import one_host, vet_region
 from s3_checkpoint._s3.tuning import may_prepare, sends_own_checksums
-from s3_checkpoint.errors import CheckpointError, StoreError, StoreUnavailableError
+from s3_checkpoint.errors import StoreError
 from s3_checkpoint.object_store import (
     PAGE_KEYS,
     Match,
@@ -176,11 +176,11 @@ class S3ObjectStore:
                 gone = isinstance(mode, Match) and is_absent("PutObject", code, status)
                 if precondition and (gone or is_refusal(code, status)):
                     exchange.answer, exchange.outcome = error.response, "refused"
-                    return Refused(code_of(error), status_of(error))
+                    return Refused(code, status)
                 raise
             self._check_status(answer, "PutObject", key)
             if not answer.get("ETag"):
-                raise self._odd_answer("PutObject", key, "it has no ETag")
+                raise odd_answer("PutObject", self.bucket, key, "it has no ETag")
         return Written(answer["ETag"], repeated=answer.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0)
 
     async def list(
@@ -205,7 +205,7 @@ class S3ObjectStore:
             self._check_status(answer, "ListObjectsV2", prefix)
             # What is no listing must not pass for an empty one, nor a page that is not the last for the last.
             if not _OF_A_LISTING & answer.keys():
-                raise self._odd_answer("ListObjectsV2", prefix, "it is not a listing")
+                raise odd_answer("ListObjectsV2", self.bucket, prefix, "it is not a listing")
             next_token = answer["NextContinuationToken"] if answer.get("IsTruncated") else None
             if next_token is not None and next_token == token:
                 # Here too, as not every caller continues with `pages`.
@@ -233,7 +233,7 @@ class S3ObjectStore:
                 )
                 self._check_status(answer, "DeleteObjects", batch[0])
                 if _headers(answer).get("content-length") == "0":
-                    raise self._odd_answer("DeleteObjects", batch[0], "it is empty")
+                    raise odd_answer("DeleteObjects", self.bucket, batch[0], "it is empty")
             for failed in answer.get("Errors", ()):
                 code, message = failed.get("Code", ""), failed.get("Message", "")
                 if code not in ABSENT_CODES:
@@ -242,8 +242,7 @@ class S3ObjectStore:
     async def _delete_alone(self, key: str) -> None:
         with self._scopes.request("DeleteObjects", key) as exchange:
             exchange.answer = answer = await self._asked.delete_object(**self._common, Key=key)
-            if (status := answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 204)) != 204:
-                raise self._odd_answer("DeleteObjects", key, f"its status is {status}")
+            self._check_status(answer, "DeleteObjects", key, success=204)
 
     async def copy(self, source: str, target: str, *, attributes: ObjectAttributes | None = None) -> bool:
         """See `ObjectStore.copy`."""
@@ -269,7 +268,7 @@ class S3ObjectStore:
                 raise
             self._check_status(answer, "CopyObject", target)
             if not answer.get("CopyObjectResult", {}).get("ETag"):
-                raise self._odd_answer("CopyObject", target, "it has no ETag")
+                raise odd_answer("CopyObject", self.bucket, target, "it has no ETag")
         return True
 
     async def _body(self, answer: Any, key: str, max_bytes: int) -> bytes:
@@ -288,22 +287,15 @@ class S3ObjectStore:
             body.close()  # so that the rest is not read only to be thrown away
         raise ObjectTooLargeError(self.bucket, key, size, max_bytes)
 
-    def _check_status(self, answer: Any, operation: str, key: str) -> None:
-        """S3 answers these with 200 or an error; a 206 holds a part of an object, a 202 or 204 comes from elsewhere."""
-        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 200)
-        if status != 200:
-            raise self._odd_answer(operation, key, f"its status is {status}")
-
-    def _odd_answer(self, operation: str, key: str, problem: str) -> CheckpointError:
-        """The error for an answer that says success as S3 does not: whether a write has landed is unknown."""
-        detail = f"its answer is not S3's: {problem}; is a proxy, a portal or another server answering?"
-        if operation in WRITES:
-            return StoreUnavailableError(operation, self.bucket, key, outcome_unknown=True, detail=detail)
-        return StoreError(operation, self.bucket, key, detail)
+    def _check_status(self, answer: Any, operation: str, key: str, *, success: int = 200) -> None:
+        """S3 answers with this status or an error; a 206 holds a part of an object, a 202 comes from elsewhere."""
+        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", success)
+        if status != success:
+            raise odd_answer(operation, self.bucket, key, f"its status is {status}")
 
     def _head(self, answer: Any, operation: str, key: str, size: int | None) -> ObjectHead:
         if size is None or "LastModified" not in answer:
-            raise self._odd_answer(operation, key, "it has no length or no date")
+            raise odd_answer(operation, self.bucket, key, "it has no length or no date")
         # Names of metadata have no case; MinIO, for one, hands them back capitalised.
         metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
         attributes = ObjectAttributes(answer.get("ContentType", ""), answer.get("ContentEncoding") or None, metadata)
