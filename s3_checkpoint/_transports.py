@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, nullcontext, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from s3_checkpoint._concurrency.gc_pause import collector_paused
+from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint.errors import ConfigurationError
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.request_events import OnRequest
@@ -14,6 +16,8 @@ from s3_checkpoint.settings import S3Settings
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
+
+T = TypeVar("T")
 
 
 def import_transport(settings: S3Settings | str | None) -> str:
@@ -81,3 +85,35 @@ async def open_store(
     async with client_for(settings, session) if client is None else nullcontext(client) as used:
         with closing(S3ObjectStore(used, settings, on_request)) as store:
             yield store
+
+
+def opening_of(
+    source: S3Settings | ObjectStore,
+    make: Callable[[ObjectStore], T],
+    *,
+    session: object | None = None,
+    on_request: OnRequest | None,
+    thread: str,
+    unless_opened: str | None = None,
+) -> OpenOnce[T]:
+    """How to open what `make` makes: on a client of its own, from settings, or on a store that its owner closes.
+
+    Args:
+        source: Settings, or an open store.
+        make: Called with the open store.
+        session: As of `open_store`; only with settings.
+        on_request: As of `open_store`; only with settings.
+        thread: The name of the thread that the requests are made in; not where the store has a loop.
+        unless_opened: As of `OpenOnce`; only with settings.
+    """
+    if not isinstance(source, S3Settings):
+        return OpenOnce(lambda: nullcontext(make(source)), name=thread, loop=source.loop)
+
+    @asynccontextmanager
+    async def new() -> AsyncIterator[T]:
+        with collector_paused():
+            import_transport(source)
+        async with open_store(source, session=session, on_request=on_request) as store:
+            yield make(store)
+
+    return OpenOnce(new, name=thread, unless_opened=unless_opened)

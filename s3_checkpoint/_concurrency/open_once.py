@@ -15,7 +15,8 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
 from s3_checkpoint._concurrency.loop_thread import BorrowedLoop, LoopThread
 from s3_checkpoint.errors import LifecycleError
@@ -164,6 +165,44 @@ class OpenOnce(Generic[T]):
             self._at_end.detach()
         if opened is not None:
             await _close(opened)
+
+
+class SyncOpened(Generic[T]):
+    """What is opened on entering, with a plain `with`, and closed on leaving."""
+
+    _opening: OpenOnce[T]
+
+    def close(self) -> None:
+        """Closes what this opened, and ends its thread. No request. Calls after it raise `LifecycleError`."""
+        self._opening.close()
+
+    def __enter__(self) -> Self:
+        self._opening.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncOpened(Generic[T]):
+    """What is opened on entering, with `async with`, and closed on leaving."""
+
+    _opening: OpenOnce[T]
+
+    async def aclose(self) -> None:
+        """Closes what this opened, and ends its thread. No request. Calls after it raise `LifecycleError`."""
+        await self._opening.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self._opening.aopen()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
 
 async def _end(items: AsyncIterator[Any]) -> None:

@@ -14,17 +14,14 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
-from s3_checkpoint._concurrency.gc_pause import collector_paused
-from s3_checkpoint._concurrency.open_once import OpenOnce
+from s3_checkpoint._concurrency.open_once import AsyncOpened, SyncOpened
 from s3_checkpoint._format.keys import new_write_id
 from s3_checkpoint._format.session_keys import Transcript
-from s3_checkpoint._transports import import_transport, open_store
+from s3_checkpoint._transports import opening_of
 from s3_checkpoint.claude import session_calls as calls
 from s3_checkpoint.claude.session_log import Fold, SessionLog
 from s3_checkpoint.claude.values import PrunedSessions, SessionInfo
@@ -99,12 +96,8 @@ class _Sessions:
             jitter=options.get("jitter", random.random),
             monotonic=options.get("monotonic", time.monotonic),
         )
-        if store is None:
-            new = partial(_open_client, settings, options.get("on_request"), make)
-            self._opening = OpenOnce(new, name="s3-checkpoint-claude")
-        else:
-            log = make(store)
-            self._opening = OpenOnce(lambda: nullcontext(log), name="s3-checkpoint-claude", loop=store.loop)
+        on_request = options.get("on_request")
+        self._opening = opening_of(store or settings, make, on_request=on_request, thread="s3-checkpoint-claude")
 
     def _transcript(self, key: Mapping[str, object]) -> Transcript:
         return calls.transcript_of(self._prefix, key)
@@ -113,7 +106,7 @@ class _Sessions:
         return Transcript.checked(self._prefix, project_key, "-").project_key
 
 
-class S3SessionStore(_Sessions):
+class S3SessionStore(_Sessions, AsyncOpened[SessionLog]):
     """Keeps the transcripts of Claude Agent SDK sessions in a bucket: `ClaudeAgentOptions(session_store=…)`.
 
     Each append is one object; its number is its place, whatever the clocks of the processes say. What was appended once
@@ -295,21 +288,8 @@ class S3SessionStore(_Sessions):
             lambda log: calls.prune(log, older_than, project, dry_run=dry_run, merge_parts=self._merge_parts)
         )
 
-    async def aclose(self) -> None:
-        """Closes what was opened. No request. Calls after it raise `LifecycleError`."""
-        await self._opening.aclose()
 
-    async def __aenter__(self) -> Self:
-        await self._opening.aopen()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-
-class SyncS3SessionStore(_Sessions):
+class SyncS3SessionStore(_Sessions, SyncOpened[SessionLog]):
     """Every call of `S3SessionStore`, blocking, from any thread; for scripts and operators. The SDK takes the other."""
 
     def append(self, key: Mapping[str, object], entries: Sequence[Mapping[str, object]]) -> None:
@@ -355,29 +335,6 @@ class SyncS3SessionStore(_Sessions):
         return self._opening.call(
             lambda log: calls.prune(log, older_than, project, dry_run=dry_run, merge_parts=self._merge_parts)
         )
-
-    def close(self) -> None:
-        """See `S3SessionStore.aclose`."""
-        self._opening.close()
-
-    def __enter__(self) -> Self:
-        self._opening.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-@asynccontextmanager
-async def _open_client(
-    settings: S3Settings, on_request: OnRequest | None, make: Callable[[ObjectStore], SessionLog]
-) -> AsyncIterator[SessionLog]:
-    with collector_paused():
-        import_transport(settings)
-    async with open_store(settings, on_request=on_request) as store:
-        yield make(store)
 
 
 async def _all(items: AsyncIterator[SessionInfo]) -> list[SessionInfo]:

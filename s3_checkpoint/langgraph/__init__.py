@@ -9,7 +9,7 @@ From top to bottom, each importing only what is below it:
     thread_store, thread_listing, object_cache          checkpoints and pending writes as objects
     grace, remnants, known_values                       what puts rely on, and what removal leaves them
     records, place                                      what an object holds; which one a config names
-    opening                                             how saver and store open a client, and close it
+    opening                                             whose settings saver and store follow; their `setup`
 """
 
 try:

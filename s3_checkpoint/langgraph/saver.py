@@ -24,13 +24,14 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from s3_checkpoint._format.keys import new_write_id
 from s3_checkpoint._format.thread_keys import ThreadKeys, check_prefix, threads_prefix
 from s3_checkpoint._leases.lease_object import LeaseObject
+from s3_checkpoint._transports import opening_of
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.langgraph.calls import Calls
 from s3_checkpoint.langgraph.conversion import Conversion
 from s3_checkpoint.langgraph.grace import GRACE, Grace
 from s3_checkpoint.langgraph.known_values import KnownValues
 from s3_checkpoint.langgraph.object_cache import CACHE_BYTES
-from s3_checkpoint.langgraph.opening import Opened, opening, settings_of
+from s3_checkpoint.langgraph.opening import UNOPENED, Opened, settings_of
 from s3_checkpoint.langgraph.thread_store import ThreadStore
 from s3_checkpoint.lease import TTL_S, EitherLease, check_conditional_writes, terms_of
 from s3_checkpoint.object_store import ObjectStore, utc_now
@@ -140,13 +141,13 @@ class S3Saver(Opened[ThreadStore], BaseCheckpointSaver[str]):
         )
         self._bucket = source.bucket
         self._root = threads_prefix(self._prefix)
-        self._opening = opening(
+        self._opening = opening_of(
             source,
             make,
             session=session,
             on_request=on_request,
             thread="s3-checkpoint-langgraph",
-            example="with S3Saver.from_conn_string(...) as saver:",
+            unless_opened=UNOPENED.format("with S3Saver.from_conn_string(...) as saver:"),
         )
 
     @classmethod

@@ -31,13 +31,14 @@ from s3_checkpoint._format.keys import new_write_id
 from s3_checkpoint._format.memory_keys import item_key, memories_prefix, namespace_prefix
 from s3_checkpoint._format.size_estimate import LARGE_BYTES, estimated_bytes
 from s3_checkpoint._format.thread_keys import check_prefix
+from s3_checkpoint._transports import opening_of
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.langgraph.grace import GRACE, check_grace
 from s3_checkpoint.langgraph.item_filter import check_condition, check_filter, literal_prefix
 from s3_checkpoint.langgraph.item_record import ItemCodec, ItemRecord
 from s3_checkpoint.langgraph.item_store import READS_AT_ONCE, ItemStore, NewItem
 from s3_checkpoint.langgraph.object_cache import CACHE_BYTES
-from s3_checkpoint.langgraph.opening import Opened, opening, settings_of
+from s3_checkpoint.langgraph.opening import UNOPENED, Opened, settings_of
 from s3_checkpoint.object_store import ObjectStore, utc_now
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import Compression, S3Options, S3Settings
@@ -157,13 +158,13 @@ class S3Store(Opened[ItemStore], BaseStore):
             jitter=jitter,
         )
         self._root = memories_prefix(self._prefix)
-        self._opening = opening(
+        self._opening = opening_of(
             source,
             make,
             session=session,
             on_request=on_request,
             thread="s3-checkpoint-langgraph-store",
-            example="with S3Store.from_conn_string(...) as store:",
+            unless_opened=UNOPENED.format("with S3Store.from_conn_string(...) as store:"),
         )
 
     @classmethod
