@@ -17,19 +17,11 @@ Ages are judged by the store's clock: `Date` of its answers, or `Last-Modified` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._format.session_keys import Transcript, clock_key
-from s3_checkpoint.claude.listing import (
-    Stored,
-    TranscriptListing,
-    keys_of,
-    list_transcript,
-    list_transcripts,
-    total_bytes,
-)
+from s3_checkpoint.claude.listing import Stored, TranscriptListing, keys_of, list_transcript, list_transcripts
 from s3_checkpoint.claude.parts import Part, build_merged
 from s3_checkpoint.claude.session_log import SessionLog
 from s3_checkpoint.errors import StoreUnavailableError
@@ -40,24 +32,6 @@ SLACK = timedelta(seconds=2)
 MERGED_BYTES = 8 * 1024**2
 """As stored: parts are merged up to this size, and what has reached half of it is left alone."""
 DELETE_ATTEMPTS = 100
-
-
-@dataclass(slots=True)
-class Removed:
-    """Counts of what went."""
-
-    objects: int = 0
-    bytes: int = 0
-
-    def add(self, stored: Sequence[Stored]) -> None:
-        """Counts these."""
-        self.objects += len(stored)
-        self.bytes += total_bytes(stored)
-
-    def plus(self, other: Removed) -> None:
-        """Counts what went elsewhere."""
-        self.objects += other.objects
-        self.bytes += other.bytes
 
 
 async def store_time(log: SessionLog, key: str) -> datetime:
@@ -127,8 +101,8 @@ def _within(parts: Sequence[Part], most: int) -> list[list[Part]]:
     return chunks
 
 
-async def compact(log: SessionLog, transcript: Transcript, *, min_parts: int = 2) -> tuple[bool, Removed]:
-    """The transcript's parts are merged, and what is superfluous and older than `grace` is gone.
+async def compact(log: SessionLog, transcript: Transcript, *, min_parts: int = 2) -> tuple[bool, list[Stored]]:
+    """The transcript's parts are merged, and what is superfluous and older than `grace` is gone: whether, and what.
 
     1 LIST per 1,000 objects, before and after; what `merge` takes; 1 HEAD and 1 DELETE per 1,000 objects that go.
     """
@@ -140,28 +114,26 @@ async def compact(log: SessionLog, transcript: Transcript, *, min_parts: int = 2
     return merged, await sweep(log, listing)
 
 
-async def sweep(log: SessionLog, listing: TranscriptListing) -> Removed:
-    """Removes of a listed transcript what is superfluous and older than `grace`.
+async def sweep(log: SessionLog, listing: TranscriptListing) -> list[Stored]:
+    """Removes of a listed transcript what is superfluous and older than `grace`; gives what went.
 
     If there is anything superfluous: 1 HEAD, and 1 DELETE per 1,000 objects that go.
     """
-    removed = Removed()
     contents = listing.superfluous()
     ends = [one for one in listing.stored if one.ends_transcript]
     if not contents and not ends:
-        return removed
+        return []
     now = await store_time(log, (contents or ends)[0].listed.key)
     old = [one for one in contents if one.merged or _is_old(one, now, log.grace)]
     await _delete(log, old)
-    removed.add(old)
     if len(old) == len(contents):
         # They hide nothing any more, and no process counts on their numbers: the greatest last, as it hides the most.
         gone = sorted((one for one in ends if _is_old(one, now, log.grace)), key=lambda one: one.first)
         if len(gone) == len(ends):
             await _delete(log, gone[:-1])
             await _delete(log, gone[-1:])
-            removed.add(gone)
-    return removed
+            return [*old, *gone]
+    return old
 
 
 def _is_old(one: Stored, now: datetime, grace: timedelta) -> bool:
@@ -188,25 +160,23 @@ async def end(log: SessionLog, listing: TranscriptListing) -> bool:
     return there is not None and there.head.attributes.metadata.get("write-id") == write_id
 
 
-async def clear(log: SessionLog, listing: TranscriptListing) -> Removed:
-    """Removes the content of a transcript that has been ended; parts younger than `grace` are emptied.
+async def clear(log: SessionLog, listing: TranscriptListing) -> list[Stored]:
+    """Removes the content of a transcript that has been ended; parts younger than `grace` are emptied. Gives all of it.
 
     1 HEAD, 1 DELETE per 1,000 objects, and 1 PUT for each part younger than `grace`.
     """
-    removed = Removed()
     contents = listing.contents
     if not contents:
-        return removed
+        return []
     now = await store_time(log, contents[0].listed.key)
     young = [one for one in contents if not one.merged and not _is_old(one, now, log.grace)]
     await gather_bounded((log.put(one.listed.key, b"", log.new_id(), mode="overwrite") for one in young), limit=32)
     await _delete(log, [one for one in contents if one not in young])
-    removed.add(contents)
-    return removed
+    return contents
 
 
-async def delete_transcript(log: SessionLog, transcript: Transcript) -> Removed:
-    """Nothing that was appended to the transcript before counts any more, and its content is gone."""
+async def delete_transcript(log: SessionLog, transcript: Transcript) -> list[Stored]:
+    """Nothing that was appended to the transcript before counts any more; gives its content, which is gone."""
     for _ in range(DELETE_ATTEMPTS):
         listing = await list_transcript(log.store, transcript)
         # If it does not count, it has ended already, perhaps by a call that was cut short.
@@ -223,28 +193,22 @@ async def subs_of(log: SessionLog, session: Transcript) -> dict[Transcript, Tran
     return await list_transcripts(log.store, log.prefix, session.project_key, session.subs)
 
 
-async def delete_subs(log: SessionLog, session: Transcript) -> Removed:
+async def delete_subs(log: SessionLog, session: Transcript) -> list[Stored]:
     """The session's subagents are gone; after its own transcript, so that what can be seen is whole."""
-    removed = Removed()
-    for transcript in await subs_of(log, session):
-        removed.plus(await delete_transcript(log, transcript))
-    return removed
+    return [one for transcript in await subs_of(log, session) for one in await delete_transcript(log, transcript)]
 
 
-async def prune_session(log: SessionLog, listings: Sequence[TranscriptListing], *, dry_run: bool) -> Removed | None:
+async def prune_session(
+    log: SessionLog, listings: Sequence[TranscriptListing], *, dry_run: bool
+) -> list[Stored] | None:
     """The session is gone, its subagents too; None if it was appended to since it was listed, and so is whole.
 
     `listings`: those of its transcripts that count, its own first.
     """
-    removed = Removed()
     if dry_run:
-        for listing in listings:
-            removed.add(listing.contents)
-        return removed
+        return [one for listing in listings for one in listing.contents]
     if not await end(log, listings[0]):
         return None
     session = listings[0].transcript
     log.forget(session)
-    removed.plus(await clear(log, listings[0]))
-    removed.plus(await delete_subs(log, session))
-    return removed
+    return [*await clear(log, listings[0]), *await delete_subs(log, session)]

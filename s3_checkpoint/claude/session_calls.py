@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._format.session_keys import Transcript, mains_prefix, parse_project, sessions_prefix
-from s3_checkpoint.claude.listing import list_transcript, list_transcripts, sessions_of, total_bytes
+from s3_checkpoint.claude.listing import Stored, list_transcript, list_transcripts, sessions_of, total_bytes
 from s3_checkpoint.claude.removal import (
-    Removed,
     compact,
     delete_subs,
     delete_transcript,
@@ -23,12 +23,10 @@ from s3_checkpoint.claude.removal import (
     sweep,
 )
 from s3_checkpoint.claude.session_log import SessionLog
-from s3_checkpoint.claude.values import PrunedSessions, SessionInfo
 from s3_checkpoint.errors import CheckpointError, ConfigurationError, InvalidArgumentError
 from s3_checkpoint.object_store import pages
 
 if TYPE_CHECKING:
-    from claude_agent_sdk import SessionStoreEntry
     from claude_agent_sdk.types import SessionStoreListEntry, SessionSummaryEntry
 
 _logger = logging.getLogger("s3_checkpoint.claude")
@@ -38,11 +36,32 @@ MERGE_PARTS = 64
 """Single parts from which on an append, or a prune, merges them."""
 
 
-def transcript_of(prefix: str, key: Mapping[str, object]) -> Transcript:
-    """The transcript that the SDK's key names; `InvalidArgumentError` for one that cannot be."""
-    if not isinstance(key, Mapping):
-        raise InvalidArgumentError("key", type(key).__name__, "must be a SessionKey")
-    return Transcript.checked(prefix, key.get("project_key"), key.get("session_id"), key.get("subpath"))
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session as a listing shows it, its subagents included in the counts."""
+
+    project_key: str
+    session_id: str
+    last_modified: datetime
+    """When its own transcript was last written, by the store's clock, in UTC."""
+    subagents: int
+    objects: int
+    bytes: int
+    """As stored, compressed where they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedSessions:
+    """What a prune removed, or with `dry_run` would remove."""
+
+    sessions: tuple[tuple[str, str], ...]
+    """Project and session id of those removed whole."""
+    kept: int
+    merged: int
+    """Transcripts whose parts were merged."""
+    objects: int
+    bytes: int
+    dry_run: bool
 
 
 def fold_with_sdk(before: dict[str, Any] | None, transcript: Transcript, entries: Sequence[Any]) -> dict[str, Any]:
@@ -72,11 +91,6 @@ async def append(log: SessionLog, transcript: Transcript, entries: Sequence[Any]
         except CheckpointError as error:
             extra = {"session_id": transcript.session_id, "code": error.code}
             _logger.warning("the entries are stored; the parts before them were not merged", extra=extra)
-
-
-async def load(log: SessionLog, transcript: Transcript) -> list[SessionStoreEntry] | None:
-    """See `S3SessionStore.load`."""
-    return cast("list[SessionStoreEntry] | None", await log.load(transcript))
 
 
 async def list_sessions(log: SessionLog, project_key: str) -> list[SessionStoreListEntry]:
@@ -118,8 +132,8 @@ async def compact_session(log: SessionLog, session: Transcript) -> int:
     """See `S3SessionStore.compact`."""
     _, removed = await compact(log, session)
     for transcript in await subs_of(log, session) if session.subpath is None else ():
-        removed.plus((await compact(log, transcript))[1])
-    return removed.objects
+        removed += (await compact(log, transcript))[1]
+    return len(removed)
 
 
 async def projects(log: SessionLog) -> list[str]:
@@ -157,8 +171,7 @@ async def prune(
         raise InvalidArgumentError("older_than", repr(older_than)[:80], "must be a timedelta of zero or more")
     merge_parts = merge_parts or MERGE_PARTS
     gone: list[tuple[str, str]] = []
-    kept = merged = 0
-    total = Removed()
+    kept = merged = objects = size = 0
     for project in await projects(log) if project_key is None else [project_key]:
         now: datetime | None = None
         async with aclosing(sessions_of(log.store, log.prefix, project)) as found:
@@ -166,23 +179,26 @@ async def prune(
                 own = Transcript(log.prefix, project, session_id)
                 count = sorted((one for one in listings.values() if one.counts), key=lambda one: one.transcript != own)
                 newest = [one.newest.listed for one in count if one.newest is not None]
+                removed: list[Stored] | None = None
                 if newest and older_than is not None:
                     now = now or await store_time(log, newest[0].key)
                     if now - max(listed.last_modified for listed in newest) >= older_than:
                         removed = await prune_session(log, count, dry_run=dry_run)
-                        if removed is not None:
-                            gone.append((project, session_id))
-                            total.plus(removed)
-                            continue
-                kept += bool(newest)
-                for listing in listings.values() if not dry_run else ():
-                    if listing.single_parts() > merge_parts:
-                        did, removed = await compact(log, listing.transcript, min_parts=merge_parts)
-                        merged += did
-                    else:
-                        removed = await sweep(log, listing)
-                    total.plus(removed)
-    return PrunedSessions(tuple(gone), kept, merged, total.objects, total.bytes, dry_run)
+                if removed is not None:
+                    gone.append((project, session_id))
+                else:
+                    removed = []
+                    kept += bool(newest)
+                    for listing in listings.values() if not dry_run else ():
+                        if listing.single_parts() > merge_parts:
+                            did, superfluous = await compact(log, listing.transcript, min_parts=merge_parts)
+                            merged += did
+                        else:
+                            superfluous = await sweep(log, listing)
+                        removed += superfluous
+                objects += len(removed)
+                size += total_bytes(removed)
+    return PrunedSessions(tuple(gone), kept, merged, objects, size, dry_run)
 
 
 def _milliseconds(time: datetime) -> int:

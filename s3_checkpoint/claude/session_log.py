@@ -162,10 +162,7 @@ class SessionLog:
             summary = self._fold(position.summary, transcript, entries) if transcript.subpath is None else None
             part = Part(position.number, position.previous, write_id, summary, lines)
             sent = self.now()
-            answer = await self._put_part(transcript, part, digest)
-            if isinstance(answer, Written):
-                return self._landed(transcript, position, part, sent)
-            found = await self._read_back(transcript, part.number, digest, write_id)
+            found, was_there = await self._send(transcript, part, digest)
             if isinstance(found, Part) and found.write_id == write_id:
                 return self._landed(transcript, position, found, sent)
             if isinstance(found, Part):
@@ -175,9 +172,9 @@ class SessionLog:
             elif found is not None:  # an empty part
                 self._check_not_removed(transcript, position)
                 position = Position(part.number + 1, None, None, position.seen)
-            elif not answer.was_there:
+            elif not was_there:
                 await self._sleep(min(1.0, 0.05 * 2**attempt) * (0.5 + self._jitter()))
-            if lost >= LOSSES_BEFORE_LOOKING or (found is None and answer.was_there):
+            if lost >= LOSSES_BEFORE_LOOKING or (found is None and was_there):
                 lost, position = 0, await self._look(transcript)
         raise StoreUnavailableError(
             "PutObject",
@@ -193,27 +190,27 @@ class SessionLog:
         self._remember(transcript, Position(part.number + 1, part.number, part.summary, sent, small))
         return small
 
-    async def _put_part(self, transcript: Transcript, part: Part, digest: str) -> Written | Refused:
+    async def _send(self, transcript: Transcript, part: Part, digest: str) -> tuple[Part | bytes | None, bool]:
+        """What is at the part's number once it is sent, as of `read_part`; and whether the PUT was refused for it.
+
+        1 PUT; refused, 1 GET.
+        """
+        answer: Written | Refused | None = None
         try:
-            return await self.put(transcript.part(part.number), part.build(), part.write_id, mode="create")
-        except (StoreUnavailableError, asyncio.CancelledError):
+            answer = await self.put(transcript.part(part.number), part.build(), part.write_id, mode="create")
+            if isinstance(answer, Written):
+                return part, False
+            return await self.read_part(transcript, part.number), answer.was_there
+        except (StoreUnavailableError, asyncio.CancelledError) as error:
             # It may land yet: the same entries handed in again are looked for at this number.
             _remember(self._unsettled, transcript, _Unsettled(digest, part.number, part.write_id))
-            raise
+            if answer is None or not isinstance(error, StoreUnavailableError):
+                raise
+            raise StoreUnavailableError(
+                error.operation, error.bucket, error.key, outcome_unknown=True, detail=error.detail
+            ) from error
 
-    async def _read_back(self, transcript: Transcript, number: int, digest: str, write_id: str) -> Part | bytes | None:
-        """What is at a number that was refused; an empty part as empty bytes."""
-        try:
-            return await self.read_part(transcript, number)
-        except (StoreUnavailableError, asyncio.CancelledError) as error:
-            _remember(self._unsettled, transcript, _Unsettled(digest, number, write_id))
-            if isinstance(error, StoreUnavailableError):
-                raise StoreUnavailableError(
-                    error.operation, error.bucket, error.key, outcome_unknown=True, detail=error.detail
-                ) from error
-            raise
-
-    async def load(self, transcript: Transcript) -> list[dict[str, Any]] | None:
+    async def load(self, transcript: Transcript) -> list[Any] | None:
         """All entries, in the order in which they were appended; None if there are none.
 
         1 LIST per 1,000 objects, then 1 GET per object, 32 at a time.

@@ -23,8 +23,8 @@ from s3_checkpoint._format.keys import new_write_id
 from s3_checkpoint._format.session_keys import Transcript
 from s3_checkpoint._transports import opening_of
 from s3_checkpoint.claude import session_calls as calls
+from s3_checkpoint.claude.session_calls import PrunedSessions, SessionInfo
 from s3_checkpoint.claude.session_log import Fold, SessionLog
-from s3_checkpoint.claude.values import PrunedSessions, SessionInfo
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.request_events import OnRequest
@@ -100,7 +100,10 @@ class _Sessions:
         self._opening = opening_of(store or settings, make, on_request=on_request, thread="s3-checkpoint-claude")
 
     def _transcript(self, key: Mapping[str, object]) -> Transcript:
-        return calls.transcript_of(self._prefix, key)
+        """The transcript that the SDK's key names; `InvalidArgumentError` for one that cannot be."""
+        if not isinstance(key, Mapping):
+            raise InvalidArgumentError("key", type(key).__name__, "must be a SessionKey")
+        return Transcript.checked(self._prefix, key.get("project_key"), key.get("session_id"), key.get("subpath"))
 
     def _project(self, project_key: str) -> str:
         return Transcript.checked(self._prefix, project_key, "-").project_key
@@ -163,7 +166,7 @@ class S3SessionStore(_Sessions, AsyncOpened[SessionLog]):
             StateDecodingError: An object was damaged or removed by other means, or the transcript is larger than
                 `max_session_bytes`.
         """
-        return await self._opening.acall(partial(calls.load, transcript=self._transcript(key)))
+        return await self._opening.acall(partial(SessionLog.load, transcript=self._transcript(key)))
 
     async def list_sessions(self, project_key: str) -> list[SessionStoreListEntry]:
         """The sessions of the project.
@@ -299,7 +302,7 @@ class SyncS3SessionStore(_Sessions, SyncOpened[SessionLog]):
 
     def load(self, key: Mapping[str, object]) -> list[SessionStoreEntry] | None:
         """See `S3SessionStore.load`."""
-        return self._opening.call(partial(calls.load, transcript=self._transcript(key)))
+        return self._opening.call(partial(SessionLog.load, transcript=self._transcript(key)))
 
     def list_sessions(self, project_key: str) -> list[SessionStoreListEntry]:
         """See `S3SessionStore.list_sessions`."""
