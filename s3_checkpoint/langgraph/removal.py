@@ -6,7 +6,7 @@ checkpoints, in requests of their own; then their writes; then the values that t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 
@@ -23,13 +23,7 @@ from s3_checkpoint.errors import StoreUnavailableError
 from s3_checkpoint.langgraph.delta_channels import Ancestors
 from s3_checkpoint.langgraph.grace import in_flight, sweep
 from s3_checkpoint.langgraph.records import CheckpointRecord
-from s3_checkpoint.langgraph.thread_listing import (
-    ListedCheckpoint,
-    all_objects,
-    by_namespace,
-    newest_first,
-    values_among,
-)
+from s3_checkpoint.langgraph.thread_listing import ListedCheckpoint, ListedNamespace, all_objects, by_namespace
 from s3_checkpoint.langgraph.thread_store import GoneError, ThreadStore
 from s3_checkpoint.object_store import ListedObject, pages
 
@@ -54,12 +48,12 @@ async def delete_thread(threads: ThreadStore, thread_id: str) -> None:
         heads: list[str] = []
         entries: set[str] = set()
         values: list[ListedObject] = []
-        for namespace, members in by_namespace(threads.prefix, found).items():
-            for checkpoint in newest_first(namespace, members):
+        for namespace in by_namespace(threads.prefix, found):
+            for checkpoint in namespace.checkpoints:
                 heads += checkpoint.head_keys
-                entries |= {namespace.run(run) for run in checkpoint.runs - {NO_RUN}}
-                named |= {namespace.value(value) for value in checkpoint.values}
-            values += values_among(namespace, members).values()
+                entries |= {namespace.keys.run(run) for run in checkpoint.runs - {NO_RUN}}
+                named |= {namespace.keys.value(value) for value in checkpoint.values}
+            values += namespace.values.values()
         # Entries first: they are known by the checkpoints alone, and a call that is made again must find them.
         await _delete(threads, sorted(entries))
         await _delete(threads, heads)
@@ -90,13 +84,10 @@ async def delete_for_runs(threads: ThreadStore, runs: Sequence[str]) -> None:
 
     async def clear(keys: NamespaceKeys) -> bool:
         listed_at = threads.grace.now()
-        members = await all_objects(threads.objects, keys.root)
-        listed = newest_first(keys, members)
-        doomed = [checkpoint for checkpoint in listed if not checkpoint.runs.isdisjoint(runs)]
+        namespace = ListedNamespace.of(keys, await all_objects(threads.objects, keys.root))
+        doomed = [checkpoint for checkpoint in namespace.checkpoints if not checkpoint.runs.isdisjoint(runs)]
         if doomed:
-            await remove_checkpoints(
-                threads, keys, listed, doomed, values_among(keys, members), listed_at, keep_entries=runs
-            )
+            await remove_checkpoints(threads, namespace, doomed, listed_at, keep_entries=runs)
         return bool(doomed)
 
     for _ in range(DELETE_ROUNDS):
@@ -125,17 +116,17 @@ async def prune_thread(threads: ThreadStore, thread_id: str, unseeded: Unseeded)
     listed_at = threads.grace.now()
     found = await all_objects(threads.objects, keys.root)
 
-    async def prune(namespace: NamespaceKeys, members: list[ListedObject]) -> None:
-        listed, values = newest_first(namespace, members), values_among(namespace, members)
-        latest = next((one for one in listed if one.heads and is_whole(one, values)), None)
+    async def prune(namespace: ListedNamespace) -> None:
+        listed = namespace.checkpoints
+        latest = next((one for one in listed if one.heads and is_whole(one, namespace.values)), None)
         doomed: list[ListedCheckpoint] = []
         if latest is not None:
             kept = {checkpoint.id for checkpoint in listed if checkpoint.id >= latest.id}
             kept |= await needed_ancestors(threads, listed, latest, unseeded)
             doomed = [checkpoint for checkpoint in listed if checkpoint.id not in kept]
-        await remove_checkpoints(threads, namespace, listed, doomed, values, listed_at)
+        await remove_checkpoints(threads, namespace, doomed, listed_at)
 
-    await gather_bounded(prune(*namespace) for namespace in by_namespace(threads.prefix, found).items())
+    await gather_bounded(map(prune, by_namespace(threads.prefix, found)))
 
 
 def is_whole(checkpoint: ListedCheckpoint, values: Iterable[str]) -> bool:
@@ -168,10 +159,8 @@ async def needed_ancestors(
 
 async def remove_checkpoints(
     threads: ThreadStore,
-    keys: NamespaceKeys,
-    listed: Sequence[ListedCheckpoint],
+    namespace: ListedNamespace,
     doomed: Sequence[ListedCheckpoint],
-    values: Mapping[str, ListedObject],
     listed_at: datetime,
     *,
     keep_entries: Sequence[str] = (),
@@ -181,15 +170,15 @@ async def remove_checkpoints(
     The oldest go first, so that a call cut short leaves a shorter history; with delta channels the newest, since those
     are rebuilt from older ones.
     """
-    gone = {checkpoint.id for checkpoint in doomed}
-    stay = [checkpoint for checkpoint in listed if checkpoint.id not in gone]
+    keys, gone = namespace.keys, {checkpoint.id for checkpoint in doomed}
+    stay = [checkpoint for checkpoint in namespace.checkpoints if checkpoint.id not in gone]
     ordered = list(doomed if any(h.needs_ancestors for one in doomed for h in one.heads) else reversed(doomed))
     await _delete(threads, [key for checkpoint in ordered for key in checkpoint.head_keys])
 
     runs = {NO_RUN, *keep_entries, *(run for checkpoint in stay for run in checkpoint.runs)}
     entries = {keys.run(run) for checkpoint in doomed for run in checkpoint.runs if run not in runs}
     used = {value for checkpoint in stay for value in checkpoint.values}
-    unused = [entry for name, entry in values.items() if name not in used]
+    unused = [entry for name, entry in namespace.values.items() if name not in used]
     orphaned = {keys.value(name) for checkpoint in doomed for name in checkpoint.values}
     others = [key for checkpoint in ordered for key in checkpoint.other_keys]
     await _delete(threads, [*others, *sorted(entries)])

@@ -7,21 +7,15 @@ time, so a namespace goes when its newest id is less than that of the oldest roo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from s3_checkpoint._concurrency.gather import gather_bounded
-from s3_checkpoint._format.thread_keys import NamespaceKeys, ThreadKeys, parse_segment
+from s3_checkpoint._format.thread_keys import ThreadKeys, parse_segment
 from s3_checkpoint._runs.retention import Retention
 from s3_checkpoint.langgraph.removal import Unseeded, is_whole, needed_ancestors, remove_checkpoints
-from s3_checkpoint.langgraph.thread_listing import (
-    ListedCheckpoint,
-    all_objects,
-    by_namespace,
-    newest_first,
-    values_among,
-)
+from s3_checkpoint.langgraph.thread_listing import ListedCheckpoint, ListedNamespace, all_objects, by_namespace
 from s3_checkpoint.langgraph.thread_store import GoneError, ThreadStore
 from s3_checkpoint.langgraph.thread_views import PrunedThread
 from s3_checkpoint.object_store import ListedObject
@@ -34,26 +28,22 @@ _CALL = ":"
 class _Plan:
     """What goes and what stays of one namespace."""
 
-    keys: NamespaceKeys
-    members: list[ListedObject]
-    listed: list[ListedCheckpoint]
-    """Newest first."""
-    values: Mapping[str, ListedObject]
+    namespace: ListedNamespace
     doomed: list[ListedCheckpoint]
     kept_by_rule: list[ListedCheckpoint]
 
     @property
     def is_whole(self) -> bool:
         """Whether none of its checkpoints stays."""
-        return bool(self.doomed) and all(not one.heads or one in self.doomed for one in self.listed)
+        return bool(self.doomed) and all(not one.heads or one in self.doomed for one in self.namespace.checkpoints)
 
     def removed(self) -> list[ListedObject]:
         """The objects of the checkpoints that go, and the values that only they refer to."""
         gone = {one.id for one in self.doomed}
-        used = {value for one in self.listed if one.id not in gone for value in one.values}
+        used = {value for one in self.namespace.checkpoints if one.id not in gone for value in one.values}
         keys = {one.directory + name for one in self.doomed for name in one.names}
-        keys |= {self.keys.value(value) for one in self.doomed for value in one.values if value not in used}
-        return [member for member in self.members if member.key in keys]
+        keys |= {self.namespace.keys.value(value) for one in self.doomed for value in one.values if value not in used}
+        return [listed for listed in self.namespace.objects if listed.key in keys]
 
 
 async def prune_thread(
@@ -68,26 +58,21 @@ async def prune_thread(
     listed_at = threads.grace.now()
     namespaces = by_namespace(threads.prefix, await all_objects(threads.objects, keys.root))
     root = keys.namespace("")
-    plans = {
-        name: await _plan(threads, name, members, retention, unseeded, now) for name, members in namespaces.items()
-    }
-    if root in plans and plans[root].kept_by_rule:
-        oldest = min(one.id for one in plans[root].kept_by_rule)
-        for name, plan in plans.items():
-            if name != root and await _ended_before(threads, plan, oldest):
-                plan.doomed[:] = plan.listed
+    plans = [await _plan(threads, namespace, retention, unseeded, now) for namespace in namespaces]
+    kept_of_root = [one.id for plan in plans if plan.namespace.keys == root for one in plan.kept_by_rule]
+    if kept_of_root:
+        for plan in plans:
+            if plan.namespace.keys != root and await _ended_before(threads, plan.namespace, min(kept_of_root)):
+                plan.doomed[:] = plan.namespace.checkpoints
     if not dry_run:
-        await gather_bounded(
-            remove_checkpoints(threads, plan.keys, plan.listed, plan.doomed, plan.values, listed_at)
-            for plan in plans.values()
-        )
-    removed = [one for plan in plans.values() for one in plan.removed()]
-    doomed = sum(bool(one.heads) for plan in plans.values() for one in plan.doomed)
+        await gather_bounded(remove_checkpoints(threads, plan.namespace, plan.doomed, listed_at) for plan in plans)
+    removed = [one for plan in plans for one in plan.removed()]
+    doomed = sum(bool(one.heads) for plan in plans for one in plan.doomed)
     return PrunedThread(
         thread_id=thread_id,
         checkpoints=doomed,
-        kept=sum(bool(one.heads) for plan in plans.values() for one in plan.listed) - doomed,
-        namespaces=sum(plan.is_whole for plan in plans.values()),
+        kept=sum(bool(one.heads) for plan in plans for one in plan.namespace.checkpoints) - doomed,
+        namespaces=sum(plan.is_whole for plan in plans),
         objects=len(removed),
         bytes=sum(one.size for one in removed),
         dry_run=dry_run,
@@ -95,22 +80,17 @@ async def prune_thread(
 
 
 async def _plan(
-    threads: ThreadStore,
-    keys: NamespaceKeys,
-    members: list[ListedObject],
-    retention: Retention,
-    unseeded: Unseeded,
-    now: datetime,
+    threads: ThreadStore, namespace: ListedNamespace, retention: Retention, unseeded: Unseeded, now: datetime
 ) -> _Plan:
-    listed, values = newest_first(keys, members), values_among(keys, members)
-    whole = [one for one in listed if one.heads and is_whole(one, values)]
+    listed = namespace.checkpoints
+    whole = [one for one in listed if one.heads and is_whole(one, namespace.values)]
     if not whole:
-        return _Plan(keys, members, listed, values, [], [])
+        return _Plan(namespace, [], [])
     stay = _by_rule(whole, retention, now)
     # What is newer than the newest whole one waits for its checkpoint, or has lost a value: it is not history.
     kept = {one.id for one in stay} | {one.id for one in listed if one.id > whole[0].id}
     kept |= await _needed(threads, listed, stay, unseeded)
-    return _Plan(keys, members, listed, values, [one for one in listed if one.id not in kept], stay)
+    return _Plan(namespace, [one for one in listed if one.id not in kept], stay)
 
 
 def _by_rule(whole: Sequence[ListedCheckpoint], retention: Retention, now: datetime) -> list[ListedCheckpoint]:
@@ -147,12 +127,12 @@ async def _parent(threads: ThreadStore, one: ListedCheckpoint) -> str | None:
         return None
 
 
-async def _ended_before(threads: ThreadStore, plan: _Plan, oldest: str) -> bool:
+async def _ended_before(threads: ThreadStore, namespace: ListedNamespace, oldest: str) -> bool:
     """Whether the namespace is that of a call which a root checkpoint made that goes."""
-    heads = [one for one in plan.listed if one.heads]
-    if not heads or plan.listed[0].id >= oldest:
+    heads = [one for one in namespace.checkpoints if one.heads]
+    if not heads or namespace.checkpoints[0].id >= oldest:
         return False
-    name = parse_segment(plan.keys.segment)
+    name = parse_segment(namespace.keys.segment)
     if name is None:
         try:
             name = (await threads.read_head(heads[0]))[1].namespace

@@ -44,7 +44,6 @@ from s3_checkpoint.langgraph.thread_listing import (
     by_namespace,
     checkpoints,
     newest_checkpoint,
-    newest_first,
 )
 from s3_checkpoint.langgraph.thread_store import GoneError, StoredCheckpoint, ThreadStore
 from s3_checkpoint.langgraph.thread_views import (
@@ -449,10 +448,9 @@ class ThreadAdmin:
         async def count(threads: ThreadStore) -> PrunedThread:
             found = await all_objects(threads.objects, keys.root)
             namespaces = by_namespace(threads.prefix, found)
-            listed = [one for name, members in namespaces.items() for one in newest_first(name, members)]
             size = sum(one.size for one in found)
-            heads = sum(bool(one.heads) for one in listed)
-            others = len([name for name in namespaces if name != keys.namespace("")])
+            heads = sum(bool(one.heads) for namespace in namespaces for one in namespace.checkpoints)
+            others = len([one for one in namespaces if one.keys != keys.namespace("")])
             return PrunedThread(thread_id, heads, 0, others, len(found), size, dry_run)
 
         planned = await self._run(count)

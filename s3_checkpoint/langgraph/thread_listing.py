@@ -100,7 +100,7 @@ async def checkpoints(
     """
     if not store.ordered:
         found = sorted(entry for entry in await all_objects(store, keys.root) if entry.key > start_after)
-        for listed in group(keys, found):
+        for listed in ListedNamespace.of(keys, found).checkpoints:
             yield listed
         return
     current: ListedCheckpoint | None = None
@@ -146,37 +146,42 @@ async def one_checkpoint(store: ObjectStore, keys: NamespaceKeys, checkpoint_id:
 async def thread_checkpoints(store: ObjectStore, prefix: str, root: str) -> list[ListedCheckpoint]:
     """The checkpoints of all namespaces under `root`, of one thread or all, newest id first. 1 LIST per 1,000 keys."""
     namespaces = by_namespace(prefix, await all_objects(store, root))
-    found = [listed for keys, members in namespaces.items() for listed in group(keys, members)]
+    found = [listed for namespace in namespaces for listed in namespace.checkpoints]
     return sorted(found, key=lambda listed: listed.id, reverse=True)
 
 
-def by_namespace(prefix: str, found: Iterable[ListedObject]) -> dict[NamespaceKeys, list[ListedObject]]:
+@dataclass(frozen=True, slots=True)
+class ListedNamespace:
+    """All objects of one namespace of a thread."""
+
+    keys: NamespaceKeys
+    objects: list[ListedObject]
+    checkpoints: list[ListedCheckpoint]
+    """Newest first."""
+    values: dict[str, ListedObject]
+    """The large values, by name."""
+
+    @classmethod
+    def of(cls, keys: NamespaceKeys, objects: list[ListedObject]) -> ListedNamespace:
+        """What the objects are."""
+        found: dict[str, ListedCheckpoint] = {}
+        values: dict[str, ListedObject] = {}
+        for entry in objects:
+            if (parsed := keys.parse(entry.key)) is not None:
+                checkpoint_id, name = parsed
+                if checkpoint_id not in found:
+                    found[checkpoint_id] = ListedCheckpoint(keys, checkpoint_id)
+                found[checkpoint_id].add(name, entry)
+            elif (value := keys.parse_value(entry.key)) is not None:
+                values[value] = entry
+        newest_first = sorted(found.values(), key=lambda checkpoint: checkpoint.id, reverse=True)
+        return cls(keys, objects, newest_first, values)
+
+
+def by_namespace(prefix: str, found: Iterable[ListedObject]) -> list[ListedNamespace]:
     """What is in each namespace of each thread; objects that belong to none are left out."""
     namespaces: dict[NamespaceKeys, list[ListedObject]] = {}
     for entry in found:
         if (keys := parse_namespace(prefix, entry.key)) is not None:
             namespaces.setdefault(keys, []).append(entry)
-    return namespaces
-
-
-def newest_first(keys: NamespaceKeys, members: Iterable[ListedObject]) -> list[ListedCheckpoint]:
-    """The checkpoints among objects of one namespace, newest first."""
-    return sorted(group(keys, members), key=lambda checkpoint: checkpoint.id, reverse=True)
-
-
-def values_among(keys: NamespaceKeys, members: Iterable[ListedObject]) -> dict[str, ListedObject]:
-    """The large values among objects of one namespace, by name."""
-    found = ((keys.parse_value(entry.key), entry) for entry in members)
-    return {name: entry for name, entry in found if name is not None}
-
-
-def group(keys: NamespaceKeys, members: Iterable[ListedObject]) -> Iterable[ListedCheckpoint]:
-    """The checkpoints among objects of one namespace, in the order of their first keys."""
-    found: dict[str, ListedCheckpoint] = {}
-    for entry in members:
-        if (parsed := keys.parse(entry.key)) is not None:
-            checkpoint_id, name = parsed
-            if checkpoint_id not in found:
-                found[checkpoint_id] = ListedCheckpoint(keys, checkpoint_id)
-            found[checkpoint_id].add(name, entry)
-    return found.values()
+    return [ListedNamespace.of(keys, objects) for keys, objects in namespaces.items()]
