@@ -48,6 +48,18 @@ class _Unlogged(bytes):
         return f"<{len(self)} bytes>"
 
 
+class _Call(NamedTuple):
+    """A request that is asked for: `options` are those that many share, the others are new each time."""
+
+    operation: str
+    options: Mapping[str, Any]
+    key: str | None
+    query: Mapping[str, Any]
+    body: bytes | None
+    metadata: Mapping[str, str]
+    checksum: str | None
+
+
 class _Template(NamedTuple):
     """A kind of request as the SDK makes it, without what is new each time."""
 
@@ -58,32 +70,24 @@ class _Template(NamedTuple):
     query_names: Mapping[str, str]
     """What the parameters of the query are called on the wire."""
 
-    def filled(
-        self,
-        key: str | None,
-        query: Mapping[str, Any],
-        body: bytes | None,
-        metadata: Mapping[str, str],
-        checksum: str | None,
-        parts: RequestParts,
-    ) -> dict[str, Any]:
+    def filled(self, call: _Call, parts: RequestParts) -> dict[str, Any]:
         """A whole request: it shares nothing that the SDK writes to with another."""
         request = dict(self.request)
         request["context"] = {
             name: dict(note) if type(note) is dict else note for name, note in request["context"].items()
         }
         request["headers"] = dict(request["headers"])
-        for name, value in metadata.items():
+        for name, value in call.metadata.items():
             request["headers"][f"x-amz-meta-{name}"] = value
-        if checksum is not None:
-            request["headers"][CHECKSUM_HEADER] = checksum
-        if body is not None:
-            request["body"] = _Unlogged(body)
-        if key is not None:
-            request["url"] = self.url + parts.percent_encode(key, safe="/~")
+        if call.checksum is not None:
+            request["headers"][CHECKSUM_HEADER] = call.checksum
+        if call.body is not None:
+            request["body"] = _Unlogged(call.body)
+        if call.key is not None:
+            request["url"] = self.url + parts.percent_encode(call.key, safe="/~")
         else:
             whole = dict(request["query_string"])
-            for name, value in query.items():
+            for name, value in call.query.items():
                 whole[self.query_names[name]] = str(value)
             request["url"] = self.url + parts.percent_encode_sequence(whole)
         return request
@@ -125,7 +129,7 @@ class S3Requests:
         All are parameters of the SDK: `options` those that many requests share, `query` those of a listing that are new
         each time, `body`, `metadata` and `checksum` (a SHA-256 in base64) those of a PUT.
         """
-        ready = None
+        call, ready = _Call(operation, options, key, query, body, metadata, checksum), None
         # A kind for each ETag would be one too many; what is not ASCII, the SDK refuses where it looks at it.
         if (
             self._parts is not None
@@ -134,42 +138,37 @@ class S3Requests:
             and "".join(metadata.values()).isascii()
         ):
             try:
-                ready = await self._ready(self._parts, operation, options, key, query, body, metadata, checksum)
+                ready = await self._ready(self._parts, call)
             except _MOVED as error:
                 # Nothing is sent until it is ready.
                 self._parts = None
                 _say_not_prepared(type(error).__name__)
         if ready is not None:
             return await self._send_prepared(operation, ready)
-        new = {"Key": key, "Body": body, "Metadata": dict(metadata) or None, "ChecksumSHA256": checksum}
-        return await self._by_method(operation, {**options, **query, **_given(new)})
+        return await self._by_method(call)
 
-    async def _by_method(self, operation: str, parameters: Mapping[str, Any]) -> Any:
-        return await getattr(self._client, _METHODS[operation])(**parameters)
+    async def _by_method(self, call: _Call) -> Any:
+        metadata = dict(call.metadata) or None
+        new = {"Key": call.key, "Body": call.body, "Metadata": metadata, "ChecksumSHA256": call.checksum}
+        given = {name: value for name, value in new.items() if value is not None}
+        return await getattr(self._client, _METHODS[call.operation])(**call.options, **call.query, **given)
 
-    async def _ready(
-        self,
-        parts: RequestParts,
-        operation: str,
-        options: Mapping[str, Any],
-        key: str | None,
-        query: Mapping[str, Any],
-        body: bytes | None,
-        metadata: Mapping[str, str],
-        checksum: str | None,
-    ) -> _Ready | None:
+    async def _ready(self, parts: RequestParts, call: _Call) -> _Ready | None:
         """A request that only has to be sent, as the SDK's client makes it; None if its kind cannot be prepared."""
-        kind = (operation, checksum is None, *options.items())
+        kind = (call.operation, call.checksum is None, *call.options.items())
         if kind not in self._templates:
-            self._templates[kind] = await self._render(parts, operation, options, key, body, checksum)
+            self._templates[kind] = await self._render(parts, call)
         template = self._templates[kind]
         if template is None:
             return None
-        client, model = self._client, template.model
-        request = template.filled(key, query, body, metadata, checksum, parts)
+        model, request = template.model, template.filled(call, parts)
         context = request["context"]
-        _, answer = await client.meta.events.emit_until_response(
-            f"before-call.s3.{operation}", model=model, params=request, request_signer=parts.signer, context=context
+        _, answer = await self._client.meta.events.emit_until_response(
+            f"before-call.s3.{call.operation}",
+            model=model,
+            params=request,
+            request_signer=parts.signer,
+            context=context,
         )
         if answer is not None:
             return _Ready(model, context, _given_by_handler(answer))
@@ -190,16 +189,8 @@ class S3Requests:
             raise client.exceptions.from_code(code)(parsed, operation)
         return parsed
 
-    async def _render(
-        self,
-        parts: RequestParts,
-        operation: str,
-        options: Mapping[str, Any],
-        key: str | None,
-        body: bytes | None,
-        checksum: str | None,
-    ) -> _Template | None:
-        """The template of the requests that these options make; None if what is new is not at the end of the URL."""
+    async def _render(self, parts: RequestParts, call: _Call) -> _Template | None:
+        """The template of requests such as `call`; None if what is new of them is not at the end of the URL."""
         noted: dict[str, Any] = {}
 
         def note(model: Any, params: dict[str, Any], **_: Any) -> object:
@@ -208,21 +199,22 @@ class S3Requests:
             noted.update(params, model=model)
             return _NotSent(), {}
 
-        event = f"before-call.s3.{operation}"
+        event = f"before-call.s3.{call.operation}"
         before = _rendered.set(noted)
         self._client.meta.events.register_first(event, note)
         try:
-            place = {
-                "Key": None if key is None else _PLACE,
-                "Body": None if body is None else b"",
-                "ChecksumSHA256": checksum,
-            }
-            await self._by_method(operation, {**options, **_given(place)})
+            place = call._replace(
+                key=None if call.key is None else _PLACE,
+                query=_NOTHING,
+                body=None if call.body is None else b"",
+                metadata=_NOTHING,
+            )
+            await self._by_method(place)
         finally:
             self._client.meta.events.unregister(event, note)
             _rendered.reset(before)
         model, url = noted.pop("model"), noted.pop("url")
-        if key is not None:
+        if call.key is not None:
             return _Template(model, noted, url.removesuffix(_PLACE), {}) if url.endswith("/" + _PLACE) else None
         always = parts.percent_encode_sequence(noted["query_string"])
         names = {
@@ -239,10 +231,6 @@ async def _given_by_handler(answer: Any) -> Any:
 
 def _say_not_prepared(reason: str) -> None:
     _logger.warning("requests are not prepared: the SDK is not as expected (%s)", reason)
-
-
-def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in parameters.items() if value is not None}
 
 
 class _NotSent:
