@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from s3_checkpoint.cli import store_options
 from s3_checkpoint.cli.lazy_group import Commands, Group, Lazy, LazyGroup, add
+from s3_checkpoint.cli.store_options import StoreOptions, with_store_options
 
 _SESSION_COMMANDS = {
     "show": Lazy("s3_checkpoint.cli.agent_session.show", "Show a transcript; -o jsonl is what the SDK resumes from."),
@@ -73,7 +73,7 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(_shared_options)
+    app.callback()(_before_a_command)
     add(app, COMMANDS)
     return app
 
@@ -86,16 +86,12 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _shared_options(
+@with_store_options
+def _before_a_command(
+    options: StoreOptions,
     *,
-    context: typer.Context,
-    bucket: store_options.BucketOption = None,
-    prefix: store_options.PrefixOption = None,
-    profile: store_options.ProfileOption = None,
-    region: store_options.RegionOption = None,
-    endpoint_url: store_options.EndpointOption = None,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    context.obj = store_options.StoreOptions(bucket, prefix, profile, region, endpoint_url)
+    """Nothing is done: the options are kept for the command."""

@@ -21,10 +21,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from s3_checkpoint.cli import session, store_options
+from s3_checkpoint.cli import session
 from s3_checkpoint.cli.arguments import Format
 from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
 from s3_checkpoint.cli.output import as_json, foreign, size
+from s3_checkpoint.cli.store_options import StoreOptions, with_store_options
 from s3_checkpoint.models import ActiveSnapshot
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ _NEEDED = ("moto", "flask", "flask_cors")
 OutputOption = Annotated[Format, typer.Option("--output", "-o", help="table, json, or jsonl: json on one line.")]
 
 
+@with_store_options
 def command(
+    options: StoreOptions,
     *,
-    context: typer.Context,
     files: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -55,11 +57,6 @@ def command(
         int | None, typer.Option("--seed", help="Draws which supersteps are hit; else another one each time.")
     ] = None,
     output: OutputOption = Format.TABLE,
-    bucket: store_options.BucketOption = None,
-    prefix: store_options.PrefixOption = None,
-    profile: store_options.ProfileOption = None,
-    region: store_options.RegionOption = None,
-    endpoint_url: store_options.EndpointOption = None,
 ) -> None:
     """Count the identifiers of real source files with workers that are killed, and prove the result right.
 
@@ -69,16 +66,12 @@ def command(
     With a bucket configured, the run is stored there, and stays; without, in a local one that is gone afterwards. The
     queue is always a local one.
     """
-    own = store_options.StoreOptions(bucket, prefix, profile, region, endpoint_url)
-    options = own.over(context.find_root().obj)
     paths = [str(path.resolve()) for path in files or ()]
     drawn = random.randrange(1_000_000) if seed is None else seed  # noqa: S311
     raise typer.Exit(session.guard(lambda: _demo(options, paths, workers, kills, drawn, output)))
 
 
-def _demo(
-    options: store_options.StoreOptions, files: Sequence[str], workers: int, kills: int, seed: int, output: Format
-) -> int:
+def _demo(options: StoreOptions, files: Sequence[str], workers: int, kills: int, seed: int, output: Format) -> int:
     if any(find_spec(name) is None for name in _NEEDED):
         raise CommandError(
             "the demonstration is not installed; pip install 's3-checkpoint[demo]'", ExitCode.CONFIGURATION

@@ -12,14 +12,8 @@ from s3_checkpoint.run_models import Pruned, PrunedRuns
 
 def removed_counts(removed: Pruned | PrunedRuns) -> dict[str, JsonValue]:
     """The counts, as JSON."""
-    counts: dict[str, JsonValue] = {
-        "states": removed.states,
-        "snapshots": removed.snapshots,
-        "bytes": removed.bytes,
-        "kept": removed.kept,
-        "young": removed.young,
-        "dry_run": removed.dry_run,
-    }
+    names = ("states", "snapshots", "bytes", "kept", "young", "dry_run")
+    counts = {name: getattr(removed, name) for name in names}
     return counts | {"left": removed.left} if isinstance(removed, Pruned) else counts
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import io
 import os
 import signal
@@ -18,7 +17,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, cast, get_type_hints
+from typing import Any, Concatenate, ParamSpec
 
 import typer
 from rich.console import Console
@@ -27,7 +26,7 @@ from rich.text import Text
 from s3_checkpoint._printable import ESCAPING, printable
 from s3_checkpoint.cli.exit_codes import CommandError, ExitCode, exit_code
 from s3_checkpoint.cli.progress import Counter
-from s3_checkpoint.cli.store_options import SHARED, StoreOptions
+from s3_checkpoint.cli.store_options import StoreOptions, with_store_options
 from s3_checkpoint.errors import CheckpointError
 from s3_checkpoint.settings import S3Settings
 
@@ -69,27 +68,10 @@ def session_command(
     """`function` as a command: with the shared options, run to its end, its errors turned into exit codes."""
 
     @functools.wraps(function)
-    def run(*, context: typer.Context, **arguments: object) -> None:
-        own = StoreOptions(**cast("dict[str, str | None]", {name: arguments.pop(name) for name in SHARED}))
-        options = own.over(context.find_root().obj)
+    def run(options: StoreOptions, **arguments: object) -> None:
         raise typer.Exit(guard(lambda: _run(function, options, arguments)))
 
-    hints = get_type_hints(function, include_extras=True)
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    signature = inspect.Signature(
-        [
-            context,
-            *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in parameters),
-            *(
-                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-                for name, annotation in SHARED.items()
-            ),
-        ]
-    )
-    run.__signature__ = signature  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
-    return run
+    return with_store_options(run)
 
 
 def _run(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 
@@ -13,36 +16,18 @@ from s3_checkpoint.cli.exit_codes import CommandError, ExitCode
 if TYPE_CHECKING:
     from s3_checkpoint.settings import S3Options, S3Settings
 
-_PANEL = "Where the checkpoints are"
 
-BucketOption = Annotated[
-    str | None,
-    typer.Option(
-        "--bucket", "-b", help="Bucket, or s3://bucket/prefix. [S3_CHECKPOINT_BUCKET]", rich_help_panel=_PANEL
-    ),
-]
-PrefixOption = Annotated[
-    str | None,
-    typer.Option("--prefix", help="All keys begin with this. [S3_CHECKPOINT_PREFIX]", rich_help_panel=_PANEL),
-]
-ProfileOption = Annotated[
-    str | None,
-    typer.Option("--profile", help="Profile of the AWS configuration. [AWS_PROFILE]", rich_help_panel=_PANEL),
-]
-RegionOption = Annotated[
-    str | None,
-    typer.Option("--region", help="AWS region. [S3_CHECKPOINT_REGION_NAME, AWS_REGION]", rich_help_panel=_PANEL),
-]
-EndpointOption = Annotated[
-    str | None,
-    typer.Option("--endpoint-url", help="An S3-compatible store. [S3_CHECKPOINT_ENDPOINT_URL]", rich_help_panel=_PANEL),
-]
-SHARED = {
-    "bucket": BucketOption,
-    "prefix": PrefixOption,
-    "profile": ProfileOption,
-    "region": RegionOption,
-    "endpoint_url": EndpointOption,
+def _option(*flags: str, told: str) -> object:
+    panel = "Where the checkpoints are"
+    return Annotated[str | None, typer.Option(*flags, help=told, rich_help_panel=panel)]
+
+
+_SHARED = {
+    "bucket": _option("--bucket", "-b", told="Bucket, or s3://bucket/prefix. [S3_CHECKPOINT_BUCKET]"),
+    "prefix": _option("--prefix", told="All keys begin with this. [S3_CHECKPOINT_PREFIX]"),
+    "profile": _option("--profile", told="Profile of the AWS configuration. [AWS_PROFILE]"),
+    "region": _option("--region", told="AWS region. [S3_CHECKPOINT_REGION_NAME, AWS_REGION]"),
+    "endpoint_url": _option("--endpoint-url", told="An S3-compatible store. [S3_CHECKPOINT_ENDPOINT_URL]"),
 }
 
 
@@ -77,3 +62,27 @@ class StoreOptions:
             raise CommandError("no bucket is named; give --bucket NAME, or set S3_CHECKPOINT_BUCKET", ExitCode.USAGE)
         values = cast("S3Options", {name: value for name, value in given.items() if value is not None})
         return S3Settings.resolve(self.bucket, **values)
+
+
+def with_store_options(function: Callable[..., None]) -> Callable[..., None]:
+    """`function(options, …)` as a command that takes the shared options too: `options` are those given anywhere."""
+
+    @functools.wraps(function)
+    def run(*, context: typer.Context, **arguments: Any) -> None:
+        own = StoreOptions(**{name: arguments.pop(name) for name in _SHARED})
+        context.obj = own.over(context.find_root().obj)
+        function(context.obj, **arguments)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    hints = get_type_hints(function, include_extras=True)
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    signature = inspect.Signature(
+        [
+            inspect.Parameter("context", keyword, annotation=typer.Context),
+            *(p.replace(kind=keyword, annotation=hints[p.name]) for p in parameters),
+            *(inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in _SHARED.items()),
+        ]
+    )
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+    return run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,11 @@ from s3_checkpoint.cli.bucket import THREADS_EXTRA, OpenBucket, opened
 from s3_checkpoint.cli.exit_codes import CommandError
 from s3_checkpoint.cli.output import Column, ago, chosen, size, write_rows
 from s3_checkpoint.cli.session import Session, session_command
+from s3_checkpoint.run_models import RunUsage
+
+if TYPE_CHECKING:
+    from s3_checkpoint.claude import SessionInfo
+    from s3_checkpoint.langgraph import ThreadUsage
 
 PRICE = 0.023
 _NAMES = {"session": "sessions", "memories": "memories"}
@@ -88,16 +93,13 @@ async def _all(*kinds: Rows) -> Rows:
                 yield row
 
 
+def _row(one: RunUsage | ThreadUsage | SessionInfo, **names: object) -> dict[str, Any]:
+    return {**names, "objects": one.objects, "bytes": one.bytes, "last_modified": one.last_modified.isoformat()}
+
+
 async def _runs(bucket: OpenBucket) -> Rows:
     async for one in bucket.admin.usage():
-        yield {
-            "kind": "run",
-            "run_id": str(one.run_id),
-            "steps": one.steps,
-            "objects": one.objects,
-            "bytes": one.bytes,
-            "last_modified": one.last_modified.isoformat(),
-        }
+        yield _row(one, kind="run", run_id=str(one.run_id), steps=one.steps)
 
 
 async def _threads(session: Session, bucket: OpenBucket) -> Rows:
@@ -113,25 +115,12 @@ async def _threads(session: Session, bucket: OpenBucket) -> Rows:
             yield {"kind": "thread", "thread_id": None, **together}
         return
     async for one in admin.usage():
-        yield {
-            "kind": "thread",
-            "thread_id": one.thread_id,
-            "objects": one.objects,
-            "bytes": one.bytes,
-            "last_modified": one.last_modified.isoformat(),
-        }
+        yield _row(one, kind="thread", thread_id=one.thread_id)
 
 
 async def _sessions(session: Session, bucket: OpenBucket) -> Rows:
     async for one in sessions_in(session, bucket).sessions():
-        yield {
-            "kind": "session",
-            "project_key": one.project_key,
-            "session_id": one.session_id,
-            "objects": one.objects,
-            "bytes": one.bytes,
-            "last_modified": one.last_modified.isoformat(),
-        }
+        yield _row(one, kind="session", project_key=one.project_key, session_id=one.session_id)
 
 
 async def _memories(bucket: OpenBucket) -> Rows:
