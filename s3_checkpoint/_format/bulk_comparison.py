@@ -1,4 +1,4 @@
-"""Whether two values are the same, asked of many nodes in one call: what `fidelity` decides node by node, fast.
+"""Whether two values are the same, asked of many nodes in one call: what `round_trip` decides node by node, fast.
 
 Values are put side by side in two columns: all the items of all the lists at one place, all the values of one field of
 all the models of one class. Columns of one plain type are compared in a single call. What is not plain is compared in

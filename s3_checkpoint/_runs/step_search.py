@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._runs.step_listing import END, StepPage, all_pages, page_from, span, steps_among
 from s3_checkpoint.models import StepInfo
 from s3_checkpoint.object_store import PAGE_KEYS, ListedObject, ObjectStore, lists_whole_pages, pages
+
+T = TypeVar("T")
 
 PROBES = 14
 """LISTs of one key in a round. With these, a million steps take six rounds and fewer than 60 LISTs."""
@@ -38,22 +40,29 @@ class Look(NamedTuple):
     """Seconds of the monotonic clock, read before the LIST was sent."""
 
 
+class _Remembered(dict[str, T]):
+    """What is known of the runs looked at last: of more than `REMEMBERED_RUNS`, the one longest ago is forgotten."""
+
+    def note(self, run: RunKeys, known: T) -> None:
+        self.pop(run.steps, None)
+        self[run.steps] = known
+        if len(self) > REMEMBERED_RUNS:
+            del self[next(iter(self))]
+
+
 class StepIndex:
     """Finds steps. Knows only the store's protocol. `monotonic` is the clock that looks are timed with, in seconds."""
 
     def __init__(self, store: ObjectStore, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._monotonic = monotonic
-        self._seen: dict[str, int] = {}
-        self._looks: dict[str, Look] = {}
-        self._unborn: dict[str, tuple[int, float]] = {}
+        self._seen = _Remembered[int]()
+        self._looks = _Remembered[Look]()
+        self._unborn = _Remembered[tuple[int, float]]()
 
     def seen(self, run: RunKeys, step: int) -> None:
         """Remembers that the run has had this step, as a place to start the next search for the latest."""
-        known = self._seen.pop(run.steps, step)
-        self._seen[run.steps] = max(known, step)
-        if len(self._seen) > REMEMBERED_RUNS:
-            del self._seen[next(iter(self._seen))]
+        self._seen.note(run, max(step, self._seen.get(run.steps, step)))
 
     def newest_seen(self, run: RunKeys) -> int:
         """The greatest step that this process knows the run to have had; -1 if it knows none."""
@@ -64,10 +73,7 @@ class StepIndex:
 
         `CommitProtocol.note_successor` has the proof.
         """
-        self._unborn.pop(run.steps, None)
-        self._unborn[run.steps] = step, at
-        if len(self._unborn) > REMEMBERED_RUNS:
-            del self._unborn[next(iter(self._unborn))]
+        self._unborn.note(run, (step, at))
 
     def never_there_at(self, run: RunKeys, step: int) -> float | None:
         """The last time at which this process knows that no such step had ever been there; None if it knows of none.
@@ -99,7 +105,7 @@ class StepIndex:
             found = await self._search(run, 0)
         if found is not None:
             self.seen(run, found)
-        self._look(run, Look(-1 if found is None else found, at))
+        self._looks.note(run, Look(-1 if found is None else found, at))
         return found
 
     async def first_from(self, run: RunKeys, step: int) -> int | None:
@@ -112,7 +118,7 @@ class StepIndex:
         at = self._monotonic()
         page = await page_from(self._store, run, step, limit=1)
         if not page.steps:
-            self._look(run, Look(step - 1, at))
+            self._looks.note(run, Look(step - 1, at))
             return None
         return page.steps[0]
 
@@ -135,7 +141,7 @@ class StepIndex:
             steps = await all_pages(self._store, run, lambda page, count: page.steps[:count])
         if steps:
             self.seen(run, steps[-1])
-        self._look(run, Look(steps[-1] if steps else -1, at))
+        self._looks.note(run, Look(steps[-1] if steps else -1, at))
         return steps
 
     async def backwards(self, run: RunKeys) -> AsyncGenerator[int, None]:
@@ -151,7 +157,7 @@ class StepIndex:
         at = self._monotonic()
         page = await page_from(self._store, run, 0)
         if page.reached >= END:
-            self._look(run, Look(page.steps[-1] if page.steps else -1, at))
+            self._looks.note(run, Look(page.steps[-1] if page.steps else -1, at))
             for step in reversed(page.steps):
                 yield step
             return
@@ -176,12 +182,6 @@ class StepIndex:
             if 4 * len(steps) < PAGE_KEYS:
                 width *= 4
             end = first
-
-    def _look(self, run: RunKeys, look: Look) -> None:
-        self._looks.pop(run.steps, None)
-        self._looks[run.steps] = look
-        if len(self._looks) > REMEMBERED_RUNS:
-            del self._looks[next(iter(self._looks))]
 
     async def infos(self, run: RunKeys) -> list[StepInfo]:
         """As `steps`, with size and time."""

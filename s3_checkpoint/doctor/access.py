@@ -166,14 +166,9 @@ async def deleting_by_etag(patient: Patient) -> Verdict:
     if patient.client is None:
         return skipped("not an S3 client")
     await patient.put("deleted-by-etag")
-    owner = patient.settings.expected_bucket_owner
     stale = {"Key": patient.key("deleted-by-etag"), "ETag": f'"{"0" * 32}"'}
     try:
-        await patient.client.delete_objects(
-            Bucket=patient.settings.bucket,
-            Delete={"Objects": [stale], "Quiet": True},
-            **({"ExpectedBucketOwner": owner} if owner else {}),
-        )
+        await patient.client.delete_objects(**patient.bucket, Delete={"Objects": [stale], "Quiet": True})
     except Exception as error:  # noqa: BLE001 - as for the bucket's own answers
         code, status = answer_of(error)
         refused = 400 <= status < 500 or status == 501

@@ -51,11 +51,8 @@ async def _ask(patient: Patient, operation: str) -> Mapping[str, Any] | Verdict:
     """An answer about the bucket, or the verdict that there is none to be had."""
     if patient.client is None:
         return skipped("not an S3 client")
-    arguments = {"Bucket": patient.settings.bucket}
-    if patient.settings.expected_bucket_owner:
-        arguments["ExpectedBucketOwner"] = patient.settings.expected_bucket_owner
     try:
-        answer = await getattr(patient.client, operation)(**arguments)
+        answer = await getattr(patient.client, operation)(**patient.bucket)
     except Exception as error:  # noqa: BLE001 - any answer but the one asked for means: it cannot be seen
         code, status = answer_of(error)
         if code in _NOT_THERE:

@@ -145,7 +145,8 @@ async def _clean_up(patient: Patient) -> Finding | None:
     cause = ""
     for _ in range(_TRIES):
         try:
-            await _delete_all(patient)
+            if keys := await _written(patient):
+                await patient.store.delete(keys)
             left = len(await _written(patient))
             if not left:
                 return None
@@ -164,12 +165,6 @@ async def _clean_up(patient: Patient) -> Finding | None:
         "a run that is none: runs lists it, usage counts it",
         f"remove it with credentials that may: aws s3 rm --recursive {where}",
     )
-
-
-async def _delete_all(patient: Patient) -> None:
-    keys = await _written(patient)
-    if keys:
-        await patient.store.delete(keys)
 
 
 async def _written(patient: Patient) -> list[str]:

@@ -72,6 +72,12 @@ class Patient:
     look: int = 0
     """How often the probe has been made before: each look has keys of its own."""
 
+    @property
+    def bucket(self) -> dict[str, str]:
+        """What every request through the client says of the bucket."""
+        owner = self.settings.expected_bucket_owner
+        return {"Bucket": self.settings.bucket} | ({"ExpectedBucketOwner": owner} if owner else {})
+
     def key(self, name: str) -> str:
         """A key of the throw-away run."""
         return f"{self.keys.run}look-{self.look}/{name}"

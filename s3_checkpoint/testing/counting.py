@@ -1,9 +1,11 @@
 """A store that counts: what was sent, in how many round trips, how much at once:
 
-store = Counting(MemoryStore())
-async with connect(Research, store=store) as checkpointer:
-await checkpointer.commit(run_id, 0, state, tasks)
-assert store.taken() == {"LIST": 1, "PUT": 2}
+    store = Counting(MemoryStore())
+    async with connect(Research, store=store) as checkpointer:
+        await checkpointer.commit(run_id, 0, state, tasks)
+        assert store.taken() == {"LIST": 1, "PUT": 2}
+
+A request that a transport repeats counts once.
 """
 
 from __future__ import annotations

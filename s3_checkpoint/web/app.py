@@ -27,6 +27,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from s3_checkpoint import __version__
+from s3_checkpoint._format.session_keys import Transcript, parse_project, parse_transcript, sessions_prefix
+from s3_checkpoint.claude.listing import TranscriptListing
 from s3_checkpoint.connection import connect
 from s3_checkpoint.errors import (
     AccessDeniedError,
@@ -40,7 +42,6 @@ from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.settings import S3Settings
 from s3_checkpoint.web.page_json import page_json
 from s3_checkpoint.web.run_pages import RunPages
-from s3_checkpoint.web.session_counts import session_counts
 from s3_checkpoint.web.timeline_page import static_text
 
 if TYPE_CHECKING:
@@ -131,9 +132,8 @@ def create_app(settings: S3Settings, *, refresh_s: float = 10.0, waiting_on: Col
         return of_threads[0]
 
     async def download(request: Request) -> Response:
-        query = request.query_params
         try:
-            name, body = await pages[0].download(query.get("id", ""), query.get("namespace", ""), query.get("step", ""))
+            name, body = await pages[0].download(*_named(request.query_params, "id", "namespace", "step"))
         except CheckpointError as error:
             return _error(error)
         headers = {"content-disposition": f'attachment; filename="{name}"'}
@@ -141,28 +141,23 @@ def create_app(settings: S3Settings, *, refresh_s: float = 10.0, waiting_on: Col
 
     answers: dict[str, Answer] = {
         "place": place,
-        "runs": lambda query: pages[0].runs(query.get("search", ""), query.get("after", "")),
+        "runs": lambda query: pages[0].runs(*_named(query, "search", "after")),
         "runs/activity": lambda query: pages[0].activity(query.getlist("id")),
         "run": lambda query: pages[0].timeline(
-            query.get("id", ""),
-            query.get("namespace", ""),
+            *_named(query, "id", "namespace"),
             after=query.get("after"),
             before=query.get("before"),
             around=query.get("around"),
         ),
-        "run/state": lambda query: pages[0].state(
-            query.get("id", ""), query.get("namespace", ""), query.get("step", "")
-        ),
+        "run/state": lambda query: pages[0].state(*_named(query, "id", "namespace", "step")),
         "run/forks": lambda query: pages[0].forks(query.get("id", "")),
-        "threads": lambda query: threads().threads(query.get("search", ""), query.get("after", "")),
+        "threads": lambda query: threads().threads(*_named(query, "search", "after")),
         "threads/activity": lambda query: threads().activity(query.getlist("id")),
         "thread": lambda query: threads().timeline(
-            query.get("id", ""), query.get("namespace", ""), after=query.get("after"), before=query.get("before")
+            *_named(query, "id", "namespace"), after=query.get("after"), before=query.get("before")
         ),
-        "thread/state": lambda query: threads().state(
-            query.get("id", ""), query.get("namespace", ""), query.get("step", "")
-        ),
-        "sessions": lambda _: session_counts(pages[0].store, settings.prefix),
+        "thread/state": lambda query: threads().state(*_named(query, "id", "namespace", "step")),
+        "sessions": lambda _: _session_counts(pages[0].store, settings.prefix),
     }
     return Starlette(
         routes=[
@@ -176,12 +171,35 @@ def create_app(settings: S3Settings, *, refresh_s: float = 10.0, waiting_on: Col
     )
 
 
+def _named(query: QueryParams, *names: str) -> list[str]:
+    """These parameters of a query; empty where they are left out."""
+    return [query.get(name, "") for name in names]
+
+
 def _thread_pages(store: ObjectStore, settings: S3Settings) -> ThreadPages:
     from s3_checkpoint.langgraph import S3Saver, ThreadAdmin
     from s3_checkpoint.web.thread_pages import ThreadPages
 
     saver = S3Saver(store, prefix=settings.prefix, max_state_bytes=settings.max_state_bytes)
     return ThreadPages(ThreadAdmin(saver))
+
+
+async def _session_counts(store: ObjectStore, prefix: str) -> dict[str, Any]:
+    """How many sessions of the Claude Agent SDK, and projects, are among their first 1,000 objects. 1 LIST."""
+    root = sessions_prefix(prefix)
+    page = await store.list(root)
+    listings: dict[Transcript, TranscriptListing] = {}
+    for listed in page.objects:
+        project = parse_project(prefix, root + listed.key[len(root) :].partition("/")[0] + "/")
+        transcript = parse_transcript(prefix, project, listed.key) if project is not None else None
+        if transcript is not None:
+            listings.setdefault(transcript, TranscriptListing(transcript)).add(listed)
+    found = [one for one, listing in listings.items() if one.subpath is None and listing.counts]
+    return {
+        "sessions": len(found),
+        "projects": len({one.project_key for one in found}),
+        "more": page.next_token is not None,
+    }
 
 
 def _file(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
