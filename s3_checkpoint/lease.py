@@ -27,7 +27,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from s3_checkpoint._format.keys import check_run_id, run_keys
@@ -37,8 +37,6 @@ from s3_checkpoint._leases.record import MAX_TTL_S, MIN_TTL_S, check_text, check
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.errors import CheckpointError, ConfigurationError, InvalidArgumentError, LifecycleError
 from s3_checkpoint.object_store import ObjectStore
-
-T = TypeVar("T")
 
 TTL_S = 30.0
 """Seconds that a lease outlives its holder, unless the caller says otherwise."""
@@ -68,20 +66,10 @@ class SyncHeld:
     """Set when the lease is held no more, though the block has not ended. Nothing can stop a thread: look at it."""
 
 
-class Reach(Protocol):
-    """Carries out a coroutine function on the store, in the event loop that the store belongs to."""
-
-    def __call__(self, function: Callable[[ObjectStore], Coroutine[Any, Any, T]], /) -> Awaitable[T]:
-        """Awaits what `function(store)` gives."""
-        ...
-
-
-class SyncReach(Protocol):
-    """As `Reach`, blocking the calling thread."""
-
-    def __call__(self, function: Callable[[ObjectStore], Coroutine[Any, Any, T]], /) -> T:
-        """What `function(store)` gives."""
-        ...
+Reach: TypeAlias = Callable[[Callable[[ObjectStore], Coroutine[Any, Any, Any]]], Awaitable[Any]]
+"""Awaits what a function of the store gives, in the event loop that the store belongs to."""
+SyncReach: TypeAlias = Callable[[Callable[[ObjectStore], Coroutine[Any, Any, Any]]], Any]
+"""As `Reach`, blocking the calling thread."""
 
 
 class Lease:
@@ -235,14 +223,10 @@ def lease(
     """
     check_conditional_writes(checkpointer.conditional_writes, checkpointer.objects.bucket)
     terms = terms_of(ttl_s, purpose=purpose, holder=holder, at_most_s=at_most_s)
-    store = checkpointer.objects.store
-
-    def reach(function: Callable[[ObjectStore], Coroutine[Any, Any, T]]) -> Awaitable[T]:
-        return function(store)
-
+    store, commits = checkpointer.objects.store, checkpointer.commits
     key = run_keys(checkpointer.prefix, check_run_id(run_id)).lease
-    commits = checkpointer.commits
-    return Lease(reach, partial(LeaseObject, key=key, new_id=commits.new_id, monotonic=commits.now), terms)
+    lease_of = partial(LeaseObject, key=key, new_id=commits.new_id, monotonic=commits.now)
+    return Lease(lambda function: function(store), lease_of, terms)
 
 
 def terms_of(ttl_s: float, *, purpose: str, holder: str | None, at_most_s: float | None) -> Terms:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar, Unpack
+from typing import Any, Unpack
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -37,8 +37,6 @@ from s3_checkpoint.lease import TTL_S, EitherLease, check_conditional_writes, te
 from s3_checkpoint.object_store import ObjectStore, utc_now
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import Compression, S3Options, S3Settings
-
-T = TypeVar("T")
 
 
 class S3Saver(Opened[ThreadStore], BaseCheckpointSaver[str]):
@@ -391,14 +389,12 @@ class S3Saver(Opened[ThreadStore], BaseCheckpointSaver[str]):
         check_conditional_writes(self._conditional_writes, self._bucket)
         terms = terms_of(ttl_s, purpose=purpose, holder=holder, at_most_s=at_most_s)
         key = ThreadKeys.of(self._prefix, str(thread_id)).lease
-
-        def reach(function: Callable[[ObjectStore], Coroutine[Any, Any, T]]) -> Awaitable[T]:
-            return self._opening.acall(lambda threads: function(threads.objects))
-
-        def sync_reach(function: Callable[[ObjectStore], Coroutine[Any, Any, T]]) -> T:
-            return self._opening.call(lambda threads: function(threads.objects))
-
-        return EitherLease(reach, sync_reach, partial(LeaseObject, key=key, new_id=self._new_id), terms)
+        return EitherLease(
+            lambda function: self._opening.acall(lambda threads: function(threads.objects)),
+            lambda function: self._opening.call(lambda threads: function(threads.objects)),
+            partial(LeaseObject, key=key, new_id=self._new_id),
+            terms,
+        )
 
     def delete_thread(self, thread_id: str) -> None:
         """Removes everything of a thread, until a listing shows nothing; call again if it was cut short.
