@@ -22,17 +22,17 @@ from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._concurrency.offload import off_loop
 from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint._format.size_estimate import LARGE_BYTES, estimated_bytes
-from s3_checkpoint._format.thread_keys import NamespaceKeys, ThreadKeys, run_segment
+from s3_checkpoint._format.thread_keys import ThreadKeys, run_segment
 from s3_checkpoint.errors import InvalidArgumentError, StateDecodingError, StoreError, StoreUnavailableError
 from s3_checkpoint.langgraph import copying, removal
 from s3_checkpoint.langgraph.conversion import DELTA_COUNTERS, Conversion
 from s3_checkpoint.langgraph.delta_channels import DeltaChain, Lineage
 from s3_checkpoint.langgraph.grace import Grace
 from s3_checkpoint.langgraph.history import History
-from s3_checkpoint.langgraph.known_values import KnownValue, KnownValues
+from s3_checkpoint.langgraph.known_values import KnownValues
 from s3_checkpoint.langgraph.place import Place
 from s3_checkpoint.langgraph.records import CheckpointRecord, Payload
-from s3_checkpoint.langgraph.thread_store import EncodedCheckpoint, PutOutcome, StoredCheckpoint, ThreadStore
+from s3_checkpoint.langgraph.thread_store import PutOutcome, StoredCheckpoint, ThreadStore
 
 R = TypeVar("R")
 
@@ -103,27 +103,22 @@ class Calls:
         new_versions: ChannelVersions,
     ) -> Call[RunnableConfig]:
         """See `S3Saver.put`."""
-        parent = Place.of(config)
-        keys = ThreadKeys.of(self.prefix, parent.thread_id).namespace(parent.namespace)
-        metadata = get_checkpoint_metadata(config, metadata)
-        known = self.known.of(parent)
-        encode = partial(self.conversion.encode, keys, parent, checkpoint, metadata, new_versions, known)
-        counters: Any = metadata.get(DELTA_COUNTERS)
-        steps = self._put(keys, parent, frozenset(counters or ()), encode)
+        steps = self._put(Place.of(config), checkpoint, get_checkpoint_metadata(config, metadata), new_versions)
         return Call(steps, lambda: estimated_bytes(checkpoint, LARGE_BYTES))
 
     def _put(
-        self,
-        keys: NamespaceKeys,
-        parent: Place,
-        delta_channels: frozenset[str],
-        encode: Callable[..., tuple[EncodedCheckpoint, dict[str, KnownValue]]],
+        self, parent: Place, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
     ) -> Steps[RunnableConfig]:
         """Puts the checkpoint; where values that it reuses are gone, again with them, from the checkpoint at hand."""
+        keys = ThreadKeys.of(self.prefix, parent.thread_id).namespace(parent.namespace)
+        encode = partial(
+            self.conversion.encode, keys, parent, checkpoint, metadata, new_versions, self.known.of(parent)
+        )
         latest = self.grace.now()
         lineage = Lineage()
-        if delta_channels and parent.checkpoint_id is not None:
-            find = partial(Lineage.of, keys=keys, parent_id=parent.checkpoint_id, channels=delta_channels)
+        counters: Any = metadata.get(DELTA_COUNTERS)
+        if counters and parent.checkpoint_id is not None:
+            find = partial(Lineage.of, keys=keys, parent_id=parent.checkpoint_id, channels=frozenset(counters))
             lineage = yield Operation(find)
         again: dict[str, Payload | None] = {}
         for _ in range(_PUTS):

@@ -27,7 +27,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from s3_checkpoint._concurrency.gather import gather_bounded
-from s3_checkpoint.errors import InvalidArgumentError
+from s3_checkpoint._runs.grace import check_grace
 from s3_checkpoint.object_store import ListedObject, ObjectHead, ObjectStore
 
 GRACE = timedelta(hours=1)
@@ -39,13 +39,6 @@ UNUSED_SINCE = "unused-since"
 def is_unused(head: ObjectHead) -> bool:
     """Whether a value is marked as one that nothing refers to."""
     return UNUSED_SINCE in head.attributes.metadata
-
-
-def check_grace(period: timedelta) -> timedelta:
-    """The period; `InvalidArgumentError` if it is none, or negative."""
-    if not isinstance(period, timedelta) or period < timedelta(0):
-        raise InvalidArgumentError("grace", repr(period)[:80], "must be a timedelta of zero or more")
-    return period
 
 
 class Seen(NamedTuple):

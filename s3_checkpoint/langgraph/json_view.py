@@ -25,7 +25,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from pydantic import JsonValue
 
 from s3_checkpoint.langgraph.langgraph_internals import SNAPSHOT_CODE
-from s3_checkpoint.langgraph.records import DICT_IN_CHUNKS, LIST_IN_CHUNKS, Payload
+from s3_checkpoint.langgraph.records import DICT_IN_CHUNKS, LIST_IN_CHUNKS
 
 Decrypt = Callable[[str, bytes], bytes]
 """The plain bytes of (cipher name, encrypted bytes)."""
@@ -52,8 +52,34 @@ class JsonViews(SerializerProtocol):
         raise NotImplementedError("values seen as JSON are not written")
 
     def loads_typed(self, data: tuple[str, bytes]) -> JsonValue:
-        """The payload as JSON."""
-        return json_view(data, self._decrypt)
+        """The payload as JSON. Raises nothing: what cannot be read is shown as its type and size."""
+        tag, body = data
+        inner, encrypted, cipher = tag.partition("+")
+        if encrypted:
+            unread: JsonValue = {TYPE: "encrypted", "cipher": cipher, "size": len(body)}
+            if self._decrypt is None:
+                return unread
+            try:
+                body = self._decrypt(cipher, body)
+            except Exception:  # noqa: BLE001 - another key, or a cipher of the application's
+                return unread
+        try:
+            match inner:
+                case "null":
+                    return None
+                case "msgpack":
+                    return _plain(_unpacked(body))
+                case _ if inner == LIST_IN_CHUNKS:
+                    return [item for chunk in ormsgpack.unpackb(body) for item in _chunk(list, chunk)]
+                case _ if inner == DICT_IN_CHUNKS:
+                    return dict(item for chunk in ormsgpack.unpackb(body) for item in _chunk(dict, chunk).items())
+                case "json":
+                    return _plain(json.loads(body))
+                case "bytes" | "bytearray":
+                    return _sized("bytes", body)
+        except (ValueError, TypeError, RecursionError):
+            return _sized(f"unreadable {inner}", body)
+        return _sized(inner, body)
 
 
 def decryption_of(serde: SerializerProtocol) -> Decrypt | None:
@@ -61,41 +87,9 @@ def decryption_of(serde: SerializerProtocol) -> Decrypt | None:
     return serde.cipher.decrypt if isinstance(serde, EncryptedSerializer) else None
 
 
-def json_view(payload: Payload, decrypt: Decrypt | None = None) -> JsonValue:
-    """A payload as JSON. Raises nothing: what cannot be read is shown as its type and size."""
-    tag, body = payload
-    inner, encrypted, cipher = tag.partition("+")
-    if encrypted:
-        try:
-            return json_view((inner, decrypt(cipher, body))) if decrypt is not None else _encrypted(cipher, body)
-        except Exception:  # noqa: BLE001 - another key, or a cipher of the application's
-            return _encrypted(cipher, body)
-    try:
-        match inner:
-            case "null":
-                return None
-            case "msgpack":
-                return _plain(_unpacked(body))
-            case _ if inner == LIST_IN_CHUNKS:
-                return [item for chunk in ormsgpack.unpackb(body) for item in _chunk(list, chunk)]
-            case _ if inner == DICT_IN_CHUNKS:
-                return dict(item for chunk in ormsgpack.unpackb(body) for item in _chunk(dict, chunk).items())
-            case "json":
-                return _plain(json.loads(body))
-            case "bytes" | "bytearray":
-                return _sized("bytes", body)
-    except (ValueError, TypeError, RecursionError):
-        return _sized(f"unreadable {inner}", body)
-    return _sized(inner, body)
-
-
 def is_encrypted(view: JsonValue) -> bool:
     """Whether the payload behind this view is encrypted, and could not be read."""
     return isinstance(view, dict) and view.get(TYPE) == "encrypted"
-
-
-def _encrypted(cipher: str, body: bytes) -> JsonValue:
-    return {TYPE: "encrypted", "cipher": cipher, "size": len(body)}
 
 
 def _sized(kind: str, body: bytes) -> JsonValue:

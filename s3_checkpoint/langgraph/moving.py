@@ -128,9 +128,9 @@ def _threads_of(source: BaseCheckpointSaver[Any], wanted: Collection[str] | None
     )
     for config in configs:
         for one in source.list(config):
-            place = one.config["configurable"]
-            thread = found.setdefault(str(place["thread_id"]), _Thread(str(place["thread_id"])))
-            thread.found.append((str(place["checkpoint_id"]), str(place.get("checkpoint_ns") or "")))
+            place = Place.of(one.config)
+            thread = found.setdefault(place.thread_id, _Thread(place.thread_id))
+            thread.found.append((str(place.checkpoint_id), place.namespace))
             thread.writes += len(one.pending_writes or ())
     for thread in found.values():
         thread.found.sort()
@@ -155,8 +155,7 @@ def _copy(
             reason = f"its serializer cannot read the checkpoint ({tag}): it is encrypted, or of an old format"
             raise StateDecodingError(type(source).__name__, f"{thread.id}/{namespace}/{checkpoint_id}", reason)
         if namespace not in begun:
-            anything: RunnableConfig = {"configurable": {"thread_id": thread.id, "checkpoint_ns": namespace}}
-            begun[namespace] = target.get_tuple(anything) is not None
+            begun[namespace] = target.get_tuple(Place(thread.id, namespace, None).config) is not None
         there = target.get_tuple(config) if begun[namespace] else None
         there_before = there is not None and _difference(original, there, target.serde) is None
         if not there_before:
@@ -172,20 +171,12 @@ def _copy(
 def _put(
     target: BaseCheckpointSaver[Any], original: CheckpointTuple, known: Mapping[tuple[str, str], Mapping[str, Any]]
 ) -> None:
-    place = dict(original.config["configurable"])
-    parent_id = _parent_id(original)
-    parent: RunnableConfig = {
-        "configurable": {
-            "thread_id": place["thread_id"],
-            "checkpoint_ns": place.get("checkpoint_ns") or "",
-            **({"checkpoint_id": parent_id} if parent_id else {}),
-        }
-    }
-    before = known.get((str(place.get("checkpoint_ns") or ""), str(parent_id)), {})
+    parent = Place.of(original.config)._replace(checkpoint_id=_parent_id(original))
+    before = known.get((parent.namespace, str(parent.checkpoint_id)), {})
     versions = original.checkpoint["channel_versions"]
     # What has the parent's version has its value in the target, where savers keep values by version.
     new = {channel: version for channel, version in versions.items() if before.get(channel) != version}
-    config = target.put(parent, original.checkpoint, original.metadata, new)
+    config = target.put(parent.config, original.checkpoint, original.metadata, new)
     by_task = _by_task(original)
     in_order = [*by_task] == sorted(by_task)
     for number, (task_id, writes) in enumerate(by_task.items()):

@@ -31,9 +31,10 @@ from s3_checkpoint._format.keys import new_write_id
 from s3_checkpoint._format.memory_keys import item_key, memories_prefix, namespace_prefix
 from s3_checkpoint._format.size_estimate import LARGE_BYTES, estimated_bytes
 from s3_checkpoint._format.thread_keys import check_prefix
+from s3_checkpoint._runs.grace import check_grace
 from s3_checkpoint._transports import opening_of
 from s3_checkpoint.errors import InvalidArgumentError
-from s3_checkpoint.langgraph.grace import GRACE, check_grace
+from s3_checkpoint.langgraph.grace import GRACE
 from s3_checkpoint.langgraph.item_filter import check_condition, check_filter, literal_prefix
 from s3_checkpoint.langgraph.item_record import ItemCodec, ItemRecord
 from s3_checkpoint.langgraph.item_store import READS_AT_ONCE, ItemStore, NewItem

@@ -19,7 +19,7 @@ from pydantic import BaseModel, SecretStr
 
 from s3_checkpoint import InvalidArgumentError, MemoryStore, StateDecodingError
 from s3_checkpoint.langgraph import S3Saver, ThreadAdmin, ThreadStatus
-from s3_checkpoint.langgraph.json_view import json_view
+from s3_checkpoint.langgraph.json_view import JsonViews
 from tests.langgraph.counting import Counting, at, chain, put
 from tests.langgraph.graphs import Trail, asking, chat, delta, map_reduce, nested
 
@@ -185,16 +185,16 @@ class Tool:
     ids=lambda value: type(value).__name__,
 )
 def test_a_value_is_shown_as_json_and_its_type_is_not_imported(value: Any, shown: Any) -> None:
-    assert json_view(JsonPlusSerializer().dumps_typed(value)) == shown
+    assert JsonViews().loads_typed(JsonPlusSerializer().dumps_typed(value)) == shown
 
 
 def test_pickles_unknown_tags_and_broken_bytes_are_shown_as_type_and_size() -> None:
     """A pickle that would run code does not."""
-    assert json_view(("pickle", b"cos\nsystem\n(S'exit 1'\ntR.")) == {"@type": "pickle", "size": 25}
-    assert json_view(("mine", b"123")) == {"@type": "mine", "size": 3}
-    assert json_view(("msgpack", b"\xc1")) == {"@type": "unreadable msgpack", "size": 1}
-    assert json_view(("msgpack", b"\xc7\x01\x63x")) == {"@type": "msgpack extension 99", "size": 1}
-    assert "too deeply" in str(json_view(("msgpack", b"\x91" * 150 + b"\x01")))
+    assert JsonViews().loads_typed(("pickle", b"cos\nsystem\n(S'exit 1'\ntR.")) == {"@type": "pickle", "size": 25}
+    assert JsonViews().loads_typed(("mine", b"123")) == {"@type": "mine", "size": 3}
+    assert JsonViews().loads_typed(("msgpack", b"\xc1")) == {"@type": "unreadable msgpack", "size": 1}
+    assert JsonViews().loads_typed(("msgpack", b"\xc7\x01\x63x")) == {"@type": "msgpack extension 99", "size": 1}
+    assert "too deeply" in str(JsonViews().loads_typed(("msgpack", b"\x91" * 150 + b"\x01")))
 
 
 def test_types_that_strict_mode_loads_are_shown_as_what_it_loads() -> None:
@@ -204,7 +204,7 @@ def test_types_that_strict_mode_loads_are_shown_as_what_it_loads() -> None:
 
     loaded = JsonPlusSerializer(allowed_msgpack_modules=None).loads_typed(payload)
 
-    assert json_view(payload) == [loaded[0].model_dump(mode="json")]
+    assert JsonViews().loads_typed(payload) == [loaded[0].model_dump(mode="json")]
 
 
 async def test_encrypted_threads_are_shown_as_such_and_read_with_the_key() -> None:
