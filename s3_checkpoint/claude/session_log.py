@@ -118,11 +118,7 @@ class SessionLog:
         self._locks: WeakValueDictionary[Transcript, asyncio.Lock] = WeakValueDictionary()
 
     async def append(self, transcript: Transcript, entries: Sequence[Any]) -> int:
-        """The entries are stored, behind all that were; gives how many single parts the transcript then has.
-
-        1 PUT, if this process knows where the transcript ends; else 1 LIST, and 1 GET if it has entries. Refused, 1 GET
-        more for each number that another writer was first at.
-        """
+        """See `S3SessionStore.append`; gives how many single parts the transcript then has, and merges none."""
         if not self._conditional_writes:
             raise ConfigurationError(
                 "sessions need a store that honours If-None-Match, and conditional_writes=False says this one does not",
@@ -211,10 +207,7 @@ class SessionLog:
             ) from error
 
     async def load(self, transcript: Transcript) -> list[Any] | None:
-        """All entries, in the order in which they were appended; None if there are none.
-
-        1 LIST per 1,000 objects, then 1 GET per object, 32 at a time.
-        """
+        """See `S3SessionStore.load`."""
         for _ in range(READ_ATTEMPTS):
             seen = self.now()
             listing = await list_transcript(self.store, transcript)

@@ -58,11 +58,7 @@ class DeltaChain:
 
     @classmethod
     async def read(cls, threads: ThreadStore, place: Place, channels: Sequence[str]) -> DeltaChain:
-        """Walks until every channel has met a stored value.
-
-        1 LIST per 1,000 keys, then about log2(ancestors) objects and the values, together; what is not copied along as
-        `Lineage` says, in chunks that grow.
-        """
+        """Walks until every channel has met a stored value. Requests: those of `S3Saver.get_delta_channel_history`."""
         keys = ThreadKeys.of(threads.prefix, place.thread_id).namespace(place.namespace)
         chain: list[Ancestor] = []
         values: dict[str, bytes] = {}

@@ -31,10 +31,8 @@ UNASKED_CHUNK = 32
 class History:
     """The checkpoints that match, newest first, in chunks read at once. Belongs to the store's event loop.
 
-    `namespace` None: all of them. `thread_id` None: all threads; then what cannot be read is left out, with a warning,
-    so that no thread hides the others. 1 LIST (per 1,000 keys seen; with a namespace only as
-    far as needed), then all reads of a chunk together; with `keep`, the checkpoints first, and what belongs to those
-    it keeps after them.
+    `namespace` None: all of them. `thread_id` None: all threads; then what cannot be read is left out. `keep`: which
+    checkpoints to read whole. Requests: those of `S3Saver.list`.
     """
 
     def __init__(

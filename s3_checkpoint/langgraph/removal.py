@@ -34,11 +34,9 @@ Unseeded = Callable[[str, CheckpointRecord], frozenset[str]]
 
 
 async def delete_thread(threads: ThreadStore, thread_id: str) -> None:
-    """Removes everything of a thread, and the run entries that lead to it, until a listing shows nothing to remove.
+    """See `S3Saver.delete_thread`: removes also the run entries that lead to it, until a listing shows nothing.
 
-    1 LIST per 1,000 objects, at least 2 if there are any; 1 DELETE per 1,000 checkpoints, per 1,000 other objects and
-    per 1,000 run entries. A value younger than the grace period that no checkpoint has referred to may belong to a put
-    in flight, and stays; 1 HEAD for each.
+    A value younger than the grace period that no checkpoint has referred to may belong to a put in flight, and stays.
     """
     keys = ThreadKeys.of(threads.prefix, thread_id)
     named: set[str] = set()
@@ -66,12 +64,7 @@ async def delete_thread(threads: ThreadStore, thread_id: str) -> None:
 
 
 async def delete_for_runs(threads: ThreadStore, runs: Sequence[str]) -> None:
-    """Removes the checkpoints of these runs, with their writes, until listings show none; their values as `sweep` does.
-
-    1 LIST per run for its entries, and per namespace they have checkpoints in 1 LIST per 1,000 keys, each twice; 1
-    DELETE per 1,000 checkpoints, per 1,000 writes and per 1,000 values of a namespace; for values that nothing refers
-    to any more what `sweep` costs; 1 DELETE for the entries, last, so that an interrupted call can be made again.
-    """
+    """See `S3Saver.delete_for_runs`: until listings show none; the entries last, so that it can be made again."""
     namespaces: dict[NamespaceKeys, None] = {}
 
     async def find(run: str) -> list[str]:
@@ -105,10 +98,8 @@ def _never_ends(threads: ThreadStore, key: str) -> StoreUnavailableError:
 
 
 async def prune_thread(threads: ThreadStore, thread_id: str, unseeded: Unseeded) -> None:
-    """Keeps the newest whole checkpoint of each namespace, and the ancestors its delta channels are rebuilt from.
+    """See `S3Saver.prune`: keeps the newest whole checkpoint of each namespace, and what that is rebuilt from.
 
-    1 LIST per 1,000 objects; 1 DELETE per 1,000 checkpoints, per 1,000 writes and per 1,000 values of a namespace;
-    where delta channels are used, the GETs of a delta history; what `sweep` costs for values that nothing refers to.
     Writes that wait for a checkpoint still to come stay, and so do newer checkpoints that refer to values which are not
     there: the last one that can be read is never removed.
     """

@@ -49,11 +49,7 @@ class _Plan:
 async def prune_thread(
     threads: ThreadStore, thread_id: str, retention: Retention, unseeded: Unseeded, *, now: datetime, dry_run: bool
 ) -> PrunedThread:
-    """Removes what `retention` lets go, in each namespace by itself.
-
-    1 LIST per 1,000 objects; what `remove_checkpoints` takes for each namespace that something goes of; where delta
-    channels are used, 1 GET per checkpoint kept; 1 GET per namespace whose name is too long for its key.
-    """
+    """See `ThreadAdmin.prune`; 1 GET more per namespace of a call whose name is too long for its key."""
     keys = ThreadKeys.of(threads.prefix, thread_id)
     listed_at = threads.grace.now()
     namespaces = by_namespace(threads.prefix, await all_objects(threads.objects, keys.root))
