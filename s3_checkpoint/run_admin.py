@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import aclosing
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any, Generic
 from uuid import UUID, uuid4
 
@@ -76,40 +77,27 @@ class _Tally:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._head = runs_prefix(prefix)
-        self._of_run: dict[str, _Sums | None] = {}
-        """By the part of the key that names the run; None for what names none."""
+        self._of_run: dict[UUID, RunUsage] = {}
 
     def add(self, page: Page) -> None:
         """Takes in the objects of a page of the listing of `runs/`."""
-        for listed in page.objects:
-            name = listed.key[len(self._head) :].partition("/")[0]
-            if name not in self._of_run:
-                run_id = parse_run_prefix(self._prefix, f"{self._head}{name}/")
-                self._of_run[name] = None if run_id is None else _Sums(run_keys(self._prefix, run_id), listed)
-            if (sums := self._of_run[name]) is not None:
-                sums.add(listed)
+        for folder, group in groupby(page.objects, self._folder):
+            if (run_id := parse_run_prefix(self._prefix, folder)) is not None:
+                run, objects = run_keys(self._prefix, run_id), list(group)
+                steps = sum(run.parse_state(listed.key) is not None for listed in objects)
+                last_modified = max(listed.last_modified for listed in objects)
+                size = sum(listed.size for listed in objects)
+                found = RunUsage(run_id, len(objects), size, steps, last_modified)
+                known = self._of_run.get(run_id)
+                self._of_run[run_id] = found if known is None else known.plus(found)
+
+    def _folder(self, listed: ListedObject) -> str:
+        """What the keys of its run begin with."""
+        return f"{self._head}{listed.key[len(self._head) :].partition('/')[0]}/"
 
     def runs(self) -> list[RunUsage]:
         """All of them, ascending by id."""
-        return [sums.usage() for _, sums in sorted(self._of_run.items()) if sums is not None]
-
-
-class _Sums:
-    """What one run takes so far."""
-
-    def __init__(self, run: RunKeys, first: ListedObject) -> None:
-        self._run = run
-        self._objects = self._bytes = self._steps = 0
-        self._last_modified = first.last_modified
-
-    def add(self, listed: ListedObject) -> None:
-        self._objects += 1
-        self._bytes += listed.size
-        self._steps += self._run.parse_state(listed.key) is not None
-        self._last_modified = max(self._last_modified, listed.last_modified)
-
-    def usage(self) -> RunUsage:
-        return RunUsage(self._run.run_id, self._objects, self._bytes, self._steps, self._last_modified)
+        return [self._of_run[run_id] for run_id in sorted(self._of_run)]
 
 
 class RunAdmin(Generic[StateT]):

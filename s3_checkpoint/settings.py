@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypedDict, Unpack
 from urllib.parse import unquote, urlsplit
@@ -165,7 +165,7 @@ class S3Settings(BaseSettings):
             raise ConfigurationError(
                 "the URL must read s3://bucket or s3://bucket/prefix", detail=scheme if mark else "no scheme"
             )
-        return cls._of({"bucket": bucket, "prefix": unquote(rest[len(bucket) :]), **options})
+        return cls.model_validate({"bucket": bucket, "prefix": unquote(rest[len(bucket) :]), **options})
 
     @classmethod
     def resolve(cls, where: S3Settings | str | None = None, **options: Unpack[S3Options]) -> S3Settings:
@@ -179,21 +179,17 @@ class S3Settings(BaseSettings):
             ConfigurationError: As when settings are made.
             InvalidArgumentError: `where` is something else.
         """
-        if isinstance(where, str):
-            return cls.from_url(where, **options) if "://" in where else cls._of({"bucket": where, **options})
-        if where is None:
-            return cls._of(options)
         if isinstance(where, S3Settings):
-            return cls._of({**dict(where), **options}) if options else where
+            return cls.model_validate({**dict(where), **options}) if options else where
+        if isinstance(where, str) and "://" in where:
+            return cls.from_url(where, **options)
+        if where is None or isinstance(where, str):
+            return cls.model_validate(options if where is None else {"bucket": where, **options})
         raise InvalidArgumentError(
             "settings",
             type(where).__name__,
             "must be S3Settings, a bucket's name or an s3:// URL; a store is given by keyword: store=...",
         )
-
-    @classmethod
-    def _of(cls, values: Mapping[str, Any]) -> S3Settings:
-        return cls(**values)
 
     @field_validator("bucket")
     @classmethod

@@ -31,9 +31,9 @@ async def list_after_write(patient: Patient) -> Verdict:
     return passed("8 writes, each seen at once")
 
 
-async def _listed(patient: Patient, name: str, **options: str) -> list[str]:
+async def _listed(patient: Patient, name: str) -> list[str]:
     head = patient.key(name)
-    page = await patient.store.list(head, **options)  # type: ignore[arg-type]
+    page = await patient.store.list(head)
     return [listed.key[len(head) :] for listed in page.objects]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypedDict, TypeVar, Unpack
 
 from s3_checkpoint._error_codes import WRITES
 from s3_checkpoint.errors import StoreUnavailableError
@@ -64,6 +64,15 @@ class Aim:
         return self.first <= self.met < self.first + self.times
 
 
+class ListOptions(TypedDict, total=False):
+    """The options of `ObjectStore.list`, to be passed on."""
+
+    start_after: str
+    token: str | None
+    delimiter: str
+    limit: int
+
+
 class StoreWrapper:
     """An object store that passes everything on, through one method that a fault overrides."""
 
@@ -116,20 +125,9 @@ class StoreWrapper:
             Request("PutObject", key, mode), lambda: self.store.put(key, body, attributes, mode=mode)
         )
 
-    async def list(
-        self,
-        prefix: str,
-        *,
-        start_after: str = "",
-        token: str | None = None,
-        delimiter: str = "",
-        limit: int = PAGE_KEYS,
-    ) -> Page:
+    async def list(self, prefix: str, **options: Unpack[ListOptions]) -> Page:
         """See `ObjectStore.list`."""
-        return await self.around(
-            Request("ListObjectsV2", prefix),
-            lambda: self.store.list(prefix, start_after=start_after, token=token, delimiter=delimiter, limit=limit),
-        )
+        return await self.around(Request("ListObjectsV2", prefix), lambda: self.store.list(prefix, **options))
 
     async def delete(self, keys: Sequence[str]) -> None:
         """See `ObjectStore.delete`."""
@@ -149,18 +147,10 @@ class SmallPages(StoreWrapper):
         super().__init__(store)
         self.keys: int = keys
 
-    async def list(
-        self,
-        prefix: str,
-        *,
-        start_after: str = "",
-        token: str | None = None,
-        delimiter: str = "",
-        limit: int = PAGE_KEYS,
-    ) -> Page:
+    async def list(self, prefix: str, **options: Unpack[ListOptions]) -> Page:
         """See `ObjectStore.list`; at most `keys` keys, whatever `limit` allows."""
-        limit = min(limit, self.keys)
-        return await self.store.list(prefix, start_after=start_after, token=token, delimiter=delimiter, limit=limit)
+        options["limit"] = min(options.get("limit", PAGE_KEYS), self.keys)
+        return await self.store.list(prefix, **options)
 
 
 class PrefixedStore(StoreWrapper):
@@ -185,23 +175,11 @@ class PrefixedStore(StoreWrapper):
         """See `ObjectStore.put`."""
         return await self.store.put(self.prefix + key, body, attributes, mode=mode)
 
-    async def list(
-        self,
-        prefix: str,
-        *,
-        start_after: str = "",
-        token: str | None = None,
-        delimiter: str = "",
-        limit: int = PAGE_KEYS,
-    ) -> Page:
+    async def list(self, prefix: str, **options: Unpack[ListOptions]) -> Page:
         """See `ObjectStore.list`."""
-        page = await self.store.list(
-            self.prefix + prefix,
-            start_after=self.prefix + start_after if start_after else "",
-            token=token,
-            delimiter=delimiter,
-            limit=limit,
-        )
+        if start_after := options.get("start_after"):
+            options["start_after"] = self.prefix + start_after
+        page = await self.store.list(self.prefix + prefix, **options)
         cut = len(self.prefix)
         return replace(page, keys=[key[cut:] for key in page.keys], prefixes=[prefix[cut:] for prefix in page.prefixes])
 
