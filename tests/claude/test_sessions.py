@@ -24,7 +24,7 @@ from s3_checkpoint._format.session_keys import MAX_NUMBER, Transcript, clock_key
 from s3_checkpoint.claude import S3SessionStore, SyncS3SessionStore
 from s3_checkpoint.claude.session_log import SessionLog
 from s3_checkpoint.object_store import ObjectAttributes
-from s3_checkpoint.testing import Aim, AnswerLost, Conflict409, CorruptBody, StoreWrapper, Unanswered
+from s3_checkpoint.testing import Aim, AnswerLost, Conflict409, CorruptBody, SlowDown503, StoreWrapper, Unanswered
 from s3_checkpoint.testing.counting import Counting
 from tests.claude.conftest import NewStore
 from tests.leases.test_lease import StoreClock
@@ -128,6 +128,20 @@ async def test_a_batch_that_is_handed_in_again_is_stored_once(landed: bool) -> N
 
     assert unknown.value.outcome_unknown
     assert await numbers(sessions) == ([0, 1, 2, 9] if landed else [0, 9, 1, 2])
+
+
+async def test_an_append_that_was_refused_and_could_not_be_read_back_is_unknown() -> None:
+    """What refused it may be its own first try; handed in again, it is stored once."""
+    memory = MemoryStore()
+    sessions = S3SessionStore(SlowDown503(AnswerLost(memory, Aim("PutObject", first=2)), Aim("GetObject")))
+    await sessions.append(KEY, [entry(0)])
+
+    with pytest.raises(StoreUnavailableError) as unknown:
+        await sessions.append(KEY, [entry(1)])
+    await sessions.append(KEY, [entry(1)])
+
+    assert unknown.value.outcome_unknown
+    assert await numbers(sessions) == [0, 1]
 
 
 async def test_a_409_with_nothing_there_is_tried_again() -> None:
