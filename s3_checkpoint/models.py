@@ -16,8 +16,7 @@ Migration: TypeAlias = Callable[[Any], JsonValue]
 """From the JSON value of one schema version to that of the next."""
 
 InlineTasks: TypeAlias = Literal["auto", "always", "never"]
-"""Whether a commit puts the active tasks into the state's metadata, if they fit. S3 does not encrypt metadata with KMS:
-`auto` therefore leaves out tasks with payloads where the bodies are encrypted with a KMS key."""
+"""Whether a commit puts the active tasks into the state's metadata, if they fit; see `S3Settings.inline_tasks`."""
 
 SnapshotObjects: TypeAlias = Literal["always", "when_large"]
 """Whether a commit writes an active snapshot object for tasks that the state carries inline too: for people and tools,

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 from s3_checkpoint._format.keys import MAX_STEP
+from s3_checkpoint.object_store import ObjectHead
 
 LAYOUT_FORMAT = "1"
 MAX_METADATA_BYTES = 2048
@@ -58,6 +59,11 @@ class ObjectMetadata:
     def parse(cls, metadata: Mapping[str, str]) -> ObjectMetadata:
         """The fields as stored, unchecked; an absent `format` is empty, and names of others are ignored."""
         return cls(**{field: metadata.get(name, "") for field, name in _NAMES.items()})
+
+    @classmethod
+    def of(cls, head: ObjectHead) -> ObjectMetadata:
+        """What the head of a stored object has of it."""
+        return cls.parse(head.attributes.metadata)
 
     @property
     def size(self) -> int:

@@ -1,7 +1,6 @@
 """The object store on obstore: blocking calls in threads, one attempt each, repeats and outcomes counted here.
 
-obstore's async calls are not used. When one ends, a thread of its runtime calls into the event loop, and may still wait
-for the interpreter when the process ends; CPython then unwinds that thread through Rust, which aborts the process. See
+obstore's async calls are not used: what they run in its threads can abort a process that ends. Why is told in
 `s3_checkpoint._concurrency.blocking_calls`.
 
 What obstore does not have is made of what it has:

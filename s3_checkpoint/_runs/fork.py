@@ -12,7 +12,7 @@ from uuid import UUID
 
 from s3_checkpoint._format.keys import MAX_STEP, STEP_DIGITS, RunKeys
 from s3_checkpoint._format.metadata import ObjectMetadata
-from s3_checkpoint.object_store import PAGE_KEYS, ObjectHead, ObjectStore
+from s3_checkpoint.object_store import PAGE_KEYS, ObjectStore
 from s3_checkpoint.run_models import Origin
 
 FIRST_STEP = 0
@@ -29,11 +29,6 @@ def origin_of(metadata: ObjectMetadata) -> Origin | None:
         return Origin(UUID(run), int(step))
     except ValueError:
         return None
-
-
-def origin_of_head(head: ObjectHead) -> Origin | None:
-    """As `origin_of`, from a state object's head."""
-    return origin_of(ObjectMetadata.parse(head.attributes.metadata))
 
 
 def is_same_fork(theirs: ObjectMetadata, ours: ObjectMetadata) -> bool:
@@ -59,5 +54,5 @@ async def fork_of(store: ObjectStore, run: RunKeys, parent: UUID) -> Fork | None
     page = await store.list(run.steps, limit=PAGE_KEYS if not store.ordered else 1)
     steps = [step for listed in page.objects if (step := run.parse_state(listed.key)) is not None]
     head = await store.head(run.state(min(steps))) if steps else None
-    origin = origin_of_head(head) if head is not None else None
+    origin = origin_of(ObjectMetadata.of(head)) if head is not None else None
     return Fork(run.run_id, origin.step) if origin is not None and origin.run_id == parent else None

@@ -217,7 +217,7 @@ async def plan_removal(
 
     async def head_of(step: int) -> tuple[int, ObjectMetadata | None]:
         head = await store.head(keys.state(step))
-        return step, ObjectMetadata.parse(head.attributes.metadata) if head else None
+        return step, ObjectMetadata.of(head) if head else None
 
     async with ordered_map(head_of, unsure, ahead=HEADS_AT_ONCE) as heads:
         async for step, metadata in heads:
@@ -272,7 +272,7 @@ async def plan_deletion(store: ObjectStore, listing: RunListing, *, now: datetim
 
     async def removable(key: str) -> tuple[str, bool]:
         head = await store.head(key)
-        return key, head is None or bool(ObjectMetadata.parse(head.attributes.metadata).copy)
+        return key, head is None or bool(ObjectMetadata.of(head).copy)
 
     left = 0
     async with ordered_map(removable, young, ahead=HEADS_AT_ONCE) as answers:

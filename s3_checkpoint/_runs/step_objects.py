@@ -172,7 +172,7 @@ class StepObjects(Generic[StateT]):
     async def get_state(self, run: RunKeys, step: int) -> StateObject | None:
         """The state object of `step`, or None if there is none. 1 GET."""
         stored = await self._get(run.state(step), self._state.max_stored_bytes)
-        return StateObject(step, stored, _metadata(stored.head)) if stored else None
+        return StateObject(step, stored, ObjectMetadata.of(stored.head)) if stored else None
 
     async def get_step(self, run: RunKeys, step: int) -> StoredStep | None:
         """The whole step, or None if there is none. 1 GET; 1 more if the state does not carry its tasks inline.
@@ -210,7 +210,7 @@ class StepObjects(Generic[StateT]):
 
         `StateDecodingError` for tasks that cannot be trusted.
         """
-        metadata = _metadata(head)
+        metadata = ObjectMetadata.of(head)
         if not (metadata.active and metadata.active_inline):
             return None
         return self._active.decode_inline(self.bucket, run.state(step), metadata)
@@ -220,7 +220,7 @@ class StepObjects(Generic[StateT]):
 
         No request where the state carries them; else 1 GET. `StateDecodingError` for tasks that cannot be trusted.
         """
-        metadata = _metadata(head)
+        metadata = ObjectMetadata.of(head)
         named = self._snapshot_key(run, step, metadata)
         if named is None:
             return await self._get_snapshot(run.active(step))
@@ -235,7 +235,7 @@ class StepObjects(Generic[StateT]):
         missing = ""
         for _ in range(READ_ATTEMPTS):
             saved, head = await both(self._get_snapshot(run.active(step)), self._store.head(run.state(step)))
-            metadata = _metadata(head) if head else ObjectMetadata()
+            metadata = ObjectMetadata.of(head) if head else ObjectMetadata()
             named = self._snapshot_key(run, step, metadata)
             if named is None:
                 return saved or []
@@ -337,10 +337,6 @@ class StepObjects(Generic[StateT]):
 
     def _snapshot_gone(self, key: str) -> StateDecodingError:
         return StateDecodingError(self.bucket, key, "the active snapshot that the step names is gone")
-
-
-def _metadata(head: ObjectHead) -> ObjectMetadata:
-    return ObjectMetadata.parse(head.attributes.metadata)
 
 
 def _is_large(stored: StoredObject) -> bool:

@@ -64,10 +64,6 @@ class StepIndex:
         """Remembers that the run has had this step, as a place to start the next search for the latest."""
         self._seen.note(run, max(step, self._seen.get(run.steps, step)))
 
-    def newest_seen(self, run: RunKeys) -> int:
-        """The greatest step that this process knows the run to have had; -1 if it knows none."""
-        return self._seen.get(run.steps, -1)
-
     def never_there(self, run: RunKeys, step: int, at: float) -> None:
         """Remembers that at `at` (monotonic, in seconds) no such step was there or had been pruned.
 
@@ -81,7 +77,7 @@ class StepIndex:
         Either a LIST has shown that the run ended below it, which a pruned step would contradict, since the newest is
         never pruned; or `never_there` said so.
         """
-        if step <= self.newest_seen(run):
+        if step <= self._seen.get(run.steps, -1):
             return None
         look = self._looks.get(run.steps)
         times = [look.at] if look is not None and step > look.newest else []
