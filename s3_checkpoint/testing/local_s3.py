@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from s3_checkpoint.settings import S3Options, S3Settings
 
+_logger = logging.getLogger(__name__)
 Application: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 """A WSGI application."""
 
@@ -49,9 +50,15 @@ def moto_services() -> Application:
     """
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-    services = DomainDispatcherApplication(create_backend_app)
-    services.get_backend_for_host = functools.cache(services.get_backend_for_host)  # type: ignore[method-assign]
-    return services
+    services: Any = DomainDispatcherApplication(create_backend_app)
+    services.get_backend_for_host = functools.cache(services.get_backend_for_host)
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        environ["RAW_URI"] = environ["REQUEST_URI"]  # moto's server's name for it, and the one of ours
+        answer: Iterable[bytes] = services(environ, start_response)
+        return answer
+
+    return application
 
 
 class LocalS3:
@@ -104,6 +111,38 @@ class LocalS3:
 
 
 @contextmanager
+def served(application: Application) -> Iterator[str]:
+    """`application` at a URL of its own on the loopback interface, in threads of this process, for the block.
+
+    Connections are kept open between requests, as S3 keeps them.
+    """
+    from cheroot.wsgi import Server
+
+    server = Server(
+        ("127.0.0.1", 0),
+        application,
+        numthreads=64,  # some wait: for a message of a queue, or for a test that holds an answer back
+        request_queue_size=1024,
+        timeout=24 * 3600,  # S3 hangs up after some seconds, but here a test may have been halted in a debugger
+        shutdown_timeout=1,
+    )
+    server.keep_alive_conn_limit = 10_000
+    setattr(server, "error_log", _log_error)  # noqa: B010 - else written to standard error: clients that are killed hang up
+    server.prepare()
+    serving = threading.Thread(target=server.serve, name="loopback-server", daemon=True)
+    serving.start()
+    try:
+        yield f"http://127.0.0.1:{server.bind_addr[1]}"
+    finally:
+        server.stop()
+        serving.join()
+
+
+def _log_error(message: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
+    _logger.debug("%s", message, exc_info=traceback)
+
+
+@contextmanager
 def local_s3() -> Iterator[LocalS3]:
     """An S3 that answers as long as the block runs, for this process and others of this machine.
 
@@ -114,22 +153,16 @@ def local_s3() -> Iterator[LocalS3]:
         ModuleNotFoundError: The extra `testing` is not installed.
     """
     try:
-        from werkzeug.serving import make_server
+        import cheroot  # noqa: F401 - for `served`
 
         services = moto_services()
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "a local S3 needs moto's server: pip install 's3-checkpoint[testing]'", name=error.name
         ) from error
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, OneS3RequestAtATime(services), threaded=True)
-    serving = threading.Thread(target=server.serve_forever, args=(0.05,), name="local-s3", daemon=True)
-    serving.start()
-    s3 = LocalS3(f"http://127.0.0.1:{server.server_port}")
-    try:
-        yield s3
-    finally:
-        server.shutdown()
-        serving.join()
-        server.server_close()
-        s3.forget()
+    with served(OneS3RequestAtATime(services)) as url:
+        s3 = LocalS3(url)
+        try:
+            yield s3
+        finally:
+            s3.forget()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +11,9 @@ from uuid import uuid4
 
 import boto3
 import pytest
-from werkzeug.serving import make_server
 
 from s3_checkpoint import S3Settings
-from s3_checkpoint.testing.local_s3 import moto_services
+from s3_checkpoint.testing.local_s3 import moto_services, served
 from tests.infra.policy_gate import PolicyGate
 
 REGION = "us-east-1"
@@ -74,24 +71,18 @@ class Cloud:
 
 
 @pytest.fixture(scope="session")
-def served() -> Iterator[Cloud]:
+def served_cloud() -> Iterator[Cloud]:
     """The server: moto's application behind the gate, on a free loopback port."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     gate = PolicyGate(moto_services())
-    server = make_server("127.0.0.1", 0, gate, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    cloud = Cloud(f"http://127.0.0.1:{server.server_port}", gate)
-    yield cloud
-    cloud.close()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(gate) as url:
+        cloud = Cloud(url, gate)
+        yield cloud
+        cloud.close()
 
 
 @pytest.fixture
-def cloud(served: Cloud) -> Iterator[Cloud]:
+def cloud(served_cloud: Cloud) -> Iterator[Cloud]:
     """The server with no user known at the gate; IAM is not enforced until a test says so, nor after it."""
-    served.gate.forget()
-    yield served
-    served.enforce(False)
+    served_cloud.gate.forget()
+    yield served_cloud
+    served_cloud.enforce(False)

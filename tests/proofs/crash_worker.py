@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 import os
 import random
 import threading
@@ -191,23 +190,9 @@ def keep_clean(settings: dict[str, Any], name: str, folder: str) -> None:
 
 
 def serve(ready: Connection) -> None:
-    """A moto server that takes one request at a time.
+    """An S3, until the process is killed."""
+    from s3_checkpoint.testing import local_s3
 
-    moto looks whether a key is there and stores it in two steps, and threads of its server can come in between: two
-    conditional PUTs would both succeed. S3 does not do that.
-    """
-    from werkzeug.serving import make_server
-
-    from s3_checkpoint.testing.local_s3 import moto_services
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    moto = moto_services()
-    one_at_a_time = threading.Lock()
-
-    def app(environ: Any, start_response: Any) -> Any:
-        with one_at_a_time:
-            return list(moto(environ, start_response))
-
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    ready.send(f"http://127.0.0.1:{server.server_port}")
-    server.serve_forever()
+    with local_s3() as s3:
+        ready.send(s3.endpoint_url)
+        threading.Event().wait()

@@ -1,7 +1,8 @@
 """A TCP proxy on loopback, between the real client and the moto server, that spoils answers.
 
-moto closes the connection after each answer, so each connection here carries one request. It is always forwarded whole
-(unless it is to be refused), and its answer held back whole: what the client gets of it is the rule's business.
+The server is asked to close the connection after its answer, so each connection here carries one request. It is always
+forwarded whole (unless it is to be refused), and its answer held back whole: what the client gets of it is the rule's
+business.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ Spoiling = Literal[
 Garbling = Callable[[bytes], bytes]
 """It takes effect; of the answer, the client gets what this makes of it."""
 _RESET = struct.pack("ii", 1, 0)
+_CONNECTION = re.compile(rb"(?im)^connection:.*\r\n")
 _REQUEST_LINE = re.compile(rb"([A-Z]+) (\S+) HTTP/1.1\r\n")
 
 
@@ -94,9 +96,10 @@ class Wire:
         """The whole answer to a request, of which `head` was read already."""
         length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
         body = await reader.readexactly(int(length[1])) if length else b""
+        head = _CONNECTION.sub(b"", self.rewrite(head) if self.rewrite else head)
         upstream, forward = await asyncio.open_connection(self.host, self.port)
         try:
-            forward.write((self.rewrite(head) if self.rewrite else head) + body)
+            forward.write(head.removesuffix(b"\r\n") + b"Connection: close\r\n\r\n" + body)
             return await upstream.read()
         finally:
             forward.close()
