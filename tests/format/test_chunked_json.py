@@ -688,7 +688,7 @@ def test_settings_given_to_an_adapter_are_not_overlooked() -> None:
     assert ChunkedType.of(TypeAdapter(list[float])) is not None
 
 
-def items(count: int = 40_000) -> list[dict[str, Any]]:
+def items(count: int = 22_000) -> list[dict[str, Any]]:
     return [{"id": n, "text": "t" * 40, "tags": ["a"]} for n in range(count)]
 
 
@@ -711,23 +711,23 @@ class Chats(BaseModel):
     one: Chat | None = None
 
 
-def chat(count: int = 12_000) -> Chat:
+def chat(count: int = 7_200) -> Chat:
     return Chat(messages=[Message(role="user", text="t" * 200) for _ in range(count)])
 
 
 SHAPES: dict[str, tuple[Any, Callable[[], Any]]] = {
     "items": (dict, lambda: {"items": items(), "n": 1}),
-    "nested": (dict, lambda: {"rows": [items(50) for _ in range(800)]}),
-    "rows of rows": (dict[str, JsonValue], lambda: {"rows": [items(3000) for _ in range(12)]}),
-    "names": (dict, lambda: {f"{n:08d}" + "k" * 50: n for n in range(40_000)}),
+    "nested": (dict, lambda: {"rows": [items(50) for _ in range(450)]}),
+    "rows of rows": (dict[str, JsonValue], lambda: {"rows": [items(3200) for _ in range(7)]}),
+    "names": (dict, lambda: {f"{n:08d}" + "k" * 50: n for n in range(25_000)}),
     "a large part among many": (dict, lambda: {"rows": [*items(9_000), {"inner": items(9_000)}, *items(9_000)]}),
     "models": (Chat, chat),
-    "one level deeper": (Chats, lambda: Chats(chats=[chat(4000) for _ in range(3)])),
-    "small ones, one level deeper": (Chats, lambda: Chats(chats=[chat(20) for _ in range(600)])),
+    "one level deeper": (Chats, lambda: Chats(chats=[chat(2400) for _ in range(3)])),
+    "small ones, one level deeper": (Chats, lambda: Chats(chats=[chat(20) for _ in range(360)])),
     "in a dict": (Chats, lambda: Chats(by_name={"a": chat(), "b": chat(10)})),
     "in a record": (Chats, lambda: Chats(one=chat())),
     "a list": (list[Message], lambda: chat().messages),
-    "a dict of records": (dict[str, Chat], lambda: {str(n): chat(100) for n in range(120)}),
+    "a dict of records": (dict[str, Chat], lambda: {str(n): chat(100) for n in range(72)}),
 }
 
 
@@ -759,11 +759,12 @@ async def test_a_large_state_is_stored_in_chunks_and_comes_back(name: str) -> No
     ids=["nan", "inf", "int-key", "bytes", "surrogate", "object", "tuple", "uuid"],
 )
 async def test_values_that_would_not_come_back_are_refused_with_their_place(bad: object) -> None:
-    """As in a small state."""
+    """As in a small state; this one is more than a chunk."""
+    assert len(to_json(items(11_999))) > CHUNK_BYTES
     checkpointer = S3Checkpointer(dict, store := MemoryStore())
 
-    with pytest.raises(StateEncodingError, match=r"\$\.items\[39999\]\.bad"):
-        await checkpointer.save(RUN, 0, {"items": [*items()[:-1], {"bad": bad}]})
+    with pytest.raises(StateEncodingError, match=r"\$\.items\[11999\]\.bad"):
+        await checkpointer.save(RUN, 0, {"items": [*items(12_000)[:-1], {"bad": bad}]})
 
     assert not (await store.list("")).objects
 
@@ -776,7 +777,7 @@ async def test_values_that_a_large_model_would_lose_are_refused_with_their_place
 
     checkpointer = S3Checkpointer(Chat, store := MemoryStore())
 
-    with pytest.raises(StateEncodingError, match=r"\$\.messages\[12000\]"):
+    with pytest.raises(StateEncodingError, match=r"\$\.messages\[7200\]"):
         await checkpointer.save(RUN, 0, Chat(messages=[*chat().messages, More(role="user", text="")]))
 
     assert not (await store.list("")).objects
@@ -810,10 +811,10 @@ async def test_a_large_model_that_does_not_fit_is_an_error_with_its_place() -> N
     """That of the whole, not of a chunk."""
     store = MemoryStore()
     state = chat().model_dump()
-    state["messages"][6_000]["text"] = []
+    state["messages"][3_600]["text"] = []
     await S3Checkpointer(dict, store).save(RUN, 0, state)
 
-    with pytest.raises(StateDecodingError, match=r"\$\.messages\[6000\]\.text"):
+    with pytest.raises(StateDecodingError, match=r"\$\.messages\[3600\]\.text"):
         await S3Checkpointer(Chat, store).load(RUN)
 
 
