@@ -213,11 +213,10 @@ async def queue_client_for(url: str, settings: S3Settings) -> AsyncIterator[Any]
     `settings`. Raises `ConfigurationError` if no client can be made.
     """
     from aiobotocore.config import AioConfig
-    from aiobotocore.session import AioSession
     from botocore.exceptions import BotoCoreError
 
     from s3_checkpoint._s3.http_session import OneHostSession
-    from s3_checkpoint._s3.sdk_internals import read_faster
+    from s3_checkpoint._s3.sdk_internals import new_session, read_faster
 
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -231,7 +230,7 @@ async def queue_client_for(url: str, settings: S3Settings) -> AsyncIterator[Any]
     )
     async with AsyncExitStack() as stack:
         try:
-            session = AioSession(profile=settings.profile_name)
+            session = new_session(settings.profile_name)
             read_faster(session.get_component("data_loader"))
             # A queue is in the region that its URL names, wherever the bucket is; one that is not of AWS is in none.
             named = _REGION.match(host)

@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError
 
 from s3_checkpoint._s3.error_mapping import described, machine_fault
 from s3_checkpoint._s3.http_session import OneHostSession
-from s3_checkpoint._s3.sdk_internals import needs_shared_endpoints, read_faster, sdk_session
+from s3_checkpoint._s3.sdk_internals import needs_shared_endpoints, new_session, read_faster, sdk_session
 from s3_checkpoint._s3.tuning import tune
 from s3_checkpoint.errors import ConfigurationError
 from s3_checkpoint.settings import COMPATIBLE_REGION, S3Settings, check_endpoint
@@ -80,7 +80,7 @@ async def client_for(settings: S3Settings, session: object | None = None) -> Asy
 
 async def _open(stack: AsyncExitStack, settings: S3Settings, *, faster: bool) -> tuple[S3Client, object]:
     """The client, and the rules its endpoints follow (None if the SDK has none that can be read)."""
-    session = AioSession(profile=settings.profile_name)
+    session = new_session(settings.profile_name) if faster else AioSession(profile=settings.profile_name)
     loader = session.get_component("data_loader")
     if faster:
         read_faster(loader)

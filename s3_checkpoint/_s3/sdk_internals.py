@@ -1,6 +1,7 @@
 """The private parts of the SDK that this package uses, each with its guard, and what happens without it.
 
     private part                                        used for                              without it
+    `AioHierarchicalEmitter`, `BUILTIN_HANDLERS`        `new_session`: events copied          each registers its own
     a `data_loader`'s `file_loader`, and two methods    `read_faster`: descriptions           the SDK reads them
     a client's `_ruleset_resolver._provider`            `share_endpoints`                     rules asked for each key
     `handlers.add_expect_header`                        small bodies go out at once           they ask first
@@ -17,6 +18,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import re
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import botocore
 from aiobotocore.session import AioSession
 from botocore.exceptions import DataNotFoundError
 from pydantic_core import from_json, to_json
@@ -35,6 +38,11 @@ try:
     from botocore.handlers import add_expect_header as add_expect_header  # noqa: PLC0414 - used by `tuning`
 except ImportError:
     add_expect_header = None
+try:
+    from aiobotocore.hooks import AioHierarchicalEmitter
+    from botocore.handlers import BUILTIN_HANDLERS
+except ImportError:
+    AioHierarchicalEmitter = BUILTIN_HANDLERS = None
 try:
     from aiobotocore.httpchecksum import apply_request_checksum
     from botocore.utils import percent_encode, percent_encode_sequence
@@ -60,6 +68,27 @@ def sdk_session(session: object) -> AioSession | None:
     """The aiobotocore session that an `aioboto3.Session` holds, or that this is; None for anything else."""
     inside = getattr(session, "_session", session)
     return inside if isinstance(inside, AioSession) else None
+
+
+def new_session(profile_name: str | None = None) -> AioSession:
+    """A session as the SDK makes it, but from the second on with a copy of the first one's event handlers.
+
+    To register those hundred again is nine tenths of what making a session costs. Sessions share no handler that is
+    registered later, and one that is added to those of the SDK holds for the sessions made after that, as ever.
+    """
+    global _registered  # noqa: PLW0603 - replaced whole, so that threads see one or the other
+    if AioHierarchicalEmitter is None or getattr(botocore, "_INITIALIZERS", True):  # they register handlers too
+        return AioSession(profile=profile_name)
+    handlers, events = _registered
+    if events is None or handlers != BUILTIN_HANDLERS:
+        handlers, events = list(BUILTIN_HANDLERS), AioHierarchicalEmitter()
+        AioSession(event_hooks=events)
+        _registered = handlers, events
+    return AioSession(event_hooks=copy.copy(events), include_builtin_handlers=False, profile=profile_name)
+
+
+_registered: tuple[list[Any], Any] = ([], None)
+"""The SDK's handlers as they were, and the events that they are registered for."""
 
 
 def read_faster(loader: Any) -> None:

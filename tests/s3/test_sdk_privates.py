@@ -9,14 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import botocore
 import pytest
 from aiobotocore.session import AioSession
+from botocore.handlers import BUILTIN_HANDLERS
 from moto import mock_aws
 
 from s3_checkpoint import CheckpointError, S3Settings, StoreError, connect
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.prepared_requests import S3Requests
-from s3_checkpoint._s3.sdk_internals import one_host, read_faster
+from s3_checkpoint._s3.sdk_internals import new_session, one_host, read_faster
 from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint._s3.tuning import tune
 from s3_checkpoint.object_store import ObjectAttributes
@@ -100,6 +102,8 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     "name",
     [
+        "aiobotocore.hooks.AioHierarchicalEmitter",
+        "botocore.handlers.BUILTIN_HANDLERS",
         "aiobotocore.httpchecksum.apply_request_checksum",
         "botocore.utils.percent_encode",
         "botocore.utils.percent_encode_sequence",
@@ -134,6 +138,58 @@ async def test_an_endpoint_cache_that_does_not_fit_is_left_out() -> None:
         await S3ObjectStore(client, settings_for("http://127.0.0.1:9")).put("k", b"", ObjectAttributes(), mode="create")
 
     assert len(recorder.sent) == 1
+
+
+def _called(session: AioSession) -> dict[str, list[Any]]:
+    """For each event that the SDK has a handler for, all that is called, in its order."""
+    events: Any = session.get_component("event_emitter")
+    names = {str(spec[0]) for spec in BUILTIN_HANDLERS} | {"before-send.s3"}
+    return {name: list(events._emitter._handlers.prefix_search(events._alias_event_name(name))) for name in names}
+
+
+def test_a_session_has_the_handlers_of_the_sdk_and_those_of_no_other_session() -> None:
+    """Copied, they are the same in the same order; what is added to the SDK's, as moto does, holds from then on."""
+
+    def added(**_: Any) -> None: ...
+
+    first, second = new_session(), new_session()
+    expected = _called(AioSession())
+    assert _called(first) == _called(second) == expected
+
+    first.register("before-send.s3", added)
+    assert added in _called(first)["before-send.s3"]
+    assert _called(second) == _called(new_session()) == expected
+
+    BUILTIN_HANDLERS.append(("before-send.s3", added))
+    try:
+        assert _called(new_session()) == _called(AioSession()) != expected
+    finally:
+        BUILTIN_HANDLERS.pop()
+    assert _called(new_session()) == expected
+
+
+def test_what_is_done_to_every_new_session_is_done_to_each_once() -> None:
+    """As the SDK's plug-ins do it; also where no session has been made since the SDK's handlers are others."""
+
+    def added(**_: Any) -> None: ...
+
+    def of_the_sdk(**_: Any) -> None: ...
+
+    def plug_in(session: AioSession) -> None:
+        session.register("before-send.s3", added)
+
+    BUILTIN_HANDLERS.append(("before-send.s3", of_the_sdk))
+    botocore.register_initializer(plug_in)
+    try:
+        called = [_called(new_session())["before-send.s3"] for _ in range(2)]
+    finally:
+        botocore.unregister_initializer(plug_in)
+        last = _called(new_session())
+        BUILTIN_HANDLERS.pop()
+
+    assert [handlers.count(added) for handlers in called] == [1, 1]
+    assert added not in last["before-send.s3"]
+    assert of_the_sdk in last["before-send.s3"]
 
 
 @pytest.mark.parametrize("name", ["file_loader", "list_available_services", "list_api_versions"])
