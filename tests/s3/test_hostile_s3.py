@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,8 +41,8 @@ from tests.s3.hostile_s3 import (
 )
 from tests.s3.test_prepared_requests import Recorder
 from tests.states import RUN, Counter
+from tests.warm_python import WarmPython, warm_python
 
-ROOT = Path(__file__).parents[2]
 STATUSES = (300, 301, 302, 303, 304, 307, 308, 399, 201, 202, 204, 206, 400, 403, 404, 407, 418, 500, 511)
 HEADERS = (
     b"Location: {elsewhere}\r\n",
@@ -408,7 +408,7 @@ async def test_a_head_with_a_body_is_not_the_answer_to_the_next_request(hostile:
 
 
 GROWTH = """
-import asyncio, resource, sys
+import asyncio, os, resource
 from s3_checkpoint import CheckpointError
 from tests.s3.hostile_s3 import CALLS, store_at
 
@@ -428,7 +428,7 @@ async def main(quiet, url, calls):
             raise SystemExit(f"{call} is a success")
     print(resident() - before)
 
-asyncio.run(main(*sys.argv[1:]))
+asyncio.run(main(os.environ['QUIET'], os.environ['URL'], os.environ['CALLS']))
 """
 AMPLIFIED = b"<Contents/>" * 200_000
 HUGE = {
@@ -453,16 +453,24 @@ HUGE = {
 }
 
 
+@pytest.fixture(scope="module")
+def python() -> Iterator[WarmPython]:
+    with warm_python("s3_checkpoint", "s3_checkpoint._s3.client", "tests.s3.hostile_s3") as running:
+        yield running
+
+
 @pytest.mark.parametrize("kind", HUGE)
-async def test_a_hostile_answer_costs_little_memory(hostile: HostileS3, elsewhere: HostileS3, kind: str) -> None:
+async def test_a_hostile_answer_costs_little_memory(
+    hostile: HostileS3, elsewhere: HostileS3, python: WarmPython, tmp_path: Path, kind: str
+) -> None:
     """Measured in a process of its own: 40 MiB at most. Story: up to 960 MiB."""
     elsewhere.answer = sound("get")
     hostile.answer, hostile.endless, calls = HUGE[kind]
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", GROWTH, elsewhere.url, hostile.url, calls, cwd=ROOT, stdout=asyncio.subprocess.PIPE
-    )
+    script = tmp_path / "growth.py"
+    script.write_text(GROWTH)
+    environment = {**os.environ, "QUIET": elsewhere.url, "URL": hostile.url, "CALLS": calls}
     async with asyncio.timeout(120):
-        out, _ = await child.communicate()
+        ended = await asyncio.to_thread(python.run, script, environment, tmp_path)
 
-    assert child.returncode == 0
-    assert int(out) <= 40, f"{int(out)} MiB more"
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) <= 40, f"{int(ended.stdout)} MiB more"
