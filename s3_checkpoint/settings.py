@@ -248,6 +248,10 @@ class S3Settings(BaseSettings):
         return is_directory_bucket(self.bucket)
 
 
+OF_A_STORE = S3Settings.model_construct()
+"""What is followed where a store is given instead of settings: the defaults of all, and no bucket."""
+
+
 def _our_error(error: ValueError) -> ConfigurationError:
     """What pydantic found, without the values of fields: they may be secrets."""
     if not isinstance(error, ValidationError):

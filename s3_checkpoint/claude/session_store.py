@@ -28,7 +28,7 @@ from s3_checkpoint.claude.session_log import Fold, SessionLog
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.request_events import OnRequest
-from s3_checkpoint.settings import Compression, S3Settings
+from s3_checkpoint.settings import OF_A_STORE, Compression, S3Settings
 
 if TYPE_CHECKING:
     from claude_agent_sdk import SessionStoreEntry
@@ -70,10 +70,7 @@ class _Sessions:
 
     def __init__(self, source: S3Settings | str | ObjectStore | None = None, **options: Unpack[SessionOptions]) -> None:
         store = cast("ObjectStore", source) if callable(getattr(source, "put", None)) else None
-        # Of a store, the defaults of all settings.
-        settings = (
-            S3Settings.model_construct() if store else S3Settings.resolve(cast("S3Settings | str | None", source))
-        )
+        settings = OF_A_STORE if store else S3Settings.resolve(cast("S3Settings | str | None", source))
         for name in ("max_state_bytes", "max_session_bytes", "merge_parts"):
             if (value := options.get(name, 1)) is None or type(value) is not int or value < 0:
                 raise InvalidArgumentError(name, repr(value)[:80], "must be an int of 0 or more")

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from s3_checkpoint._concurrency.open_once import AsyncOpened, SyncOpened
 from s3_checkpoint.object_store import ObjectStore
-from s3_checkpoint.settings import S3Settings
+from s3_checkpoint.settings import OF_A_STORE, S3Settings
 
 UNOPENED = "not open yet; use it inside `{}` (or `async with`), or call setup() (or asetup()) once before"
 """What calls before that are told, with an example of how to enter it."""
@@ -24,7 +24,7 @@ T = TypeVar("T", bound=OnObjects)
 
 def settings_of(source: S3Settings | ObjectStore, **given: object) -> S3Settings:
     """The settings to follow: what is `given`, not None; else those of `source`, which for a store are the defaults."""
-    settings = source if isinstance(source, S3Settings) else S3Settings.model_construct()
+    settings = source if isinstance(source, S3Settings) else OF_A_STORE
     return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 

@@ -307,19 +307,20 @@ def test_a_damaged_step_is_named(own_runs: Cli) -> None:
     assert [row["step"] for row in lines(own_runs("history", "aaaa0", "--all").stdout)] == STEPS[:-1][::-1]
 
 
-def test_a_run_of_5000_steps_is_listed_and_pruned(cli: Cli) -> None:
-    """By thousands, not one by one."""
+@pytest.mark.parametrize("steps", [2_010, pytest.param(5_000, marks=pytest.mark.long)])
+def test_a_run_of_thousands_of_steps_is_listed_and_pruned(cli: Cli, steps: int) -> None:
+    """By thousands, not one by one: whole pages, and one that is not full."""
     keys = RunKeys("", FIRST)
     backend = get_backend("s3")["123456789012"]["aws"]
-    for step in range(5000):
+    for step in range(steps):
         backend.put_object(cli.bucket, keys.state(step), b"{}")
 
-    assert len(lines(cli("steps", str(FIRST)).stdout)) == 5000
-    assert cli.json("runs", "--long")[0]["newest_step"] == 4999
+    assert len(lines(cli("steps", str(FIRST)).stdout)) == steps
+    assert cli.json("runs", "--long")[0]["newest_step"] == steps - 1
     pruned = cli.json("prune", str(FIRST), "--keep-last", "10", "--grace", "0s")
 
-    assert (pruned["states"], pruned["kept"]) == (4990, 10)
-    assert [row["step"] for row in cli.json("steps", str(FIRST))] == list(range(4990, 5000))
+    assert (pruned["states"], pruned["kept"]) == (steps - 10, 10)
+    assert [row["step"] for row in cli.json("steps", str(FIRST))] == list(range(steps - 10, steps))
 
 
 def test_options_are_given_before_or_after_the_command(three_runs: Cli) -> None:

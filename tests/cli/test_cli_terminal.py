@@ -20,6 +20,8 @@ from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint.cli.exit_codes import ExitCode
 from tests.command_line import FIRST, FORK, SAVED, Cli
 
+TRANSPORT = "obstore"  # imported and opened sooner, once per process; where it matters, tests name the default one
+DEFAULT = {"S3_CHECKPOINT_TRANSPORT": "aiobotocore"}
 COMMAND = [sys.executable, "-m", "s3_checkpoint.cli"]
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7]m")
 STYLE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -146,7 +148,7 @@ def test_delete_asks_and_takes_no_for_an_answer(own_runs: Cli) -> None:
     text, code = shown(refused)
     assert (code, "nothing was deleted" in text) == (ExitCode.NO, True)
 
-    interrupted = on_terminal(own_runs, "delete", "aaaa0")
+    interrupted = on_terminal(own_runs, "delete", "aaaa0", **DEFAULT)
     interrupted.expect(r"\[y/N\]")
     ended = False
     for _ in range(6):  # one that comes just before readline waits for a key is noticed with the next
@@ -179,7 +181,7 @@ def silent_url() -> Iterator[tuple[str, socket.socket]]:
 def test_ctrl_c_leaves_no_traceback(cli: Cli, silent_url: tuple[str, socket.socket]) -> None:
     """Exit code 130, and one line."""
     url, server = silent_url
-    child = on_terminal(cli, "usage", "--endpoint-url", url)
+    child = on_terminal(cli, "usage", "--endpoint-url", url, **DEFAULT)
     connection, _ = server.accept()  # the request is in flight now
     connection.recv(1)
 
@@ -196,7 +198,7 @@ def test_a_reader_that_goes_away_is_no_error(three_runs: Cli) -> None:
     """As in `s3-checkpoint history … | head -1`."""
     child = subprocess.Popen(
         [*COMMAND, "history", "aaaa0", "--all"],
-        env=environment(three_runs),
+        env=environment(three_runs, **DEFAULT),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -230,7 +232,7 @@ def test_a_short_command_writes_nothing_but_its_report(own_runs: Cli) -> None:
 
 def test_doctor_shows_a_table_and_how_to_fix(three_runs: Cli) -> None:
     """A line for each probe, then what each warning means."""
-    text, code = shown(on_terminal(three_runs, "doctor"))
+    text, code = shown(on_terminal(three_runs, "doctor", **DEFAULT))
 
     text = STYLE.sub("", text)
     assert code == 0

@@ -107,7 +107,7 @@ def test_no_text_at_all_of_a_run_acts_on_a_terminal_or_a_pipe(cli: Cli, texts: l
 
 
 def _acts_on_nothing(cli: Cli, texts: list[str]) -> None:
-    run = str(stored(cli, texts))
+    run, cli = str(stored(cli, texts)), cli.on("obstore")
 
     for command in commands(run):
         seen, piped = run_on_terminal(cli, command), cli(*command)
@@ -154,7 +154,7 @@ def test_no_text_of_a_run_is_raw_in_a_page(texts: list[str]) -> None:
 
 def test_colours_are_the_only_escape_sequences(cli: Cli) -> None:
     """On a terminal that has colours, what rich writes is all that reaches it."""
-    run = str(stored(cli, ["".join(NASTY)] * 3))
+    run, cli = str(stored(cli, ["".join(NASTY)] * 3)), cli.on("obstore")
 
     for command in commands(run):
         seen = run_on_terminal(cli, command, TERM="xterm-256color", NO_COLOR="")

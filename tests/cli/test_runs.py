@@ -12,6 +12,8 @@ from s3_checkpoint.cli.exit_codes import ExitCode
 from tests.cli.terminal import run_on_terminal
 from tests.command_line import FIRST, FORK, SAVED, Cli
 
+TRANSPORT = "obstore"  # what is told of runs depends on no transport, and this one opens sooner
+
 
 def found(cli: Cli, *arguments: str) -> list[str]:
     return [row["run_id"] for row in cli.json("runs", *arguments)]
