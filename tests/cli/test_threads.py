@@ -1,4 +1,4 @@
-"""The commands on LangGraph threads, on a bucket with 60 threads of real graphs and three runs."""
+"""The commands on LangGraph threads, on a bucket with 36 threads of real graphs and three runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from tests.langgraph.graphs import Trail, asking, chat, delta, nested, tool_agen
 
 LONG = "x" * 200
 ODD = "support/case 42 \x1b[2J"
-OTHERS = [f"batch-{number:02d}" for number in range(52)]
+OTHERS = [
+    f"batch-{number:02d}" for number in range(28)
+]  # with the others more than two parts of 16, in which threads are looked at
 
 
 def failing() -> Any:
@@ -56,7 +58,7 @@ def with_threads(cli: Cli) -> Cli:
 
 @pytest.fixture(scope="module")
 def threads(moto_url: str) -> Cli:
-    """The command line on a bucket with 60 threads, which the module's tests share and do not change."""
+    """The command line on a bucket with 36 threads, which the module's tests share and do not change."""
     return with_threads(with_three_runs(new_bucket(moto_url)))
 
 
@@ -112,7 +114,7 @@ def test_threads_tell_which_wait_for_a_human(threads: Cli) -> None:
     assert [row["thread_id"] for row in threads.json("threads", "--node", "both")] == [ODD]
     assert [row["thread_id"] for row in threads.json("threads", "--status", "in-error")] == ["failed"]
     assert threads.json("threads", "--status", "idle", "--since", "0s") == []
-    assert "3 of 60 threads" in threads("threads", "--status", "interrupted").stderr
+    assert "3 of 36 threads" in threads("threads", "--status", "interrupted").stderr
 
 
 def test_threads_on_a_terminal_show_status_and_next_nodes(threads: Cli) -> None:
@@ -320,7 +322,7 @@ def test_usage_counts_runs_and_threads_in_a_pipe(threads: Cli) -> None:
 
     assert sum(row["kind"] == "run" for row in rows) == 3
     assert {row["thread_id"] for row in rows if row["kind"] == "thread"} >= {ODD, LONG, *OTHERS}
-    assert "3 runs, 60 threads" in threads("usage").stderr
+    assert "3 runs, 36 threads" in threads("usage").stderr
 
 
 def test_threads_are_counted_together_without_langgraph(threads: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
