@@ -17,6 +17,7 @@ from s3_checkpoint._format.json_diff import Change, differences
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._format.size_estimate import estimated_bytes
 from s3_checkpoint._runs.fork import Fork, fork_of, origin_of
+from s3_checkpoint._runs.step_objects import StoredStep
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.errors import StateDecodingError
 from s3_checkpoint.models import ActiveSnapshot
@@ -25,7 +26,7 @@ from s3_checkpoint.run_models import Origin
 
 STEPS_AHEAD = 8
 BYTES_AHEAD = 4 * 1024**2
-"""JSON of the steps read ahead of what is shown; as Python values it takes some ten times that."""
+"""Of the steps read ahead of what is shown, as they are stored: as Python values they take some ten times that."""
 RUNS_SEARCHED = 500
 """The most runs that are looked at for forks."""
 
@@ -93,12 +94,11 @@ class RunViews:
         Raises:
             StateDecodingError: It is stored and cannot be trusted.
         """
-        objects = self._checkpointer.objects
-        whole = await objects.get_step(run, step)
-        if whole is None:
-            return None
+        stored = await self._checkpointer.objects.get_step(run, step)
+        return self._read(run, step, stored) if stored is not None else None
+
+    def _read(self, run: RunKeys, step: int, whole: StoredStep) -> StepView:
         stored, metadata = whole.state.stored, whole.state.metadata
-        state = self._codec.decode(objects.bucket, run.state(step), stored)
         return StepView(
             step=step,
             last_modified=stored.head.last_modified,
@@ -108,7 +108,7 @@ class RunViews:
             committed=bool(metadata.active),
             encoding=stored.head.attributes.content_encoding,
             origin=origin_of(metadata),
-            state=state,
+            state=self._codec.decode(self._checkpointer.objects.bucket, run.state(step), stored),
             active=tuple(whole.active),
         )
 
@@ -119,17 +119,24 @@ class RunViews:
             Those of `step` for each, at most `STEPS_AHEAD` steps and about `BYTES_AHEAD` ahead of the caller.
         """
 
-        async def look(step: int) -> StepView | Damaged | None:
+        async def look(step: int) -> tuple[int, StoredStep | Damaged | None]:
             try:
-                return await self.step(run, step)
+                return step, await self._checkpointer.objects.get_step(run, step)
             except StateDecodingError as error:
-                return Damaged(step, error)
+                return step, Damaged(step, error)
 
-        budget = Budget(BYTES_AHEAD, _weight)
-        async with ordered_map(look, numbers, ahead=STEPS_AHEAD, budget=budget) as views:
-            async for view in views:
-                if view is not None:
-                    yield view
+        async with ordered_map(look, numbers, ahead=STEPS_AHEAD, budget=Budget(BYTES_AHEAD, _weight)) as looked_at:
+            async for step, found in looked_at:
+                if isinstance(found, Damaged):
+                    yield found
+                elif found is not None:
+                    try:
+                        view = self._read(run, step, found)
+                    except StateDecodingError as error:
+                        yield Damaged(step, error)
+                    else:
+                        del found  # the reader holds a step as long as it likes; its bytes need not stay so long
+                        yield view
 
     async def pairs(self, run: RunKeys, numbers: Sequence[int], damaged: list[Damaged]) -> Pairs:
         """As `steps`, each with the readable one before it; those that cannot be read go into `damaged`."""
@@ -162,8 +169,11 @@ class RunViews:
             return [fork async for fork in found if fork is not None], len(runs)
 
 
-def _weight(view: StepView | Damaged | None) -> int:
-    return estimated_bytes((view.state, view.active), BYTES_AHEAD) if isinstance(view, StepView) else 0
+def _weight(looked_at: tuple[int, StoredStep | Damaged | None]) -> int:
+    found = looked_at[1]
+    if found is None or isinstance(found, Damaged):
+        return 0
+    return len(found.state.stored.body) + estimated_bytes(found.active, BYTES_AHEAD)
 
 
 def changes_between(old: StepView, new: StepView) -> list[tuple[str, Change]]:

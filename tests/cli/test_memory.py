@@ -68,7 +68,7 @@ def test_a_timeline_holds_two_states_and_not_the_run(cli: Cli, output: str, tmp_
     put_states(cli, [json.dumps({"step": step, "rows": rows}).encode() for step in range(20)])
     wanted = ["--html", f"{tmp_path}/page.html"] if output == "html" else ["--output", output]
 
-    assert taken(cli, "timeline", str(RUN), "--no-forks", *wanted) < 160 * MIB
+    assert taken(cli, "timeline", str(RUN), "--no-forks", *wanted) < 100 * MIB
 
 
 @pytest.mark.parametrize("output", ["table", "jsonl"])
