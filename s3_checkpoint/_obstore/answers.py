@@ -34,7 +34,7 @@ _NOT_TLS = re.compile(r"InvalidMessage|InvalidContentType|corrupt message", re.I
 _PROXY_REFUSED = re.compile(r"ProxyAuthRequired|TunnelUnsuccessful|unsuccessful tunnel", re.IGNORECASE)
 _ODD = re.compile(
     r"Header missing from response|invalid list response|invalid DeleteObjects response|invalid \w+ response|"
-    r"Unable to extract metadata|Unable to parse",
+    r"Unable to extract metadata|Unable to parse|InvalidMetadata",
     re.IGNORECASE,
 )
 _BARE_REDIRECT = "Received redirect without LOCATION"

@@ -206,6 +206,9 @@ def error_of(error: Exception, operation: str, bucket: str, key: str) -> Checkpo
     if isinstance(error, NotS3Error):
         detail = f"its answer is not S3's: {error}"
         return unavailable(detail) if write else store_error(detail)
+    if not write and any(isinstance(inner, UnicodeDecodeError) for inner in _wrapped(error)):
+        # Of a header, such as metadata of another program's: it is the same the next time.
+        return store_error(f"its answer cannot be understood: {described(error)}")
     if isinstance(error, EXCHANGE_ERRORS):
         return unavailable(described(error))
     if isinstance(error, (ValueError, ResponseParserError)):

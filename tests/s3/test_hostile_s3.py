@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from moto.backends import get_backend
 
 from s3_checkpoint import (
     AccessDeniedError,
@@ -25,6 +26,7 @@ from s3_checkpoint import (
 from s3_checkpoint._format.keys import RunKeys
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.store import S3ObjectStore
+from s3_checkpoint._transports import open_store
 from s3_checkpoint.object_store import ObjectHead, Refused, StoredObject
 from tests.s3.hostile_s3 import (
     CALLS,
@@ -474,3 +476,17 @@ async def test_a_hostile_answer_costs_little_memory(
 
     assert ended.returncode == 0, ended.stderr
     assert int(ended.stdout) <= 40, f"{int(ended.stdout)} MiB more"
+
+
+@pytest.mark.parametrize("call", ["get", "head"])
+async def test_metadata_that_is_no_text_is_not_called_an_outage(settings_by_transport: S3Settings, call: str) -> None:
+    """Another program's object, on a server that hands its bytes on: to ask again would not help."""
+    written = get_backend("s3")["123456789012"]["aws"].put_object(settings_by_transport.bucket, "theirs", b"{}")
+    written.set_metadata({"x-amz-meta-author": "caf\u00e9"})  # sent as one byte, which is no UTF-8
+
+    async with open_store(settings_by_transport) as store:
+        with pytest.raises(StoreError) as raised:
+            await (store.get("theirs", max_bytes=100) if call == "get" else store.head("theirs"))
+
+    assert not isinstance(raised.value, StoreUnavailableError)
+    assert "calling again" not in str(raised.value)
