@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import os
 import signal
@@ -12,7 +11,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
-import botocore.hooks
 import hypothesis
 import pytest
 
@@ -33,21 +31,6 @@ TRANSPORTS = ("aiobotocore", "obstore")
 hypothesis.settings.register_profile("search", deadline=None)
 hypothesis.settings.register_profile("the same", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("the same")
-
-# A client of the SDK registers some hundred handlers, and asks two questions of each, always with the same answers.
-# Asked once per process, a client takes half the time: tests open thousands.
-botocore.hooks.accepts_kwargs = functools.cache(botocore.hooks.accepts_kwargs)
-_event_names: dict[str, str] = {}
-_event_name = botocore.hooks.EventAliaser._alias_event_name
-
-
-def _event_name_once(self: Any, name: str) -> str:
-    if name not in _event_names:
-        _event_names[name] = _event_name(self, name)
-    return _event_names[name]
-
-
-botocore.hooks.EventAliaser._alias_event_name = _event_name_once
 
 CREDENTIALS = {"access_key_id": "testing", "secret_access_key": "testing"}
 
