@@ -15,7 +15,6 @@ from uuid import uuid4
 import pytest
 from httpx import ASGITransport, AsyncClient
 
-from examples.fastapi_service.app import GRAPH, Survey, create_app
 from s3_checkpoint import MemoryStore, S3Settings, connect, run_superstep
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -32,6 +31,8 @@ assert made == kept, made
 @asynccontextmanager
 async def service(store: MemoryStore) -> AsyncIterator[AsyncClient]:
     """The web service, started; and stopped."""
+    from examples.fastapi_service.app import create_app
+
     app = create_app(store)
     async with (
         app.router.lifespan_context(app),
@@ -67,6 +68,8 @@ async def test_service_waits_for_an_approval_and_counts_it_once() -> None:
 
 async def test_service_resumes_at_its_start_what_another_instance_left() -> None:
     """A run that was killed after its first superstep; one that waits for its approval goes no further."""
+    from examples.fastapi_service.app import GRAPH, Survey
+
     store, killed = MemoryStore(), uuid4()
     async with connect(Survey, store=store) as checkpointer:
         await run_superstep(checkpointer, GRAPH, killed, initial=Survey(topics=["tea"]))

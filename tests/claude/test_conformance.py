@@ -6,7 +6,6 @@ from itertools import count
 from typing import Any
 
 import pytest
-from claude_agent_sdk.testing import run_session_store_conformance
 
 from s3_checkpoint.claude import S3SessionStore
 from s3_checkpoint.object_store import ObjectStore
@@ -15,6 +14,8 @@ from s3_checkpoint.object_store import ObjectStore
 @pytest.mark.parametrize("compression", [None, "gzip"])
 async def test_every_contract_of_the_sdk_is_kept(store: ObjectStore, compression: Any) -> None:
     """No method is left out; each contract begins with an empty prefix."""
+    from claude_agent_sdk.testing import run_session_store_conformance
+
     numbers = count()
 
     await run_session_store_conformance(

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from claude_agent_sdk import ClaudeAgentOptions, SessionStore
 
 from s3_checkpoint import (
     ConfigurationError,
@@ -548,6 +547,8 @@ def test_both_stores_have_the_same_calls() -> None:
 
 def test_a_type_checker_takes_it_for_a_session_store() -> None:
     """`ClaudeAgentOptions` does."""
+    from claude_agent_sdk import ClaudeAgentOptions, SessionStore
+
     store: SessionStore = S3SessionStore(MemoryStore())
 
     assert ClaudeAgentOptions(session_store=store).session_store is store

@@ -6,28 +6,17 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from claude_agent_sdk import (
-    ClaudeAgentOptions,
-    InMemorySessionStore,
-    ResultMessage,
-    SessionStore,
-    delete_session_via_store,
-    fork_session_via_store,
-    get_session_messages_from_store,
-    list_sessions_from_store,
-    query,
-    rename_session_via_store,
-    tag_session_via_store,
-)
-from claude_agent_sdk.types import MirrorErrorMessage
 
 from s3_checkpoint import MemoryStore, S3Settings
 from s3_checkpoint.claude import S3SessionStore
 from s3_checkpoint.testing import Aim, Counting, Unanswered
 from tests.claude.test_sessions import KEY
+
+if TYPE_CHECKING:
+    from claude_agent_sdk import SessionStore
 
 FAKE = Path(__file__).with_name("fake_cli.py")
 
@@ -50,6 +39,9 @@ def options(tmp_path: Path) -> dict[str, Any]:
 
 async def asked(store: SessionStore, options: dict[str, Any], resume: str | None = None) -> tuple[str, str, int]:
     """Session id, reply, and how many batches the SDK could not store."""
+    from claude_agent_sdk import ClaudeAgentOptions, ResultMessage, query
+    from claude_agent_sdk.types import MirrorErrorMessage
+
     lost, reply = 0, ("", "")
     async for message in query(
         prompt="is it there?", options=ClaudeAgentOptions(session_store=store, resume=resume, **options)
@@ -93,6 +85,8 @@ async def test_a_batch_without_an_answer_is_stored_once_by_the_sdks_next_try(
 
 async def test_the_sdks_functions_do_what_they_do_in_memory(tmp_path: Path) -> None:
     """Renaming, tagging, forking, listing, deleting: the same answers as those of the SDK's own store."""
+    from claude_agent_sdk import InMemorySessionStore
+
     ours, theirs = S3SessionStore(MemoryStore()), InMemorySessionStore()
     told = [await _story(store, tmp_path) for store in (ours, theirs)]
 
@@ -100,7 +94,15 @@ async def test_the_sdks_functions_do_what_they_do_in_memory(tmp_path: Path) -> N
 
 
 async def _story(store: SessionStore, folder: Path) -> list[str]:
-    from claude_agent_sdk import project_key_for_directory
+    from claude_agent_sdk import (
+        delete_session_via_store,
+        fork_session_via_store,
+        get_session_messages_from_store,
+        list_sessions_from_store,
+        project_key_for_directory,
+        rename_session_via_store,
+        tag_session_via_store,
+    )
 
     session = "5f0e7d4c-0d1b-4a52-9f0e-0a5e3f1b2c3d"
     key: Any = {"project_key": project_key_for_directory(str(folder)), "session_id": session}
@@ -136,10 +138,10 @@ async def _story(store: SessionStore, folder: Path) -> list[str]:
 
 async def test_a_listing_of_the_sdk_loads_no_session() -> None:
     """Summaries are as new as the sessions, so that the SDK believes them: 1 GET each."""
+    from claude_agent_sdk import list_sessions_from_store, project_key_for_directory
+
     counting = Counting(MemoryStore())
     store = S3SessionStore(counting)
-    from claude_agent_sdk import project_key_for_directory
-
     project = project_key_for_directory(None)
     for name in "abc":
         key = {**KEY, "project_key": project, "session_id": name}

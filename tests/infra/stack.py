@@ -1,4 +1,7 @@
-"""Templates as CloudFormation sees them: read, translated from SAM, their intrinsic functions resolved."""
+"""Templates as CloudFormation sees them: read, translated from SAM, their intrinsic functions resolved.
+
+What reads and translates them takes 1.5 s to import: it is imported when a test calls, not when tests are collected.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
-from cfnlint.decode import cfn_yaml
-from samtranslator.parser.parser import Parser
-from samtranslator.translator.translator import Translator
 
 INFRA = Path(__file__).parents[2] / "infra"
 REGION, ACCOUNT = "us-east-1", "123456789012"
@@ -22,12 +21,17 @@ Template = dict[str, Any]
 
 def read(name: str) -> Template:
     """A template of infra/ as plain JSON values; `!Ref X` reads `{"Ref": "X"}`."""
+    from cfnlint.decode import cfn_yaml
+
     plain: Template = json.loads(json.dumps(cfn_yaml.load(str(INFRA / name))))
     return plain
 
 
 def translated(bucket: str, key: str) -> Template:
     """template.yaml as CloudFormation gets it: packaged (the code is at that object) and translated from SAM."""
+    from samtranslator.parser.parser import Parser
+    from samtranslator.translator.translator import Translator
+
     template = read("template.yaml")
     template["Resources"]["WorkerFunction"]["Properties"]["CodeUri"] = {"Bucket": bucket, "Key": key}
     session = SimpleNamespace(region_name=REGION)

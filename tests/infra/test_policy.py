@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from cfnlint.api import lint
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -316,6 +315,8 @@ def test_a_grant_that_cannot_be_exact_is_refused(argument: str, values: dict[str
 @pytest.mark.parametrize("role", ROLES)
 def test_cfn_lint_knows_every_action_and_condition(role: Role) -> None:
     """The documents are valid IAM policies, with every option."""
+    from cfnlint.api import lint
+
     document = iam_policy(role, "my-bucket", "a*b", kms_key_arn=KEY_ARN, object_tags=True, bucket_owner="111122223333")
 
     def findings(policy: dict[str, Any]) -> list[str]:

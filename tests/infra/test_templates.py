@@ -8,8 +8,6 @@ import runpy
 from typing import Any
 
 import pytest
-from cfnlint.api import lint
-from cfnlint.config import ManualArgs
 
 from s3_checkpoint.policy import iam_policy
 from s3_checkpoint.superstep_queue import SuperstepMessage
@@ -46,6 +44,9 @@ def statements(role: dict[str, Any]) -> list[dict[str, Any]]:
 
 def findings(template: str) -> list[str]:
     """What cfn-lint says of it; its informational rules count."""
+    from cfnlint.api import lint
+    from cfnlint.config import ManualArgs
+
     config = ManualArgs(include_checks=["I"], regions=[REGION])
     return [f"{match.rule.id} {match.message}" for match in lint(template, config=config)]
 
