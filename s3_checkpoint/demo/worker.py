@@ -114,6 +114,8 @@ def main() -> None:
     """Works until standard input ends."""
     from botocore.session import Session
 
+    from s3_checkpoint._s3.sdk_internals import read_faster
+
     queue_url = sys.argv[1]
     gate = Gate()
     threading.Thread(target=gate.listen, daemon=True).start()
@@ -124,7 +126,9 @@ def main() -> None:
     # In doubt, a message waits 2 s: longer than these supersteps take.
     handler = sqs_handler(watched(CENSUS, gate), Census, queue_url=queue_url, resend_delay_s=2, logger=logger)
     parts = urlsplit(queue_url)
-    client = Session().create_client(  # the queue is on this machine, and takes any credentials
+    session = Session()
+    read_faster(session.get_component("data_loader"))
+    client = session.create_client(  # the queue is on this machine, and takes any credentials
         "sqs",
         endpoint_url=f"{parts.scheme}://{parts.netloc}",
         region_name="us-east-1",
