@@ -86,7 +86,7 @@ def test_a_run_whose_workers_are_killed_gives_the_result_of_a_direct_count(tmp_p
 async def test_a_configured_bucket_keeps_the_run_under_its_prefix(
     new_settings: Callable[..., S3Settings], tmp_path: Path
 ) -> None:
-    """Few files given, no worker killed; the queue is local, and the credentials of the bucket stay the bucket's."""
+    """Files given, few of them; the queue is local, and the credentials of the bucket stay the bucket's."""
     settings = new_settings(prefix="demo")
     environment = {
         **os.environ,
@@ -100,7 +100,7 @@ async def test_a_configured_bucket_keeps_the_run_under_its_prefix(
 
     ended = await asyncio.to_thread(
         subprocess.run,
-        [*COMMAND, "--kills", "0", "--seed", "1", "--workers", "2", *few_files(tmp_path)],
+        [*COMMAND, "--kills", "1", "--seed", "1", "--workers", "2", *few_files(tmp_path)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -111,7 +111,6 @@ async def test_a_configured_bucket_keeps_the_run_under_its_prefix(
     assert ended.returncode == 0, ended.stderr
     assert "The result is right: 9 occurrences of 4 identifiers in 3 files (shared 6," in ended.stdout
     assert "The run stays in the bucket" in ended.stdout
-    assert "killed with SIGKILL" not in ended.stderr
     async with connect(Census, settings) as checkpointer:
         runs = [run_id async for run_id in RunAdmin(checkpointer).runs()]
         final = await checkpointer.resume(runs[0])
@@ -126,7 +125,7 @@ async def test_a_configured_bucket_keeps_the_run_under_its_prefix(
 def test_no_process_is_left_behind(end: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C ends it without a traceback; and even if nobody can clean up, every process ends by itself."""
     running = subprocess.Popen(
-        [*COMMAND, "--seed", "7", "--workers", "2", *few_files(tmp_path)],
+        [*COMMAND, "--seed", "7", *few_files(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -140,7 +139,7 @@ def test_no_process_is_left_behind(end: signal.Signals, tmp_path: Path) -> None:
     out, rest = running.communicate(timeout=180)
 
     assert seen
-    assert len(children) >= 2  # the server, and workers; the next one may not be there yet
+    assert len(children) >= 3  # the server, and workers
     if end == signal.SIGINT:
         assert running.returncode == 130
         assert "Traceback" not in rest
