@@ -14,7 +14,8 @@ import asyncio
 import io
 import re
 import ssl
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Protocol
@@ -82,6 +83,7 @@ class _Wait:
 
 
 _waiting: ContextVar[_Wait | None] = ContextVar("s3_checkpoint_waiting", default=None)
+_bodies: ContextVar[list[aiohttp.ClientResponse] | None] = ContextVar("s3_checkpoint_bodies", default=None)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -200,6 +202,25 @@ def _check_proxy(proxy_url: str | None) -> None:
         )
 
 
+@contextmanager
+def bodies_closed_on_error() -> Iterator[None]:
+    """Closes the bodies that began inside the block, where it fails.
+
+    The SDK forgets the body of an answer whose headers it does not understand; its connection would be lent out until
+    it is collected as garbage.
+    """
+    bodies: list[aiohttp.ClientResponse] = []
+    token = _bodies.set(bodies)
+    try:
+        yield
+    except BaseException:
+        for body in bodies:
+            body.close()
+        raise
+    finally:
+        _bodies.reset(token)
+
+
 async def send_once(request: Any, proxies: Any, sessions: _Sessions, read_timeout: float | None) -> Answer:
     """Sends one request of the SDK's, follows no redirect, and reads the answer within bounds.
 
@@ -264,12 +285,18 @@ async def _exchange(request: Any, proxy: str | None, sessions: _Sessions, wait: 
         proxy=proxy,
         allow_redirects=False,
     )
-    lines = {name.decode().lower(): value.decode() for name, value in response.raw_headers}
-    answer = Answer(request.url, response.status, lines, response)
-    if response.status >= 300 or not request.stream_output:
-        if wait is not None:
-            wait.begin()
-        await _read_answer(answer, request)
+    try:
+        lines = {name.decode().lower(): value.decode() for name, value in response.raw_headers}
+        answer = Answer(request.url, response.status, lines, response)
+        if response.status >= 300 or not request.stream_output:
+            if wait is not None:
+                wait.begin()
+            await _read_answer(answer, request)
+        elif (bodies := _bodies.get()) is not None:
+            bodies.append(response)
+    except BaseException:
+        response.close()
+        raise
     return answer
 
 
@@ -312,14 +339,10 @@ async def _read(response: aiohttp.ClientResponse, bound: int) -> bytes | None:
     if length is not None and length <= bound:
         return await response.read()
     read = bytearray()
-    try:
-        while length is None and len(read) <= bound:
-            chunk = await response.content.readany()
-            if not chunk:
-                return bytes(read)
-            read += chunk
-    except BaseException:
-        response.close()
-        raise
+    while length is None and len(read) <= bound:
+        chunk = await response.content.readany()
+        if not chunk:
+            return bytes(read)
+        read += chunk
     response.close()
     return None

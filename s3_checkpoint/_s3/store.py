@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from s3_checkpoint._concurrency.offload import off_loop
 from s3_checkpoint._error_codes import ABSENT_CODES, error_for, is_absent, is_refusal, odd_answer
 from s3_checkpoint._s3.error_mapping import EXCHANGE_ERRORS, code_of, status_of
+from s3_checkpoint._s3.http_session import bodies_closed_on_error
 from s3_checkpoint._s3.list_parser import COLUMNS
 from s3_checkpoint._s3.prepared_requests import S3Requests
 from s3_checkpoint._s3.request_scope import RequestScopes
@@ -112,7 +113,7 @@ class S3ObjectStore:
 
     async def get(self, key: str, *, max_bytes: int) -> StoredObject | None:
         """See `ObjectStore.get`."""
-        with self._scopes.request("GetObject", key) as exchange:
+        with self._scopes.request("GetObject", key) as exchange, bodies_closed_on_error():
             for attempt in range(1, self._settings.max_attempts + 1):
                 try:
                     exchange.answer = answer = await self._requests.send("GetObject", self._common, key)

@@ -119,7 +119,7 @@ async def test_a_commit_that_is_never_answered_says_that_nothing_is_known(
 
     assert caught.value.outcome_unknown
     if spoiling == "hold":
-        await wire.held.wait()
+        await wire.until_held()
     landed = await clean.load(RUN, 5) is not None
     assert landed == (kind == "steps" and spoiling in LANDING)
     wire.rules.clear()
@@ -255,7 +255,7 @@ async def test_a_save_says_what_is_known(
 
     assert caught.value.outcome_unknown
     if spoiling == "hold":
-        await wire.held.wait()
+        await wire.until_held()
     assert await clean.load(RUN, 5) == Work(label="a")
 
 

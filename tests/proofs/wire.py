@@ -48,14 +48,19 @@ class Wire:
     seen: list[Request] = field(default_factory=list)
     url: str = ""
     release: asyncio.Event = field(default_factory=asyncio.Event)
-    held: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when an answer begins to be held: its request has taken effect."""
     serving: set[asyncio.Task[object]] = field(default_factory=set)
+    _held: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
+    """One for each answer that `until_held` has not told of."""
 
     def spoil(
         self, spoiling: Spoiling | Garbling, verb: Verb | None, under: str = "", *, first: int = 1, times: int = 1
     ) -> None:
         self.rules.append((Aim(verb, under, first, times), spoiling))
+
+    async def until_held(self, answers: int = 1) -> None:
+        """Waits until so many more answers are held: their requests have taken effect."""
+        for _ in range(answers):
+            await self._held.acquire()
 
     def verbs(self) -> list[str]:
         """What was sent: `PutObject active`, `PutObject steps`, …; but for what obstore asks after an empty listing."""
@@ -77,7 +82,7 @@ class Wire:
                 return
             answer = await self._ask(head, reader)
             if spoiling == "hold":
-                self.held.set()
+                self._held.release()
                 await self.release.wait()
             elif spoiling == "reset":
                 _reset(writer)

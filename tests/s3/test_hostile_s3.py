@@ -490,3 +490,25 @@ async def test_metadata_that_is_no_text_is_not_called_an_outage(settings_by_tran
 
     assert not isinstance(raised.value, StoreUnavailableError)
     assert "calling again" not in str(raised.value)
+
+
+ODD_ANSWERS = {
+    "metadata that is no text": (200, S3_DATE + b"x-amz-meta-author: \xe9\r\n"),
+    "a date that is none": (200, b"Last-Modified: yesterday\r\n"),
+    "a number that is none": (200, S3_DATE + b"x-amz-mp-parts-count: some\r\n"),
+    "a part of an object": (206, S3_DATE),
+    "no date": (200, b""),
+    "too much": (200, S3_DATE),
+}
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["a client made here", "a client handed in"])
+@pytest.mark.parametrize("kind", ODD_ANSWERS)
+async def test_an_odd_answer_gives_its_connection_back(hostile: HostileS3, kind: str, ours: bool) -> None:
+    """Story: it was lent out until the garbage collector came; with all of them lent out, every call waited."""
+    status, headers = ODD_ANSWERS[kind]
+    hostile.answer = answer(status, b"{", headers, length=1_000_000 if kind == "too much" else 1000)
+    async with store_at(hostile.url, ours=ours, max_connections=1) as store, asyncio.timeout(60):
+        for _ in range(11):  # a client handed in has ten
+            with pytest.raises(CheckpointError):
+                await store.get("k", max_bytes=1000)
