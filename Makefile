@@ -23,7 +23,7 @@ demo: $(VENV)/demo.stamp
 	@$(BIN)/s3-checkpoint demo $(ARGS)
 
 test: $(VENV)/dev.stamp
-	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 test-long: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -m long $(ARGS)

@@ -119,6 +119,7 @@ class RequestObserver:
         elif error is not None:
             exchange.outcome = "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
         self._tell(operation, key, exchange, duration)
+        exchange.answer = {}  # it has the body, and a cancelled timer keeps its context until its time has come
 
     def _tell(self, operation: str, key: str, exchange: Exchange, duration: float) -> None:
         metadata = exchange.answer.get("ResponseMetadata", {})

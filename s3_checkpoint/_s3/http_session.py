@@ -72,14 +72,20 @@ class _Wait:
     __slots__ = ("_seconds", "_timeout", "sent")
 
     def __init__(self, timeout: asyncio.Timeout, seconds: float) -> None:
-        self._timeout, self._seconds = timeout, seconds
+        self._timeout: asyncio.Timeout | None = timeout
+        self._seconds = seconds
         self.sent = 0
         """Bytes that are to be sent first."""
 
     def begin(self) -> None:
         """From now on."""
-        seconds = self._seconds + self.sent / SLOWEST
-        self._timeout.reschedule(asyncio.get_running_loop().time() + seconds)
+        if self._timeout is not None:
+            seconds = self._seconds + self.sent / SLOWEST
+            self._timeout.reschedule(asyncio.get_running_loop().time() + seconds)
+
+    def end(self) -> None:
+        """Lets go of the task, which holds its result: a cancelled timer keeps its context until its time has come."""
+        self._timeout = None
 
 
 _waiting: ContextVar[_Wait | None] = ContextVar("s3_checkpoint_waiting", default=None)
@@ -219,6 +225,7 @@ def bodies_closed_on_error() -> Iterator[None]:
         raise
     finally:
         _bodies.reset(token)
+        bodies.clear()  # a cancelled timer keeps its context until its time has come
 
 
 async def send_once(request: Any, proxies: Any, sessions: _Sessions, read_timeout: float | None) -> Answer:
@@ -259,6 +266,8 @@ async def _send(request: Any, proxy: str | None, sessions: _Sessions, read_timeo
             return await _exchange(request, proxy, sessions, wait)
         finally:
             _waiting.reset(token)
+            if wait is not None:
+                wait.end()
 
 
 async def _exchange(request: Any, proxy: str | None, sessions: _Sessions, wait: _Wait | None) -> Answer:

@@ -63,9 +63,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak 
 
 @pytest.mark.parametrize("output", ["table", "html"])
 def test_a_timeline_holds_two_states_and_not_the_run(cli: Cli, output: str, tmp_path: object) -> None:
-    """Twenty states of 1 MB, some 13 MiB each as Python values, were all kept until the picture was drawn."""
+    """States of 1 MB, some 13 MiB each as Python values, were all kept until the picture was drawn."""
     rows = [{"id": n, "name": f"row {n}", "tags": ["a", "b"]} for n in range(19_000)]
-    put_states(cli, [json.dumps({"step": step, "rows": rows}).encode() for step in range(20)])
+    put_states(cli, [json.dumps({"step": step, "rows": rows}).encode() for step in range(12)])
     wanted = ["--html", f"{tmp_path}/page.html"] if output == "html" else ["--output", output]
 
     assert taken(cli, "timeline", str(RUN), "--no-forks", *wanted) < 100 * MIB

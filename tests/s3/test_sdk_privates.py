@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,7 @@ from s3_checkpoint.object_store import ObjectAttributes
 from tests.s3.hostile_s3 import CALLS, WRITING, hostile_s3, session_of_a_caller, settings_for, sound
 from tests.s3.test_prepared_requests import LOCAL, Recorder
 from tests.states import RUN, Counter
-
-ROOT = Path(__file__).parents[2]
+from tests.warm_python import WarmPython, warm_python
 
 
 class Without:
@@ -71,12 +70,15 @@ async def test_a_request_that_cannot_be_prepared_goes_by_the_method(name: str) -
     assert others == [expected, expected]
 
 
+SDK = (
+    *("aiobotocore.session", "aiobotocore.client", "aiobotocore.endpoint", "aiobotocore.httpchecksum"),
+    *("botocore.handlers", "botocore.utils"),
+)
 MOVED = """
-import asyncio, importlib, sys, warnings
-import aiobotocore.session, aiobotocore.client, aiobotocore.endpoint, aiobotocore.httpchecksum
-import botocore.handlers, botocore.utils
+import asyncio, sys
 
-module, name = sys.argv[1].rsplit(".", 1)
+assert not [module for module in sys.modules if module.startswith("s3_checkpoint")]
+module, name = "NAME".rsplit(".", 1)
 holder = sys.modules[module]
 value = getattr(holder, name)
 delattr(holder, name)
@@ -99,6 +101,13 @@ asyncio.run(main())
 """
 
 
+@pytest.fixture(scope="module")
+def sdk() -> Iterator[WarmPython]:
+    """Processes in which the SDK is imported, and nothing of this library."""
+    with warm_python(*SDK) as running:
+        yield running
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -110,11 +119,12 @@ asyncio.run(main())
         "botocore.handlers.add_expect_header",
     ],
 )
-def test_a_function_of_the_sdk_that_has_moved_is_not_needed(name: str) -> None:
+def test_a_function_of_the_sdk_that_has_moved_is_not_needed(sdk: WarmPython, tmp_path: Path, name: str) -> None:
     """Every call works as ever."""
-    done = subprocess.run(
-        [sys.executable, "-c", MOVED, name], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
+    script = tmp_path / "moved.py"
+    script.write_text(MOVED.replace("NAME", name))
+
+    done = sdk.run(script, os.environ, tmp_path)
 
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == len(CALLS)
