@@ -176,10 +176,11 @@ def _problem(error: BaseException) -> str | None:
 
 def _problem_of_tls(error: ssl.SSLError) -> str | None:
     """What is wrong with certificates and keys of this machine; None for a handshake that broke off."""
-    reason = error.reason or ""
+    # An error that the HTTP library makes has neither; the one it was made of has both.
+    reason, library = getattr(error, "reason", None) or "", getattr(error, "library", None) or "SSL"
     if reason in _NOT_TLS:
         return NO_TLS
-    if (error.library or "SSL") != "SSL" or ("ALERT" in reason and "CERTIFICATE" in reason):
+    if library != "SSL" or ("ALERT" in reason and "CERTIFICATE" in reason):
         return "a CA bundle, client certificate or key cannot be used; correct the file, or the setting that names it"
     return None
 

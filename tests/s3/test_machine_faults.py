@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import pytest
@@ -22,9 +23,11 @@ from s3_checkpoint import ConfigurationError, S3Settings, StoreUnavailableError,
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.error_mapping import PROBLEMS, described, machine_fault
 from s3_checkpoint._s3.store import S3ObjectStore
+from s3_checkpoint._transports import open_store
 from s3_checkpoint.object_store import StoredObject
 from tests.certificates import Authority
-from tests.s3.hostile_s3 import PLAIN, HostileS3, answer, hostile_s3, settings_for, sound, store_at
+from tests.conftest import TRANSPORTS
+from tests.s3.hostile_s3 import CALLS, PLAIN, HostileS3, answer, hostile_s3, settings_for, sound, store_at
 from tests.s3.sdk_requests import logged_client
 from tests.states import RUN, Counter
 
@@ -269,6 +272,38 @@ async def _over_tls(hostile: HostileS3, context: ssl.SSLContext) -> AsyncIterato
     server = await asyncio.start_server(hostile.serve, "127.0.0.1", 0, ssl=context)
     async with server:
         yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", ConfigurationError),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", ConfigurationError),
+        (b"", StoreUnavailableError),
+    ],
+    ids=["http", "another protocol", "nothing"],
+)
+async def test_a_server_that_does_not_speak_tls_is_told_as_such(
+    says: bytes, told: type[Exception], transport: Literal["aiobotocore", "obstore"]
+) -> None:
+    """Story: https in the place of http was "internal: the SDK failed inside". One that hangs up may be back soon."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.read(65536)
+            writer.write(says)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, open_store(settings_for(url, transport=transport)) as store:
+        for call in ("get", "list", "put create"):
+            with pytest.raises(told) as caught:
+                await CALLS[call](store)
+            assert told is StoreUnavailableError or "http or https" in str(caught.value)
+            assert "internal" not in str(caught.value)
 
 
 @asynccontextmanager
