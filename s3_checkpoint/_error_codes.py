@@ -4,7 +4,8 @@ A status without a code of S3's may come from a proxy, a portal or another serve
 only S3 can say: not that an object is absent, nor that a bucket is elsewhere.
 
 Source: "Error responses" and "List of error codes" of the Amazon S3 API reference; `ConcurrentModification` is Ceph
-RGW's word where S3 says `ConditionalRequestConflict`.
+RGW's word where S3 says `ConditionalRequestConflict`; `QuotaExceeded` (with status 403) is Ceph's and others', the two
+longer names of quotas are NooBaa's and MinIO's.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ _DENIED_CODES = frozenset(
     {"AccessDenied", "Forbidden", "403", "AllAccessDisabled", "AccountProblem", "UnauthorizedAccess"}
 )
 
+_KEY_STATE = "the KMS key cannot be used in its state; enable it, or correct `kms_key_id`"
+_QUOTA = "the quota of the bucket or account is used up; raise it, or prune and delete runs"
+
 _CONFIGURATION = {
     "NoSuchBucket": "the bucket does not exist; create it, or correct `bucket`, `region_name` or `endpoint_url`",
     "NoSuchAccessPoint": "the access point does not exist; create it, or correct `bucket`",
@@ -60,7 +64,11 @@ _CONFIGURATION = {
     "RequestTimeTooSkewed": "this machine's clock is wrong; set it",
     "KMS.NotFoundException": "the KMS key does not exist; correct `kms_key_id`",
     "KMS.DisabledException": "the KMS key is disabled; enable it, or correct `kms_key_id`",
-    "KMS.InvalidStateException": "the KMS key cannot be used in its state; enable it, or correct `kms_key_id`",
+    "KMS.InvalidStateException": _KEY_STATE,
+    "KMS.KMSInvalidStateException": _KEY_STATE,
+    "QuotaExceeded": _QUOTA,
+    "ObjectQuotaExceeded": _QUOTA,
+    "XMinioAdminBucketQuotaExceeded": _QUOTA,
     "NotImplemented": "the store does not implement what this request relies on (a conditional write, perhaps)",
     "501": "the store does not implement what this request relies on (a conditional write, perhaps)",
 }

@@ -173,6 +173,23 @@ async def test_every_code_of_the_table_becomes_its_error(failing: Failing, opera
             assert caught.value.outcome_unknown == (operation in ("PutObject", "DeleteObjects", "CopyObject"))
 
 
+@pytest.mark.parametrize(
+    ("code", "status", "word"),
+    [
+        ("QuotaExceeded", 403, "quota"),
+        ("ObjectQuotaExceeded", 403, "quota"),
+        ("XMinioAdminBucketQuotaExceeded", 400, "quota"),
+        ("KMS.KMSInvalidStateException", 400, "KMS key"),
+    ],
+)
+def test_a_quota_or_a_key_out_of_use_is_not_told_as_a_missing_right(code: str, status: int, word: str) -> None:
+    """Story: a full bucket of Ceph's asked for s3:PutObject, which was granted."""
+    told = error_for("PutObject", "b", "k", code, status, "words")
+
+    assert isinstance(told, ConfigurationError)
+    assert word in told.problem
+
+
 class _Words(dict[str, str]):
     """Fills every placeholder of an SDK error's text."""
 
