@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from s3_checkpoint._concurrency.gc_pause import collector_paused
 from s3_checkpoint._concurrency.open_once import OpenOnce
 from s3_checkpoint.errors import ConfigurationError
-from s3_checkpoint.object_store import ObjectStore
+from s3_checkpoint.object_store import ObjectStore, check_store
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import S3Settings
 
@@ -87,6 +87,19 @@ async def open_store(
             yield store
 
 
+def source_of(source: S3Settings | ObjectStore | str | None) -> S3Settings | ObjectStore:
+    """A store as it is; else what `S3Settings.resolve` makes of it.
+
+    Raises:
+        ConfigurationError: As when settings are made.
+        InvalidArgumentError: It is neither.
+    """
+    if source is None or isinstance(source, S3Settings | str):
+        return S3Settings.resolve(source)
+    check_store(source, ", S3Settings, a bucket's name or an s3:// URL")
+    return source
+
+
 def opening_of(
     source: S3Settings | ObjectStore,
     make: Callable[[ObjectStore], T],
@@ -94,7 +107,6 @@ def opening_of(
     session: object | None = None,
     on_request: OnRequest | None,
     thread: str,
-    unless_opened: str | None = None,
 ) -> OpenOnce[T]:
     """How to open what `make` makes: on a client of its own, from settings, or on a store that its owner closes.
 
@@ -104,7 +116,6 @@ def opening_of(
         session: As of `open_store`; only with settings.
         on_request: As of `open_store`; only with settings.
         thread: The name of the thread that the requests are made in; not where the store has a loop.
-        unless_opened: As of `OpenOnce`; only with settings.
     """
     if not isinstance(source, S3Settings):
         return OpenOnce(lambda: nullcontext(make(source)), name=thread, loop=source.loop)
@@ -116,4 +127,4 @@ def opening_of(
         async with open_store(source, session=session, on_request=on_request) as store:
             yield make(store)
 
-    return OpenOnce(new, name=thread, unless_opened=unless_opened)
+    return OpenOnce(new, name=thread)

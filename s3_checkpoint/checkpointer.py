@@ -30,7 +30,7 @@ from s3_checkpoint.errors import (
     StepConflictError,
 )
 from s3_checkpoint.models import ActiveSnapshot, Checkpoint, InlineTasks, Migration, Overtaken, SnapshotObjects, StateT
-from s3_checkpoint.object_store import ObjectStore
+from s3_checkpoint.object_store import ObjectStore, check_store
 
 FoundT = TypeVar("FoundT")
 
@@ -176,6 +176,7 @@ class S3Checkpointer(Checkpointer[StateT]):
         jitter: Callable[[], float] = random.random,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        check_store(store, "; connect(...) opens one on a bucket")
         self._prefix = prefix
         self._namespace = namespace
         self._conditional_writes = conditional_writes

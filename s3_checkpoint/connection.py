@@ -13,7 +13,7 @@ from s3_checkpoint._transports import open_store
 from s3_checkpoint.checkpointer import S3Checkpointer
 from s3_checkpoint.errors import InvalidArgumentError, LifecycleError
 from s3_checkpoint.models import Migration, StateT
-from s3_checkpoint.object_store import ObjectStore
+from s3_checkpoint.object_store import ObjectStore, check_store
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import S3Settings
 
@@ -172,6 +172,7 @@ def settings_of(settings: S3Settings | str | None, options: CheckpointerOptions)
         )
     if options.get("store") is None:
         return S3Settings.resolve(settings)
+    check_store(options["store"])
     for name in ("client", "session", "on_request"):
         if options.get(name) is not None:
             raise InvalidArgumentError(name, "given", "does not go with a store: it is for the requests to a bucket")

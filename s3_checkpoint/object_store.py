@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias, overload
 
-from s3_checkpoint.errors import StoreError, StoreUnavailableError
+from s3_checkpoint.errors import InvalidArgumentError, StoreError, StoreUnavailableError
 
 PAGE_KEYS = 1000
 """The most keys a LIST page or a batch delete holds; S3's own bound."""
@@ -377,6 +377,16 @@ async def pages(
             raise StoreError("ListObjectsV2", store.bucket, prefix, told)
         seen.add(token)
         keys = limit
+
+
+def check_store(store: object, or_else: str = "") -> None:
+    """Raises `InvalidArgumentError` for what is no object store: a number, say, or a class in the place of its object.
+
+    `or_else`: what else would do.
+    """
+    if isinstance(store, type) or not callable(getattr(store, "put", None)):
+        found = store.__name__ if isinstance(store, type) else type(store).__name__
+        raise InvalidArgumentError("store", found, f"must be an open object store, such as MemoryStore(){or_else}")
 
 
 def check_prefix(store: ObjectStore, prefix: str, page: Page) -> None:

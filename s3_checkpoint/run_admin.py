@@ -120,6 +120,9 @@ class RunAdmin(Generic[StateT]):
         now: Callable[[], datetime] = utc_now,
         new_run_id: Callable[[], UUID] = uuid4,
     ) -> None:
+        if getattr(checkpointer, "objects", None) is None:
+            reason = "must be an open S3Checkpointer; a SyncS3Checkpointer has the same calls itself"
+            raise InvalidArgumentError("checkpointer", type(checkpointer).__name__, reason)
         self._checkpointer = checkpointer
         self._store = checkpointer.objects.store
         self._prefix = checkpointer.prefix

@@ -159,6 +159,8 @@ class S3Settings(BaseSettings):
         Raises:
             ConfigurationError: The URL is not of that form, or a value is out of bounds.
         """
+        if not isinstance(url, str):
+            raise ConfigurationError("the URL must read s3://bucket or s3://bucket/prefix", detail=type(url).__name__)
         scheme, mark, rest = url.partition("://")
         bucket = arn_in_front(rest) or rest.partition("/")[0]
         if scheme.lower() != "s3" or not mark or not bucket or "@" in bucket or "?" in rest or "#" in rest:

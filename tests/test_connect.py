@@ -18,6 +18,7 @@ from s3_checkpoint import (
     S3Checkpointer,
     S3Settings,
     StoreUnavailableError,
+    SyncS3Checkpointer,
     connect,
 )
 from s3_checkpoint._s3.client import client_for
@@ -228,6 +229,16 @@ def test_a_store_excludes_what_is_for_a_bucket() -> None:
         connect(Counter, store=MemoryStore(), on_request=print)
     with pytest.raises(InvalidArgumentError, match="a store is given by keyword: store="):
         connect(Counter, MemoryStore())  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("store", [MemoryStore, 3, "my-bucket"], ids=str)
+def test_something_else_in_the_place_of_a_store_is_told_what_would_do(store: Any) -> None:
+    """A class without its parentheses, most often."""
+    for call in (connect, SyncS3Checkpointer):
+        with pytest.raises(InvalidArgumentError, match=r"an open object store, such as MemoryStore\(\)"):
+            call(Counter, store=store)
+    with pytest.raises(InvalidArgumentError, match=r"connect.* opens one on a bucket"):
+        S3Checkpointer(Counter, store)
 
 
 async def test_a_checkpointer_can_be_entered_like_a_connection() -> None:

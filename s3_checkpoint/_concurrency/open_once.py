@@ -54,7 +54,6 @@ class OpenOnce(Generic[T]):
         *,
         name: str = "s3-checkpoint",
         loop: asyncio.AbstractEventLoop | None = None,
-        unless_opened: str | None = None,
     ) -> None:
         """Opens nothing yet, and starts no thread.
 
@@ -64,12 +63,9 @@ class OpenOnce(Generic[T]):
             name: Of the loop's thread.
             loop: The loop to use, which its owner runs; what is opened there is closed by `close` alone. Default: one
                 of its own, in a daemon thread.
-            unless_opened: What calls before `open` are told, as the text of a `LifecycleError`. Default: the first call
-                opens.
         """
         self._new = new
         self._lane: LoopThread | BorrowedLoop = LoopThread(name) if loop is None else BorrowedLoop(loop)
-        self._unless_opened = unless_opened
         self._gate: tuple[int, asyncio.Lock] | None = None
         self._opened: _Opened[T] | None = None
         self._at_end: weakref.finalize[[LoopThread, _Opened[T]], OpenOnce[T]] | None = None
@@ -138,8 +134,6 @@ class OpenOnce(Generic[T]):
         return self._opened is not None and self._opened.pid == os.getpid()
 
     async def _with_value(self, function: Callable[[T], Coroutine[Any, Any, R]]) -> R:
-        if self._opened is None and self._unless_opened is not None:
-            raise LifecycleError(self._unless_opened)
         return await function(await self._open())
 
     async def _open(self) -> T:

@@ -16,12 +16,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from s3_checkpoint._concurrency.open_once import AsyncOpened, SyncOpened
 from s3_checkpoint._format.keys import new_write_id
 from s3_checkpoint._format.session_keys import Transcript
-from s3_checkpoint._transports import opening_of
+from s3_checkpoint._transports import opening_of, source_of
 from s3_checkpoint.claude import session_calls as calls
 from s3_checkpoint.claude.session_calls import PrunedSessions, SessionInfo
 from s3_checkpoint.claude.session_log import Fold, SessionLog
@@ -69,8 +69,8 @@ class _Sessions:
     """What both stores have: where the sessions are, opened by the first call in one event loop."""
 
     def __init__(self, source: S3Settings | str | ObjectStore | None = None, **options: Unpack[SessionOptions]) -> None:
-        store = cast("ObjectStore", source) if callable(getattr(source, "put", None)) else None
-        settings = OF_A_STORE if store else S3Settings.resolve(cast("S3Settings | str | None", source))
+        source = source_of(source)
+        settings = source if isinstance(source, S3Settings) else OF_A_STORE
         for name in ("max_state_bytes", "max_session_bytes", "merge_parts"):
             if (value := options.get(name, 1)) is None or type(value) is not int or value < 0:
                 raise InvalidArgumentError(name, repr(value)[:80], "must be an int of 0 or more")
@@ -94,7 +94,7 @@ class _Sessions:
             monotonic=options.get("monotonic", time.monotonic),
         )
         on_request = options.get("on_request")
-        self._opening = opening_of(store or settings, make, on_request=on_request, thread="s3-checkpoint-claude")
+        self._opening = opening_of(source, make, on_request=on_request, thread="s3-checkpoint-claude")
 
     def _transcript(self, key: Mapping[str, object]) -> Transcript:
         """The transcript that the SDK's key names; `InvalidArgumentError` for one that cannot be."""

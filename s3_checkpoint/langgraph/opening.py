@@ -8,9 +8,6 @@ from s3_checkpoint._concurrency.open_once import AsyncOpened, SyncOpened
 from s3_checkpoint.object_store import ObjectStore
 from s3_checkpoint.settings import OF_A_STORE, S3Settings
 
-UNOPENED = "not open yet; use it inside `{}` (or `async with`), or call setup() (or asetup()) once before"
-"""What calls before that are told, with an example of how to enter it."""
-
 
 class OnObjects(Protocol):
     """What is made on an open object store."""
@@ -29,7 +26,7 @@ def settings_of(source: S3Settings | ObjectStore, **given: object) -> S3Settings
 
 
 class Opened(SyncOpened[T], AsyncOpened[T]):
-    """What opens a client on entering or in `setup`, where it was made from settings."""
+    """What opens a client by its first call, on entering or in `setup`, where it was made from settings."""
 
     _root: str
     """The prefix of all its keys: what `setup` lists."""

@@ -24,14 +24,14 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from s3_checkpoint._format.keys import new_write_id
 from s3_checkpoint._format.thread_keys import ThreadKeys, check_prefix, threads_prefix
 from s3_checkpoint._leases.lease_object import LeaseObject
-from s3_checkpoint._transports import opening_of
+from s3_checkpoint._transports import opening_of, source_of
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.langgraph.calls import Calls
 from s3_checkpoint.langgraph.conversion import Conversion
 from s3_checkpoint.langgraph.grace import GRACE, Grace
 from s3_checkpoint.langgraph.known_values import KnownValues
 from s3_checkpoint.langgraph.object_cache import CACHE_BYTES
-from s3_checkpoint.langgraph.opening import UNOPENED, Opened, settings_of
+from s3_checkpoint.langgraph.opening import Opened, settings_of
 from s3_checkpoint.langgraph.thread_store import ThreadStore
 from s3_checkpoint.lease import TTL_S, EitherLease, check_conditional_writes, terms_of
 from s3_checkpoint.object_store import ObjectStore, utc_now
@@ -57,7 +57,7 @@ class S3Saver(Opened[ThreadStore], BaseCheckpointSaver[str]):
 
     def __init__(
         self,
-        source: S3Settings | ObjectStore | str,
+        source: S3Settings | ObjectStore | str | None = None,
         *,
         serde: SerializerProtocol | None = None,
         inline_bytes: int = 64 * 1024,
@@ -75,11 +75,14 @@ class S3Saver(Opened[ThreadStore], BaseCheckpointSaver[str]):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """A saver on an open store, or from settings: then it opens a client on entering, or in `setup`. No request.
+        """A saver on an open store, or from settings: then its first call opens a client, as entering and `setup` do.
+
+        No request. What is not closed is closed at the end of the process.
 
         Args:
             source: A store is used in the loop it belongs to (`store.loop`), and closed by its owner. Text is a
-                bucket's name or `s3://bucket[/prefix]`: other settings then come from the environment.
+                bucket's name or `s3://bucket[/prefix]`: other settings then come from the environment. Default: all of
+                them do.
             serde: The serializer of values, writes and metadata; default: LangGraph's own.
             inline_bytes: A channel value of so many bytes or more is stored once per version, and referred to; smaller
                 ones are part of each checkpoint.
@@ -105,11 +108,10 @@ class S3Saver(Opened[ThreadStore], BaseCheckpointSaver[str]):
 
         Raises:
             InvalidArgumentError: A prefix of over 400 bytes, a negative size, or a negative `grace`.
-            ConfigurationError: Text that is neither a bucket's name nor such a URL.
+            ConfigurationError: Text that is neither a bucket's name nor such a URL, or no bucket is named.
         """
         super().__init__(serde=serde)
-        if isinstance(source, str):
-            source = S3Settings.resolve(source)
+        source = source_of(source)
         settings = settings_of(
             source,
             prefix=prefix,
@@ -145,7 +147,6 @@ class S3Saver(Opened[ThreadStore], BaseCheckpointSaver[str]):
             session=session,
             on_request=on_request,
             thread="s3-checkpoint-langgraph",
-            unless_opened=UNOPENED.format("with S3Saver.from_conn_string(...) as saver:"),
         )
 
     @classmethod
@@ -161,7 +162,7 @@ class S3Saver(Opened[ThreadStore], BaseCheckpointSaver[str]):
         cache_bytes: int = CACHE_BYTES,
         **settings: Unpack[S3Options],
     ) -> S3Saver:
-        """A saver for `s3://bucket[/prefix]`, to be entered with `with` or `async with`; or call `setup` and `close`.
+        """A saver for `s3://bucket[/prefix]`: a context manager, sync and async, that its first call opens if need be.
 
         No request.
 

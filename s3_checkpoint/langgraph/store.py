@@ -32,14 +32,14 @@ from s3_checkpoint._format.memory_keys import item_key, memories_prefix, namespa
 from s3_checkpoint._format.size_estimate import LARGE_BYTES, estimated_bytes
 from s3_checkpoint._format.thread_keys import check_prefix
 from s3_checkpoint._runs.grace import check_grace
-from s3_checkpoint._transports import opening_of
+from s3_checkpoint._transports import opening_of, source_of
 from s3_checkpoint.errors import InvalidArgumentError
 from s3_checkpoint.langgraph.grace import GRACE
 from s3_checkpoint.langgraph.item_filter import check_condition, check_filter, literal_prefix
 from s3_checkpoint.langgraph.item_record import ItemCodec, ItemRecord
 from s3_checkpoint.langgraph.item_store import READS_AT_ONCE, ItemStore, NewItem
 from s3_checkpoint.langgraph.object_cache import CACHE_BYTES
-from s3_checkpoint.langgraph.opening import UNOPENED, Opened, settings_of
+from s3_checkpoint.langgraph.opening import Opened, settings_of
 from s3_checkpoint.object_store import ObjectStore, utc_now
 from s3_checkpoint.request_events import OnRequest
 from s3_checkpoint.settings import Compression, S3Options, S3Settings
@@ -85,7 +85,7 @@ class S3Store(Opened[ItemStore], BaseStore):
 
     def __init__(
         self,
-        source: S3Settings | ObjectStore | str,
+        source: S3Settings | ObjectStore | str | None = None,
         *,
         ttl: TTLConfig | None = None,
         prefix: str | None = None,
@@ -101,7 +101,7 @@ class S3Store(Opened[ItemStore], BaseStore):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """A store on an open object store, or from settings: then it opens a client on entering, or in `setup`.
+        """A store on an open object store, or from settings: then its first call opens a client, as of `S3Saver`.
 
         No request.
 
@@ -128,8 +128,7 @@ class S3Store(Opened[ItemStore], BaseStore):
             InvalidArgumentError: A prefix of over 400 bytes, a size out of bounds, or a `ttl` that cannot be.
             ConfigurationError: Text that is neither a bucket's name nor such a URL.
         """
-        if isinstance(source, str):
-            source = S3Settings.resolve(source)
+        source = source_of(source)
         settings = settings_of(
             source,
             prefix=prefix,
@@ -165,7 +164,6 @@ class S3Store(Opened[ItemStore], BaseStore):
             session=session,
             on_request=on_request,
             thread="s3-checkpoint-langgraph-store",
-            unless_opened=UNOPENED.format("with S3Store.from_conn_string(...) as store:"),
         )
 
     @classmethod
@@ -180,7 +178,7 @@ class S3Store(Opened[ItemStore], BaseStore):
         cache_bytes: int = CACHE_BYTES,
         **settings: Unpack[S3Options],
     ) -> S3Store:
-        """A store for `s3://bucket[/prefix]`, to be entered with `with` or `async with`; or call `setup` and `close`.
+        """A store for `s3://bucket[/prefix]`: a context manager, sync and async, that its first call opens if need be.
 
         `settings` are those of `S3Settings`; others come from the environment (`S3_CHECKPOINT_…`). No request. Raises
         `ConfigurationError` for another form of URL, and for settings out of bounds.

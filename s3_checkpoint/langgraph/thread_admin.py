@@ -85,6 +85,8 @@ class ThreadAdmin:
     """
 
     def __init__(self, saver: S3Saver, *, now: Callable[[], datetime] = utc_now) -> None:
+        if not isinstance(saver, S3Saver):
+            raise InvalidArgumentError("saver", type(saver).__name__, "must be an S3Saver")
         self._saver = saver
         self._now = now
 

@@ -117,17 +117,6 @@ def test_an_opening_that_failed_is_tried_anew(opening: OpenOnce[Client], client:
     assert opening.call(where) is client.opened_in[0]
 
 
-def test_calls_before_open_are_refused_where_opening_is_the_callers_choice(client: Client) -> None:
-    opening = OpenOnce(client.new, unless_opened="call setup() first")
-
-    with pytest.raises(LifecycleError, match="call setup"):
-        opening.call(where)
-    opening.open()
-
-    assert opening.call(where) is client.opened_in[0]
-    opening.close()
-
-
 def test_a_blocking_call_from_its_own_loop_is_refused(opening: OpenOnce[Client]) -> None:
     async def calls_back(_: Client) -> None:
         opening.call(where)

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from s3_checkpoint import ConfigurationError, InvalidArgumentError, LifecycleError, MemoryStore, S3Settings
+from s3_checkpoint import ConfigurationError, InvalidArgumentError, LifecycleError, MemoryStore, RunAdmin, S3Settings
 from s3_checkpoint._s3.store import S3ObjectStore
-from s3_checkpoint.langgraph import S3Saver
+from s3_checkpoint.claude import S3SessionStore
+from s3_checkpoint.langgraph import S3Saver, S3Store, ThreadAdmin
 from tests.langgraph.counting import Counting, at, chain, put
 
 
@@ -58,14 +59,61 @@ def test_setup_alone_opens_it(shared_settings: S3Settings) -> None:
     saver.close()
 
 
-def test_calls_before_opening_say_what_to_do(shared_settings: S3Settings) -> None:
-    saver = S3Saver(shared_settings)
+def test_the_first_call_opens_it(shared_settings: S3Settings) -> None:
+    """Story: the one line that changes in an application, as README shows it, ended with "not open yet"."""
+    saver = S3Saver(shared_settings, prefix="first call")
 
-    with pytest.raises(LifecycleError, match=r"with S3Saver|setup\(\)"):
-        saver.get_tuple(at("t"))
-    with pytest.raises(LifecycleError, match="setup"):
-        list(saver.list(None))
+    stored = put(saver, at("t"))
+
+    assert saver.get_tuple(stored) is not None
     saver.close()
+
+
+async def test_the_first_call_opens_it_for_all_tasks(shared_settings: S3Settings) -> None:
+    """Once, whatever calls come first, sync ones in threads too."""
+    saver = S3Saver(shared_settings, prefix="first calls")
+    threads = {thread for thread in threading.enumerate() if thread.name == "s3-checkpoint-langgraph"}
+
+    found = await asyncio.gather(
+        *(saver.aget_tuple(at("t")) for _ in range(8)), *(asyncio.to_thread(saver.get_tuple, at("t")) for _ in range(4))
+    )
+
+    assert found == [None] * 12
+    now = {thread for thread in threading.enumerate() if thread.name == "s3-checkpoint-langgraph"}
+    assert len(now - threads) == 1
+    await saver.aclose()
+
+
+@pytest.mark.parametrize("source", [3, b"bucket", {"bucket": "b"}, MemoryStore, S3Settings], ids=str)
+@pytest.mark.parametrize("kind", [S3Saver, S3Store, S3SessionStore])
+def test_something_else_in_the_place_of_a_bucket_is_told_what_would_do(kind: Any, source: Any) -> None:
+    """Story: 'int' object has no attribute 'bucket'."""
+    with pytest.raises(InvalidArgumentError, match=r"such as MemoryStore\(\), S3Settings, a bucket's name or an s3://"):
+        kind(source)
+
+
+@pytest.mark.parametrize("kind", [S3Saver, S3Store, S3SessionStore])
+def test_no_bucket_is_told_with_the_variable_that_names_one(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With it, nothing need be given."""
+    with pytest.raises(ConfigurationError, match="S3_CHECKPOINT_BUCKET"):
+        kind()
+    monkeypatch.setenv("S3_CHECKPOINT_BUCKET", "my-bucket")
+
+    kind()
+
+
+@pytest.mark.parametrize("kind", [S3Saver, S3Store])
+def test_a_url_that_is_none_is_told_as_one(kind: Any) -> None:
+    """As of a variable that is not set."""
+    with pytest.raises(ConfigurationError, match=r"must read s3://bucket.*NoneType"):
+        kind.from_conn_string(os.environ.get("CHECKPOINTS"))
+
+
+def test_an_admin_of_something_else_is_told_what_it_needs() -> None:
+    with pytest.raises(InvalidArgumentError, match="must be an S3Saver"):
+        ThreadAdmin(MemoryStore())  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="must be an open S3Checkpointer"):
+        RunAdmin(MemoryStore())  # type: ignore[arg-type]
 
 
 async def test_calls_after_closing_say_so(shared_settings: S3Settings) -> None:

@@ -27,6 +27,7 @@ from s3_checkpoint.errors import (
     LifecycleError,
     StateDecodingError,
     StateEncodingError,
+    StoreUnavailableError,
 )
 from s3_checkpoint.langgraph import S3Saver, S3Store
 from s3_checkpoint.object_store import ObjectAttributes
@@ -198,7 +199,9 @@ def test_filters_keep_what_matches(memories: S3Store, wanted: dict[str, Any], fo
 
 def test_filters_and_arguments_that_cannot_be_are_refused_before_any_request() -> None:
     """On a store that nobody can reach."""
-    memories = S3Store(S3Settings.from_url("s3://nowhere", endpoint_url="http://127.0.0.1:9"))
+    credentials = {"access_key_id": "testing", "secret_access_key": "testing"}
+    unreachable = {"bucket": "nowhere", "endpoint_url": "http://127.0.0.1:9", "max_attempts": 1, **credentials}
+    memories = S3Store(S3Settings.model_validate(unreachable))
     wrong: list[tuple[type[Exception], str, Op]] = [
         (InvalidArgumentError, "operators", SearchOp((), {"a": {"$in": [1]}})),
         (InvalidArgumentError, "operators", SearchOp((), {"a": {"b": {"$gt": 1, "c": 2}}})),
@@ -225,8 +228,9 @@ def test_filters_and_arguments_that_cannot_be_are_refused_before_any_request() -
     for kind, text, op in wrong:
         with pytest.raises(kind, match=text):
             memories.batch([GetOp(("a",), "k"), op])
-    with pytest.raises(LifecycleError, match="not open yet"):
+    with pytest.raises(StoreUnavailableError):
         memories.get(("a",), "k")
+    memories.close()
 
 
 @pytest.mark.parametrize(
