@@ -26,6 +26,7 @@ from s3_checkpoint._runs.step_objects import READ_ATTEMPTS, StepObjects, StoredS
 from s3_checkpoint._runs.step_search import StepIndex
 from s3_checkpoint.errors import (
     ConfigurationError,
+    InvalidArgumentError,
     StateDecodingError,
     StepConflictError,
 )
@@ -177,6 +178,7 @@ class S3Checkpointer(Checkpointer[StateT]):
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         check_store(store, "; connect(...) opens one on a bucket")
+        _check_text(prefix=prefix, namespace=namespace)
         self._prefix = prefix
         self._namespace = namespace
         self._conditional_writes = conditional_writes
@@ -240,8 +242,9 @@ class S3Checkpointer(Checkpointer[StateT]):
                 back to the graph itself.
 
         Raises:
-            InvalidArgumentError: It holds lone surrogates, or makes keys too long for S3.
+            InvalidArgumentError: It is no text, holds lone surrogates, or makes keys too long for S3.
         """
+        _check_text(namespace=namespace)
         RunKeys(self._prefix, UUID(int=0), namespace)
         other: S3Checkpointer[StateT] = object.__new__(type(self))
         other.__dict__.update(self.__dict__, _namespace=namespace)
@@ -469,3 +472,9 @@ class S3Checkpointer(Checkpointer[StateT]):
 
     def _run(self, run_id: UUID | str) -> RunKeys:
         return run_keys(self._prefix, check_run_id(run_id), self._namespace)
+
+
+def _check_text(**given: object) -> None:
+    for name, value in given.items():
+        if not isinstance(value, str):
+            raise InvalidArgumentError(name, type(value).__name__, "must be text")

@@ -119,6 +119,11 @@ class Connection(Generic[StateT]):
                 raise AttributeError(name)
             raise LifecycleError("not open yet; write `async with connect(...) as checkpointer:` and use that")
 
+        def __enter__(self) -> NoReturn:
+            raise LifecycleError("it is opened by `async with`; where there is no event loop, use SyncS3Checkpointer")
+
+        def __exit__(self, *_: object) -> None: ...
+
 
 @overload
 def connect(
@@ -161,6 +166,8 @@ def check_options(call: str, options: Mapping[str, object], known: frozenset[str
         if name not in known:
             near = get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
+            if name in S3Settings.model_fields:
+                hint = f"; it is a setting: S3Settings(..., {name}=...)"
             raise TypeError(f"{call}() got an unexpected keyword argument {name!r}{hint}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, get_type_hints
 
 import pytest
@@ -436,3 +437,36 @@ async def test_metadata_is_read_whatever_case_its_names_come_back_in(settings: S
 def test_a_connection_that_is_not_open_has_no_other_attributes(settings: S3Settings) -> None:
     """Only what the checkpointer has is answered with advice; the rest is absent, as tools expect."""
     assert not hasattr(connect(Counter, settings), "shape")
+
+
+@dataclass
+class Plain:
+    secret: str = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "instance", [{"a": "hunter2"}, {}, Plain(), ["hunter2"], 3, MemoryStore()], ids=lambda given: type(given).__name__
+)
+def test_an_instance_in_the_place_of_its_type_is_told_as_one(instance: Any) -> None:
+    """Story: KeyError: 'type'. Nothing of it is told: it may be a state."""
+    with pytest.raises(InvalidArgumentError, match="must be a type, and this is an instance") as told:
+        S3Checkpointer(instance, MemoryStore())
+
+    assert "hunter2" not in f"{told.value} {told.value.__cause__}"
+
+
+@pytest.mark.parametrize("text", [3, None, b"a"], ids=str)
+def test_a_prefix_or_namespace_that_is_no_text_is_refused(text: Any) -> None:
+    """Before any key is made of it."""
+    with pytest.raises(InvalidArgumentError, match="prefix must be text"):
+        S3Checkpointer(Counter, MemoryStore(), prefix=text)
+    with pytest.raises(InvalidArgumentError, match="namespace must be text"):
+        S3Checkpointer(Counter, MemoryStore()).with_namespace(text)
+
+
+def test_a_plain_with_is_told_what_to_write() -> None:
+    """And a setting among the options, where it goes."""
+    with pytest.raises(LifecycleError, match="async with"), connect(Counter, store=MemoryStore()):  # type: ignore[attr-defined]
+        pass
+    with pytest.raises(TypeError, match=r"it is a setting: S3Settings\(\.\.\., prefix=\.\.\.\)"):
+        connect(Counter, "my-bucket", prefix="a")  # type: ignore[call-overload]

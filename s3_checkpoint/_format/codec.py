@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Generic
+from typing import Any, Generic, get_origin
 
 from pydantic import JsonValue, TypeAdapter
-from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from pydantic_core import from_json, to_json
 
 from s3_checkpoint._format.compression import compress
@@ -64,8 +63,12 @@ class StateCodec(Generic[StateT]):
         name = getattr(self._state_type, "__qualname__", None) or repr(self._state_type)
         try:
             lazy = first_lazy(self._json.adapter.core_schema)
-        except (PydanticUserError, PydanticUndefinedAnnotation) as error:
-            problem = str(error.message).partition("\n")[0]
+        except Exception as error:  # of an instance in the place of its type pydantic raises whatever it stumbles over
+            if not isinstance(self._state_type, type | str) and get_origin(self._state_type) is None:
+                given = type(self._state_type).__name__  # and not its text, which may be a state's
+                raise InvalidArgumentError("state_type", given, "must be a type, and this is an instance") from None
+            told = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
+            problem = str(told).partition("\n")[0]
             hint = "; annotate list[…] instead" if "Iterator" in problem else ""
             reason = f"is no type that pydantic can read and write{hint} ({problem[:300]})"
             raise InvalidArgumentError("state_type", name[:80], reason) from error
