@@ -51,7 +51,7 @@ from s3_checkpoint.errors import (
     LeaseHeldError,
     StateEncodingError,
 )
-from s3_checkpoint.graph import Graph
+from s3_checkpoint.graph import Graph, check_graph
 from s3_checkpoint.models import Migration, Overtaken, StateT
 from s3_checkpoint.request_events import OnRequest, RequestEvent
 from s3_checkpoint.settings import S3Settings
@@ -137,6 +137,7 @@ def sqs_handler(
     # Lambda starts a function on a whole processor: the transport is imported now, not by the first invocation.
     import_transport(settings)
 
+    check_graph(graph)
     graph.check(interrupt_before, "interrupt_before names")
     if not 1 <= resend_delay_s <= MAX_DELAY_S:
         raise InvalidArgumentError("resend_delay_s", str(resend_delay_s), "must be of 1 … 900 seconds")

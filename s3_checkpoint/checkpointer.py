@@ -474,6 +474,13 @@ class S3Checkpointer(Checkpointer[StateT]):
         return run_keys(self._prefix, check_run_id(run_id), self._namespace)
 
 
+def check_is_open(checkpointer: object) -> None:
+    """Raises `InvalidArgumentError` for what is no open `S3Checkpointer`: a store, say, or a sync one."""
+    if getattr(checkpointer, "objects", None) is None:
+        reason = "must be an open S3Checkpointer; a SyncS3Checkpointer has the same calls itself"
+        raise InvalidArgumentError("checkpointer", type(checkpointer).__name__, reason)
+
+
 def _check_text(**given: object) -> None:
     for name, value in given.items():
         if not isinstance(value, str):

@@ -139,3 +139,10 @@ def _snapshot(name: str, payload: Any, index: int) -> ActiveSnapshot:
     except ValidationError:
         reason = f"a payload must be a JSON value, not {type(payload).__name__}"
         raise StateEncodingError(f"$active[{index}].payload", reason) from None  # pydantic's error quotes the payload
+
+
+def check_graph(graph: object) -> None:
+    """Raises `InvalidArgumentError` for what is no `Graph`."""
+    if not isinstance(graph, Graph):
+        reason = "must be a Graph of this library; one of LangGraph's is compiled with an S3Saver"
+        raise InvalidArgumentError("graph", type(graph).__name__, reason)

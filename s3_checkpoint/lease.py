@@ -34,7 +34,7 @@ from s3_checkpoint._format.keys import check_run_id, run_keys
 from s3_checkpoint._leases.keeper import Keeper, Terms
 from s3_checkpoint._leases.lease_object import LeaseObject
 from s3_checkpoint._leases.record import MAX_TTL_S, MIN_TTL_S, check_text, check_ttl
-from s3_checkpoint.checkpointer import S3Checkpointer
+from s3_checkpoint.checkpointer import S3Checkpointer, check_is_open
 from s3_checkpoint.errors import CheckpointError, ConfigurationError, InvalidArgumentError, LifecycleError
 from s3_checkpoint.object_store import ObjectStore
 
@@ -221,6 +221,7 @@ def lease(
         InvalidArgumentError: An argument is out of bounds.
         ConfigurationError: `conditional_writes` is off.
     """
+    check_is_open(checkpointer)
     check_conditional_writes(checkpointer.conditional_writes, checkpointer.objects.bucket)
     terms = terms_of(ttl_s, purpose=purpose, holder=holder, at_most_s=at_most_s)
     store, commits = checkpointer.objects.store, checkpointer.commits

@@ -26,7 +26,7 @@ from s3_checkpoint._runs.retention import (
     plan_removal,
     remove,
 )
-from s3_checkpoint.checkpointer import S3Checkpointer
+from s3_checkpoint.checkpointer import S3Checkpointer, check_is_open
 from s3_checkpoint.errors import (
     InvalidArgumentError,
     StateDecodingError,
@@ -120,9 +120,7 @@ class RunAdmin(Generic[StateT]):
         now: Callable[[], datetime] = utc_now,
         new_run_id: Callable[[], UUID] = uuid4,
     ) -> None:
-        if getattr(checkpointer, "objects", None) is None:
-            reason = "must be an open S3Checkpointer; a SyncS3Checkpointer has the same calls itself"
-            raise InvalidArgumentError("checkpointer", type(checkpointer).__name__, reason)
+        check_is_open(checkpointer)
         self._checkpointer = checkpointer
         self._store = checkpointer.objects.store
         self._prefix = checkpointer.prefix

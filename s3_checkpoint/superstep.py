@@ -26,7 +26,7 @@ from s3_checkpoint._concurrency.gather import gather_bounded
 from s3_checkpoint._format.keys import check_run_id
 from s3_checkpoint.checkpointer import Checkpointer, S3Checkpointer
 from s3_checkpoint.errors import ConfigurationError, InvalidArgumentError, StepConflictError
-from s3_checkpoint.graph import END, Graph, Next, Task
+from s3_checkpoint.graph import END, Graph, Next, Task, check_graph
 from s3_checkpoint.models import ActiveSnapshot, Checkpoint, Overtaken, StateT
 
 NO_STEP: Final = -1
@@ -259,6 +259,7 @@ async def attempt_superstep(
 
     `Overtaken` is in place of an `Advance` that is `superseded`, and saves reading the newest step.
     """
+    check_graph(graph)
     run_id = check_run_id(run_id)
     graph.check(interrupt_before, "interrupt_before names")
     _check_bounds(expected_step, resume_from, update, max_steps)

@@ -16,14 +16,18 @@ from s3_checkpoint import (
     InvalidArgumentError,
     LifecycleError,
     MemoryStore,
+    RunAdmin,
     S3Checkpointer,
     S3Settings,
     StoreUnavailableError,
     SyncS3Checkpointer,
     connect,
+    run_superstep,
 )
 from s3_checkpoint._s3.client import client_for
 from s3_checkpoint._s3.store import S3ObjectStore
+from s3_checkpoint.aws_lambda import sqs_handler
+from s3_checkpoint.lease import lease
 from s3_checkpoint.settings import S3Options
 from tests.s3.sdk_requests import logged_client, new_session
 from tests.states import RUN, Counter
@@ -470,3 +474,22 @@ def test_a_plain_with_is_told_what_to_write() -> None:
         pass
     with pytest.raises(TypeError, match=r"it is a setting: S3Settings\(\.\.\., prefix=\.\.\.\)"):
         connect(Counter, "my-bucket", prefix="a")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("call", [RunAdmin, lambda given: lease(given, RUN)], ids=["RunAdmin", "lease"])
+def test_something_else_in_the_place_of_a_checkpointer_is_told_what_would_do(call: Any) -> None:
+    """A connection that was not entered says how to enter it."""
+    for given in (MemoryStore(), SyncS3Checkpointer(Counter, store=MemoryStore()), None):
+        with pytest.raises(InvalidArgumentError, match="must be an open S3Checkpointer"):
+            call(given)
+    with pytest.raises(LifecycleError, match="async with connect"):
+        call(connect(Counter, store=MemoryStore()))
+
+
+async def test_something_else_in_the_place_of_a_graph_is_told_what_would_do() -> None:
+    """A compiled graph of LangGraph's, most often."""
+    graph: Any = MemoryStore()
+    with pytest.raises(InvalidArgumentError, match="must be a Graph of this library"):
+        await run_superstep(S3Checkpointer(dict[str, Any], MemoryStore()), graph, RUN)
+    with pytest.raises(InvalidArgumentError, match="must be a Graph of this library"):
+        sqs_handler(graph, dict[str, Any])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from s3_checkpoint import ConfigurationError, InvalidArgumentError, LifecycleError, MemoryStore, RunAdmin, S3Settings
+from s3_checkpoint import ConfigurationError, InvalidArgumentError, LifecycleError, MemoryStore, S3Settings
 from s3_checkpoint._s3.store import S3ObjectStore
 from s3_checkpoint.claude import S3SessionStore
 from s3_checkpoint.langgraph import S3Saver, S3Store, ThreadAdmin
@@ -112,8 +112,6 @@ def test_a_url_that_is_none_is_told_as_one(kind: Any) -> None:
 def test_an_admin_of_something_else_is_told_what_it_needs() -> None:
     with pytest.raises(InvalidArgumentError, match="must be an S3Saver"):
         ThreadAdmin(MemoryStore())  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgumentError, match="must be an open S3Checkpointer"):
-        RunAdmin(MemoryStore())  # type: ignore[arg-type]
 
 
 async def test_calls_after_closing_say_so(shared_settings: S3Settings) -> None:
