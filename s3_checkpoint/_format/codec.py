@@ -64,7 +64,7 @@ class StateCodec(Generic[StateT]):
         try:
             lazy = first_lazy(self._json.adapter.core_schema)
         except Exception as error:  # of an instance in the place of its type pydantic raises whatever it stumbles over
-            if not isinstance(self._state_type, type | str) and get_origin(self._state_type) is None:
+            if not _is_type(self._state_type):
                 given = type(self._state_type).__name__  # and not its text, which may be a state's
                 raise InvalidArgumentError("state_type", given, "must be a type, and this is an instance") from None
             told = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
@@ -183,3 +183,10 @@ class ActiveCodec:
         if compact_digest(data) != metadata.active_digest:
             raise StateDecodingError(bucket, key, "its active-inline does not match its active-digest")
         return self._json.read(bucket, key, data)
+
+
+def _is_type(state_type: object) -> bool:
+    """Whether it is a type, its name, an adapter of one, or an expression of `typing`."""
+    if isinstance(state_type, type | str | TypeAdapter) or get_origin(state_type) is not None:
+        return True
+    return type(state_type).__module__ in ("typing", "typing_extensions")
