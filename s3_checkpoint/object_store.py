@@ -379,12 +379,15 @@ async def pages(
         keys = limit
 
 
+_VERBS = ("get", "head", "put", "list", "delete", "copy")
+
+
 def check_store(store: object, or_else: str = "") -> None:
     """Raises `InvalidArgumentError` for what is no object store: a number, say, or a class in the place of its object.
 
     `or_else`: what else would do.
     """
-    if isinstance(store, type) or not callable(getattr(store, "put", None)):
+    if isinstance(store, type) or not all(callable(getattr(store, verb, None)) for verb in _VERBS):
         found = store.__name__ if isinstance(store, type) else type(store).__name__
         raise InvalidArgumentError("store", found, f"must be an open object store, such as MemoryStore(){or_else}")
 

@@ -50,9 +50,9 @@ class S3Saver(Opened[ThreadStore], BaseCheckpointSaver[str]):
     share everything but `serde`.
 
     Apart from what each method names, all raise `AccessDeniedError`, `ConfigurationError`, `StoreUnavailableError`
-    (after a write its outcome is unknown; every call can be repeated), `LifecycleError` (before `setup` or entering,
-    after `close`), `StoreError`, `InvalidArgumentError` (no request was made), and readers `StateDecodingError` (what
-    is stored cannot be trusted, or the serializer refuses it).
+    (after a write its outcome is unknown; every call can be repeated), `LifecycleError` (after `close`), `StoreError`,
+    `InvalidArgumentError` (no request was made), and readers `StateDecodingError` (what is stored cannot be trusted, or
+    the serializer refuses it).
     """
 
     def __init__(

@@ -74,10 +74,10 @@ class S3Store(Opened[ItemStore], BaseStore):
     - `batch`: those of its operations, reads before writes, each kind together.
 
     All raise `AccessDeniedError`, `ConfigurationError`, `StoreUnavailableError` (every call can be repeated),
-    `LifecycleError` (before `setup` or entering, after `close`), `StoreError`, `InvalidArgumentError` (no request was
-    made, but for a search or listing of namespaces over more than `max_search_items`: nothing was written),
-    LangGraph's `InvalidNamespaceError` (a `ValueError`), and readers `StateDecodingError` (what is stored cannot be
-    trusted). `put` raises `StateEncodingError`, with the path, for a value that JSON cannot hold; nothing was written.
+    `LifecycleError` (after `close`), `StoreError`, `InvalidArgumentError` (no request was made, but for a search or
+    listing of namespaces over more than `max_search_items`: nothing was written), LangGraph's `InvalidNamespaceError`
+    (a `ValueError`), and readers `StateDecodingError` (what is stored cannot be trusted). `put` raises
+    `StateEncodingError`, with the path, for a value that JSON cannot hold; nothing was written.
     """
 
     supports_ttl: bool = True

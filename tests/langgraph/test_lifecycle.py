@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -84,10 +85,14 @@ async def test_the_first_call_opens_it_for_all_tasks(shared_settings: S3Settings
     await saver.aclose()
 
 
-@pytest.mark.parametrize("source", [3, b"bucket", {"bucket": "b"}, MemoryStore, S3Settings], ids=str)
+@pytest.mark.parametrize(
+    "source",
+    [3, b"bucket", {"bucket": "b"}, MemoryStore, S3Settings, SimpleQueue()],
+    ids=lambda given: getattr(given, "__name__", type(given).__name__),
+)
 @pytest.mark.parametrize("kind", [S3Saver, S3Store, S3SessionStore])
 def test_something_else_in_the_place_of_a_bucket_is_told_what_would_do(kind: Any, source: Any) -> None:
-    """Story: 'int' object has no attribute 'bucket'."""
+    """Story: 'int' object has no attribute 'bucket'. A queue has `get` and `put`, and is no store."""
     with pytest.raises(InvalidArgumentError, match=r"such as MemoryStore\(\), S3Settings, a bucket's name or an s3://"):
         kind(source)
 
